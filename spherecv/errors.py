@@ -1,0 +1,81 @@
+"""The one family of exceptions that SphereCV raises on purpose. Each class's docstring says the cure."""
+
+from __future__ import annotations
+
+
+class SphereCVError(Exception):
+    """Anything SphereCV refuses, in one line. Catch this to catch all of them; the command line exits 2."""
+
+
+class InvalidArgumentError(SphereCVError, ValueError):
+    """An argument of the wrong type, shape, range or name. Pass what the message asks for."""
+
+
+class ImageError(SphereCVError):
+    """An image that is missing, broken, too large or not an image. Pass a readable picture."""
+
+
+class NoFaceError(SphereCVError):
+    """No face was found. Use a clearer picture, a smaller `min_size`, or `face="whole"` for ready-made crops."""
+
+
+class ModelFileError(SphereCVError):
+    """A model file that cannot be read or does not fit. Download it again, or pass the file that belongs to it."""
+
+
+class PrototxtError(ModelFileError):
+    """A `.prototxt` with a mistake in it. Mend the line and column that the message names.
+
+    Attributes
+    ----------
+    line, column : int or None
+        Where in the text, counted from 1.
+    """
+
+    def __init__(self, message: str, *, line: int | None = None, column: int | None = None) -> None:
+        super().__init__(message)
+        self.line = line
+        self.column = column
+
+
+class CaffeModelError(ModelFileError):
+    """A `.caffemodel` that is truncated, damaged, or of another net. Take the file that goes with the prototxt."""
+
+
+class UnsupportedLayerError(ModelFileError):
+    """A layer, or a setting of one, that the converter does not know. The message lists what is supported."""
+
+
+class ModelNotFoundError(SphereCVError):
+    """A model name that the manifest does not hold, or files that are not on this machine. See `spherecv models`."""
+
+
+class DownloadError(SphereCVError):
+    """A download that failed on every mirror. Check the network, or put the file where the message says by hand."""
+
+
+class HashMismatchError(DownloadError):
+    """A file whose size or hash is not the manifest's. Delete it and download it again."""
+
+
+class StorageError(SphereCVError):
+    """A folder or file that cannot be written: read-only, full, or not permitted. Free space or choose another."""
+
+
+class DeviceError(SphereCVError):
+    """A device that was asked for and is not there. Choose another, or run `spherecv doctor` to see what is."""
+
+
+class BackendError(SphereCVError):
+    """An inference backend that failed on a model or an input. Try another `backend`."""
+
+
+class MissingDependencyError(SphereCVError, ImportError):
+    """An optional package that is not installed. Install the extra that the message names."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs the package {package}: pip install 'spherecv[{extra}]'")
+
+
+class MissingThresholdError(SphereCVError):
+    """No threshold is known for this model, recipe and metric. Pass one, or measure it: `spherecv calibrate`."""
