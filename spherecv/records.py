@@ -18,10 +18,11 @@ FloatArray = NDArray[np.float32]
 ImageArray = NDArray[np.uint8]
 
 
-def _checked(name: str, value: Any, shape: tuple[int, ...]) -> FloatArray:
+def _checked(name: str, value: Any, *shapes: tuple[int, ...]) -> FloatArray:
     array = np.array(value, dtype=np.float32)
-    if array.shape != shape:
-        raise InvalidArgumentError(f"{name} must have shape {shape}, but got {array.shape}")
+    if array.shape not in shapes:
+        wanted = " or ".join(str(shape) for shape in shapes)
+        raise InvalidArgumentError(f"{name} must have shape {wanted}, but got {array.shape}")
     if not np.isfinite(array).all():
         raise InvalidArgumentError(f"{name} must be finite, but got {array.tolist()}")
     array.flags.writeable = False
@@ -38,9 +39,9 @@ class Face:
         `x1, y1, x2, y2` in pixels of the image; may reach past its border. Read-only.
     score : float
         The detector's confidence, 0..1.
-    landmarks : ndarray of float32, shape (5, 2), or None
+    landmarks : ndarray of float32, shape (5, 2) or (2, 2), or None
         `x, y` in pixels, in the order image-left eye, image-right eye, nose, image-left mouth corner, image-right
-        mouth corner. Read-only.
+        mouth corner; or the eyes alone. Read-only.
     quality : float or None
         How far this face can be trusted for recognition, 0..1; see `spherecv.quality.face_quality`.
 
@@ -61,7 +62,7 @@ class Face:
             raise InvalidArgumentError(f"box must have x1 < x2 and y1 < y2, but got {box.tolist()}")
         object.__setattr__(self, "box", box)
         if self.landmarks is not None:
-            object.__setattr__(self, "landmarks", _checked("landmarks", self.landmarks, (5, 2)))
+            object.__setattr__(self, "landmarks", _checked("landmarks", self.landmarks, (5, 2), (2, 2)))
         for name in ("score", "quality"):
             value = getattr(self, name)
             if value is not None and not 0.0 <= value <= 1.0:

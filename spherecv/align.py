@@ -1,0 +1,152 @@
+"""Landmarks to canonical crop: the similarity transform that the recognisers were trained behind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from spherecv.errors import InvalidArgumentError
+from spherecv.records import Face
+
+Alignment = Literal["cp2tform", "umeyama"]
+
+SPHEREFACE_TEMPLATE: NDArray[np.float64] = np.array(
+    [[30.2946, 51.6963], [65.5318, 51.5014], [48.0252, 71.7366], [33.5493, 92.3655], [62.7299, 92.2041]]
+)
+"""Where the landmarks come to lie in a 112x96 crop (x, y): `coord5points` of the SphereFace authors' code."""
+ARCFACE_TEMPLATE: NDArray[np.float64] = SPHEREFACE_TEMPLATE + (8.0, 0.0)
+"""The same for a 112x112 crop, 8 pixels further to the right, as InsightFace uses it."""
+TEMPLATES = {"sphereface": (SPHEREFACE_TEMPLATE, (112, 96)), "arcface": (ARCFACE_TEMPLATE, (112, 112))}
+
+
+class FaceAligner:
+    """Cut faces out of images so that their landmarks lie where a recogniser expects them.
+
+    Parameters
+    ----------
+    template : {"sphereface", "arcface"} or array_like of float, shape (5, 2)
+        Where the landmarks shall lie in the crop, `x, y` in pixels.
+    size : tuple of int, optional
+        Height and width of the crop. Known for the named templates, (112, 96) and (112, 112).
+    alignment : {"cp2tform", "umeyama"}
+        `cp2tform` fits the template, less the 1 that MATLAB counts from, to the landmarks, and inverts, so that the
+        residual is in the photo: what the SphereFace authors ran. `umeyama` fits the landmarks to the template as it
+        is, so that the residual is in the crop: what 112x112 embedders were trained behind (Umeyama 1991, with
+        reflections left out).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from spherecv import Face, FaceAligner
+    >>> photo = np.zeros((200, 200, 3), np.uint8)
+    >>> points = [[70, 90], [120, 90], [95, 120], [75, 150], [115, 150]]
+    >>> FaceAligner().align(photo, [Face(box=(50, 50, 150, 180), landmarks=points)]).shape
+    (1, 112, 96, 3)
+    """
+
+    def __init__(
+        self,
+        template: str | ArrayLike = "sphereface",
+        *,
+        size: tuple[int, int] | None = None,
+        alignment: Alignment = "cp2tform",
+    ) -> None:
+        if isinstance(template, str):
+            if template not in TEMPLATES:
+                raise InvalidArgumentError(f"template must be one of {', '.join(TEMPLATES)}, but got {template!r}")
+            points, known_size = TEMPLATES[template]
+            size = size or known_size
+        else:
+            points = np.asarray(template, dtype=np.float64)
+            if points.shape != (5, 2):
+                raise InvalidArgumentError(f"template must have shape (5, 2), but got {points.shape}")
+            if size is None:
+                raise InvalidArgumentError("a template of your own needs the size of the crop: size=(height, width)")
+        if alignment not in get_args(Alignment):
+            raise InvalidArgumentError(f"alignment must be 'cp2tform' or 'umeyama', but got {alignment!r}")
+        if min(size) < 1:
+            raise InvalidArgumentError(f"size must be positive, but got {size}")
+        self.template = points
+        self.size = size
+        self.alignment = alignment
+
+    def transform(self, landmarks: ArrayLike) -> NDArray[np.float64]:
+        """Find the similarity transform from the image to the crop.
+
+        Parameters
+        ----------
+        landmarks : array_like of float, shape (5, 2) or (2, 2)
+            `x, y` in pixels of the image; two points are the eyes, image-left first.
+
+        Returns
+        -------
+        ndarray of float64, shape (2, 3)
+            Scale, rotation and shift; never a reflection.
+
+        Raises
+        ------
+        InvalidArgumentError
+            Another shape, values that are not finite, or points that all coincide.
+        """
+        points = np.asarray(landmarks, dtype=np.float64)
+        if points.shape not in ((5, 2), (2, 2)) or not np.isfinite(points).all():
+            raise InvalidArgumentError(f"landmarks must be finite and of shape (5, 2) or (2, 2), but got {points.tolist()}")
+        goal = self.template[: len(points)]
+        if self.alignment == "umeyama":
+            return _fit_similarity(points, goal)
+        return _inverted(_fit_similarity(goal - 1.0, points))
+
+    def align(self, image: NDArray[np.uint8], faces: Sequence[Face]) -> NDArray[np.uint8]:
+        """Cut out the faces of one image.
+
+        Parameters
+        ----------
+        image : ndarray of uint8, shape (H, W, 3)
+        faces : sequence of Face
+            With landmarks: five, or the two eyes.
+
+        Returns
+        -------
+        ndarray of uint8, shape (N, height, width, 3)
+            Sampled bilinearly, black beyond the image's border.
+
+        Raises
+        ------
+        InvalidArgumentError
+            A face has no landmarks, or the image is not `(H, W, 3)` uint8.
+        """
+        import cv2
+
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise InvalidArgumentError(f"image must be uint8 of shape (H, W, 3), but got {image.dtype} {image.shape}")
+        height, width = self.size
+        crops = np.empty((len(faces), height, width, 3), np.uint8)
+        for crop, face in zip(crops, faces, strict=True):
+            if face.landmarks is None:
+                raise InvalidArgumentError("a face without landmarks cannot be aligned: use a detector that finds them")
+            cv2.warpAffine(image, self.transform(face.landmarks), (width, height), dst=crop, flags=cv2.INTER_LINEAR)
+        return crops
+
+
+def _fit_similarity(source: NDArray[np.float64], goal: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Least squares over x' = a x - b y + s, y' = b x + a y + t: the best similarity that is no reflection."""
+    source_mean, goal_mean = source.mean(axis=0), goal.mean(axis=0)
+    centred, wanted = source - source_mean, goal - goal_mean
+    spread = np.square(centred).sum()
+    if spread == 0:
+        raise InvalidArgumentError(f"landmarks must not all coincide, but got {source.tolist()}")
+    a = (centred * wanted).sum() / spread
+    b = (centred[:, 0] * wanted[:, 1] - centred[:, 1] * wanted[:, 0]).sum() / spread
+    linear = np.array([[a, -b], [b, a]])
+    return np.column_stack([linear, goal_mean - linear @ source_mean])
+
+
+def _inverted(transform: NDArray[np.float64]) -> NDArray[np.float64]:
+    determinant = np.linalg.det(transform[:, :2])
+    if determinant == 0:
+        raise InvalidArgumentError("landmarks must not all coincide")
+    inverse = np.linalg.inv(transform[:, :2])
+    return np.column_stack([inverse, -inverse @ transform[:, 2]])

@@ -1,0 +1,116 @@
+"""Distances between embeddings: row by row, and all against all."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from spherecv.errors import InvalidArgumentError
+
+Metric = Literal["cosine", "euclidean"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
+
+
+def distance(a: ArrayLike, b: ArrayLike, metric: Metric = "cosine") -> NDArray[np.float64]:
+    """Distance between the embeddings of two equally long lists, row by row.
+
+    Parameters
+    ----------
+    a, b : array_like of float, shape (N, D) or (D,)
+        Embeddings, as the recipe gives them (the Euclidean distance depends on their length). One row is compared
+        with all of the other side.
+    metric : {"cosine", "euclidean"}
+        Cosine distance is 1 - cosine similarity, 0..2. A zero vector has similarity 0 with everything.
+
+    Returns
+    -------
+    ndarray of float64, shape (N,)
+
+    Raises
+    ------
+    InvalidArgumentError
+        The shapes do not fit, or the metric is unknown.
+
+    Examples
+    --------
+    >>> distance([[1, 0], [3, 0]], [[1, 0], [0, 4]]).tolist()
+    [0.0, 1.0]
+    >>> distance([[1, 0], [3, 0]], [[1, 0], [0, 4]], "euclidean").tolist()
+    [0.0, 5.0]
+    """
+    x, y = _rows("a", a), _rows("b", b)
+    if x.shape[1] != y.shape[1] or (len(x) != len(y) and 1 not in (len(x), len(y))):
+        raise InvalidArgumentError(f"embeddings must have equal shapes, but got {x.shape} and {y.shape}")
+    check_metric(metric)
+    if metric == "euclidean":
+        return np.asarray(np.sqrt(np.square(x - y).sum(axis=1)))
+    return np.asarray(1.0 - np.clip((_unit(x) * _unit(y)).sum(axis=1), -1.0, 1.0))
+
+
+def pairwise_distance(a: ArrayLike, b: ArrayLike, metric: Metric = "cosine") -> NDArray[np.float64]:
+    """Distance of every embedding in `a` to every one in `b`.
+
+    Parameters
+    ----------
+    a : array_like of float, shape (N, D)
+    b : array_like of float, shape (M, D)
+    metric : {"cosine", "euclidean"}
+
+    Returns
+    -------
+    ndarray of float64, shape (N, M)
+        The full matrix: for large sides, call it block by block.
+
+    Raises
+    ------
+    InvalidArgumentError
+        The shapes do not fit, or the metric is unknown.
+    """
+    x, y = _rows("a", a), _rows("b", b)
+    if x.shape[1] != y.shape[1]:
+        raise InvalidArgumentError(f"embeddings must have equally many columns, but got {x.shape} and {y.shape}")
+    check_metric(metric)
+    if metric == "cosine":
+        return np.asarray(1.0 - np.clip(_unit(x) @ _unit(y).T, -1.0, 1.0))
+    from scipy.spatial.distance import cdist
+
+    return np.asarray(cdist(x, y))
+
+
+def similarity(distances: ArrayLike, metric: Metric = "cosine") -> NDArray[np.float64]:
+    """Turn distances into similarities that grow with likeness.
+
+    Parameters
+    ----------
+    distances : array_like of float
+    metric : {"cosine", "euclidean"}
+
+    Returns
+    -------
+    ndarray of float64
+        The cosine similarity, -1..1, or 1 / (1 + Euclidean distance), 0..1.
+    """
+    values = np.asarray(distances, dtype=np.float64)
+    return 1.0 - values if check_metric(metric) == "cosine" else 1.0 / (1.0 + values)
+
+
+def check_metric(metric: str) -> Metric:
+    """Return `metric`, or raise `InvalidArgumentError` where there is none of that name."""
+    for known in METRICS:
+        if metric == known:
+            return known
+    raise InvalidArgumentError(f"metric must be one of {', '.join(METRICS)}, but got {metric!r}")
+
+
+def _rows(name: str, value: Any) -> NDArray[np.float64]:
+    array = np.atleast_2d(np.asarray(value, dtype=np.float64))
+    if array.ndim != 2:
+        raise InvalidArgumentError(f"{name} must have shape (N, D) or (D,), but got {array.shape}")
+    return array
+
+
+def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    norms = np.sqrt(np.square(rows).sum(axis=1, keepdims=True))
+    return np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)

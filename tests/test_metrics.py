@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.spatial import distance as scipy_distance
+
+from spherecv.errors import InvalidArgumentError
+from spherecv.metrics import distance, pairwise_distance, similarity
+
+vectors = arrays(np.float64, (4, 6), elements=st.floats(-50, 50, width=32)).filter(
+    lambda rows: bool(np.linalg.norm(rows, axis=1).min() > 1e-3)
+)
+
+
+@given(vectors, vectors)
+@settings(deadline=None)
+def test_distances_equal_scipys(a, b) -> None:
+    for metric in ("cosine", "euclidean"):
+        expected = scipy_distance.cdist(a, b, metric)
+        np.testing.assert_allclose(pairwise_distance(a, b, metric), expected, atol=1e-9)
+        np.testing.assert_allclose(distance(a, b, metric), np.diag(expected), atol=1e-9)
+        np.testing.assert_allclose(distance(a[0], b, metric), expected[0], atol=1e-9)
+
+
+def test_similarity_grows_with_likeness() -> None:
+    assert similarity([0.0, 0.25, 2.0]).tolist() == [1.0, 0.75, -1.0]
+    assert similarity([0.0, 1.0, 3.0], "euclidean").tolist() == [1.0, 0.5, 0.25]
+
+
+def test_a_zero_vector_is_like_nothing() -> None:
+    assert distance([0, 0], [1, 0]).tolist() == [1.0]
+
+
+def test_wrong_input_is_refused() -> None:
+    with pytest.raises(InvalidArgumentError, match="cosine, euclidean"):
+        distance([1.0], [1.0], "manhattan")
+    with pytest.raises(InvalidArgumentError, match="equal shapes"):
+        distance(np.ones((2, 3)), np.ones((3, 3)))
+    with pytest.raises(InvalidArgumentError, match="columns"):
+        pairwise_distance(np.ones((2, 3)), np.ones((2, 4)))
+    with pytest.raises(InvalidArgumentError, match=r"\(N, D\)"):
+        distance(np.ones((2, 3, 4)), np.ones((2, 3)))
