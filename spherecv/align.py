@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spherecv.errors import InvalidArgumentError
 from spherecv.records import Face
+from spherecv.zoo.recipe import TEMPLATES, Alignment
 
-Alignment = Literal["cp2tform", "umeyama"]
-
-SPHEREFACE_TEMPLATE: NDArray[np.float64] = np.array(
-    [[30.2946, 51.6963], [65.5318, 51.5014], [48.0252, 71.7366], [33.5493, 92.3655], [62.7299, 92.2041]]
-)
-"""Where the landmarks come to lie in a 112x96 crop (x, y): `coord5points` of the SphereFace authors' code."""
-ARCFACE_TEMPLATE: NDArray[np.float64] = SPHEREFACE_TEMPLATE + (8.0, 0.0)
-"""The same for a 112x112 crop, 8 pixels further to the right, as InsightFace uses it."""
-TEMPLATES = {"sphereface": (SPHEREFACE_TEMPLATE, (112, 96)), "arcface": (ARCFACE_TEMPLATE, (112, 112))}
+_SIZES = {"sphereface": (112, 96), "arcface": (112, 112)}
 
 
 class FaceAligner:
@@ -57,8 +50,8 @@ class FaceAligner:
         if isinstance(template, str):
             if template not in TEMPLATES:
                 raise InvalidArgumentError(f"template must be one of {', '.join(TEMPLATES)}, but got {template!r}")
-            points, known_size = TEMPLATES[template]
-            size = size or known_size
+            points = np.array(TEMPLATES[template])
+            size = size or _SIZES[template]
         else:
             points = np.asarray(template, dtype=np.float64)
             if points.shape != (5, 2):
@@ -93,7 +86,9 @@ class FaceAligner:
         """
         points = np.asarray(landmarks, dtype=np.float64)
         if points.shape not in ((5, 2), (2, 2)) or not np.isfinite(points).all():
-            raise InvalidArgumentError(f"landmarks must be finite and of shape (5, 2) or (2, 2), but got {points.tolist()}")
+            raise InvalidArgumentError(
+                f"landmarks must be finite, of shape (5, 2) or (2, 2), but got {points.tolist()}"
+            )
         goal = self.template[: len(points)]
         if self.alignment == "umeyama":
             return _fit_similarity(points, goal)

@@ -16,7 +16,9 @@ from spherecv.errors import ImageError, InvalidArgumentError
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
-    ImageSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | NDArray[Any] | PILImage
+    ImageSource: TypeAlias = (
+        str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | NDArray[Any] | PILImage
+    )
 else:
     ImageSource = object
 
@@ -34,8 +36,9 @@ def load_image(source: ImageSource, *, color: Color = "bgr", max_pixels: int = M
     Parameters
     ----------
     source : path, bytes, binary file object, ndarray or PIL image
-        Files of any format that Pillow reads; the first frame of an animation; EXIF orientation is applied. Arrays:
-        `(H, W)`, `(H, W, 1)`, `(H, W, 3)` or `(H, W, 4)`, of uint8, uint16 (0..65535) or float (0..1). Alpha is dropped.
+        Files of any format that Pillow reads; the first frame of an animation; EXIF orientation is applied. Arrays of
+        shape `(H, W)`, `(H, W, 1)`, `(H, W, 3)` or `(H, W, 4)`, uint8, uint16 (0..65535) or float (0..1). Alpha is
+        dropped.
     color : {"bgr", "rgb"}
         The channel order of an *array*; files and PIL images say theirs themselves.
     max_pixels : int
@@ -73,7 +76,8 @@ def load_image(source: ImageSource, *, color: Color = "bgr", max_pixels: int = M
     if hasattr(source, "read"):
         return _decode(_read_stream(source), str(getattr(source, "name", "the file object given")), max_pixels)
     raise InvalidArgumentError(
-        f"an image must be a path, bytes, a binary file object, an ndarray or a PIL image, but got {type(source).__name__}"
+        "an image must be a path, bytes, a binary file object, an ndarray or a PIL image, "
+        f"but got {type(source).__name__}"
     )
 
 
@@ -141,7 +145,7 @@ def _deep_array(picture: PILImage) -> NDArray[Any]:
 
 def _from_array(array: NDArray[Any], color: Color, max_pixels: int) -> NDArray[np.uint8]:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in _CHANNELS):
-        raise InvalidArgumentError(f"an image array must have shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), but got {array.shape}")
+        raise InvalidArgumentError(f"an image array must have shape (H, W) or (H, W, 1 | 3 | 4), but got {array.shape}")
     _check_size(array.shape[1], array.shape[0], "the array given", max_pixels)
     return _to_bgr(_to_uint8(array), color)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -91,3 +90,107 @@ class Face:
             "landmarks": None if self.landmarks is None else [[round(float(v), 2) for v in p] for p in self.landmarks],
             "quality": None if self.quality is None else round(float(self.quality), 4),
         }
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddedFace:
+    """A face with what was made of it.
+
+    Attributes
+    ----------
+    face : Face
+        Where it is in its image.
+    crop : ndarray of uint8, shape (h, w, 3)
+        The aligned BGR crop that the net saw.
+    embedding : ndarray of float32, shape (D,)
+        What the net made of the crop, by the model's recipe.
+    """
+
+    face: Face
+    crop: ImageArray
+    embedding: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Verification:
+    """The answer to "is this the same person?".
+
+    Attributes
+    ----------
+    verified : bool
+        Whether `distance <= threshold`.
+    distance : float
+        Between the two embeddings, in the unit of `metric`.
+    threshold : float
+        The largest distance that counts as the same person.
+    metric : str
+        `"cosine"` or `"euclidean"`.
+    similarity : float
+        Grows with likeness: cosine similarity -1..1, or 1 / (1 + distance).
+    probability : float or None
+        That the two are the same person, 0..1; only where a calibration was given.
+    far : float or None
+        The false accept rate that the threshold was measured at, 0..1.
+    threshold_source : str
+        What the threshold was measured on, in words.
+    model, detector : str
+        Names of the embedder and of the detector.
+    faces : tuple of EmbeddedFace
+        The two faces compared, first image's first.
+    images : tuple of ndarray, or None
+        The two BGR images; kept by `verify`, dropped by the batch calls.
+    seconds : float
+        Wall time of the comparison, detection and embedding included.
+    """
+
+    verified: bool
+    distance: float
+    threshold: float
+    metric: str
+    similarity: float
+    faces: tuple[EmbeddedFace, EmbeddedFace] = field(repr=False)
+    model: str
+    detector: str
+    threshold_source: str = ""
+    far: float | None = None
+    probability: float | None = None
+    images: tuple[ImageArray, ImageArray] | None = field(default=None, repr=False)
+    seconds: float = 0.0
+
+    def __bool__(self) -> bool:
+        return self.verified
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer as plain Python values, in deepface's vocabulary, ready for JSON."""
+        first, second = (embedded.face.to_dict() for embedded in self.faces)
+        return {
+            "verified": self.verified,
+            "distance": self.distance,
+            "threshold": self.threshold,
+            "similarity": self.similarity,
+            "probability": self.probability,
+            "far": self.far,
+            "threshold_source": self.threshold_source,
+            "model": self.model,
+            "detector_backend": self.detector,
+            "similarity_metric": self.metric,
+            "facial_areas": {"img1": first, "img2": second},
+            "time": round(self.seconds, 4),
+        }
+
+    def plot(self) -> Image:
+        """Draw both photos with their landmarks, both crops, and the distance on its scale.
+
+        Returns
+        -------
+        PIL.Image.Image
+            Shown by a notebook as it is; `.save(path)` writes it.
+
+        Raises
+        ------
+        InvalidArgumentError
+            The images were not kept: the batch calls drop them.
+        """
+        from spherecv.drawing import draw_verification
+
+        return draw_verification(self)

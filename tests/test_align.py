@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spherecv.align import ARCFACE_TEMPLATE, SPHEREFACE_TEMPLATE, FaceAligner
+from spherecv.align import FaceAligner
 from spherecv.errors import InvalidArgumentError
 from spherecv.records import Face
+from spherecv.zoo.recipe import TEMPLATES
 
+SPHEREFACE_TEMPLATE, ARCFACE_TEMPLATE = np.array(TEMPLATES["sphereface"]), np.array(TEMPLATES["arcface"])
 points = st.lists(st.tuples(st.floats(-500, 500), st.floats(-500, 500)), min_size=5, max_size=5).map(np.array)
 
 
@@ -86,7 +88,9 @@ def test_the_crop_is_the_template_seen_in_the_photo() -> None:
 def test_a_112x112_crop_is_the_112x96_crop_with_eight_more_columns_on_each_side() -> None:
     photo = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
     face = Face(box=(0, 0, 10, 10), landmarks=apply(similarity(-0.2, 1.0, (50, 30)), SPHEREFACE_TEMPLATE))
-    narrow, wide = (FaceAligner(name, alignment="umeyama").align(photo, [face])[0] for name in ("sphereface", "arcface"))
+    narrow, wide = (
+        FaceAligner(name, alignment="umeyama").align(photo, [face])[0] for name in ("sphereface", "arcface")
+    )
     assert np.abs(wide[:, 8:104].astype(int) - narrow).mean() < 1.0
 
 

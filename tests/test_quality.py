@@ -5,9 +5,11 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from spherecv.align import SPHEREFACE_TEMPLATE
 from spherecv.quality import face_quality, frontalness
 from spherecv.records import Face
+from spherecv.zoo.recipe import TEMPLATES
+
+SPHEREFACE_TEMPLATE = np.array(TEMPLATES["sphereface"])
 
 
 def test_quality_falls_with_blur_size_turn_and_score() -> None:

@@ -1,0 +1,168 @@
+"""Pictures of results, drawn with Pillow alone: faces on a photo, and a verification at a glance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from spherecv.errors import InvalidArgumentError
+from spherecv.records import EmbeddedFace, Face, Verification
+
+SAME = (22, 128, 74)
+DIFFERENT = (190, 45, 45)
+INK = (28, 32, 38)
+SOFT = (110, 118, 128)
+PAPER = (250, 250, 248)
+BOX = (255, 200, 40)
+POINT = (60, 220, 255)
+
+_WIDTH = 1120
+_PHOTO = (400, 360)
+_CROP_HEIGHT = 164
+_MARGIN = 30
+
+
+def draw_faces(image: NDArray[np.uint8], faces: Sequence[Face]) -> Image.Image:
+    """Draw boxes, landmarks and scores of faces on a copy of their image.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (H, W, 3)
+        BGR.
+    faces : sequence of Face
+
+    Returns
+    -------
+    PIL.Image.Image
+        RGB, of the image's size.
+    """
+    picture = _rgb(image)
+    pen = ImageDraw.Draw(picture)
+    line = max(2, round(max(picture.size) / 400))
+    for face in faces:
+        x1, y1, x2, y2 = (float(value) for value in face.box)
+        pen.rectangle((x1, y1, x2, y2), outline=BOX, width=line)
+        font = _font(max(11.0, min(28.0, face.width / 7)))
+        label = f"{face.score:.2f}" if face.quality is None else f"{face.score:.2f}  quality {face.quality:.2f}"
+        _, top, right, bottom = pen.textbbox((0, 0), label, font=font)
+        base = y1 - bottom - 4 if y1 - bottom - 4 >= 0 else y2 + 2
+        pen.rectangle((x1, base, x1 + right + 8, base + bottom + 4), fill=BOX)
+        pen.text((x1 + 4, base + 2 - top / 4), label, fill=INK, font=font)
+        _draw_points(pen, face, 1.0, max(2.0, face.width / 45))
+    return picture
+
+
+def draw_verification(result: Verification) -> Image.Image:
+    """Draw a verification: both photos, both crops, and the distance on its scale with the threshold.
+
+    Parameters
+    ----------
+    result : Verification
+        With its images, as `verify` returns it.
+
+    Returns
+    -------
+    PIL.Image.Image
+        RGB, 1120 pixels wide.
+
+    Raises
+    ------
+    InvalidArgumentError
+        The images were not kept.
+    """
+    if result.images is None:
+        raise InvalidArgumentError("this result kept no images to draw: use verify(a, b), not a batch call")
+    color = SAME if result.verified else DIFFERENT
+    top = 96
+    sheet = Image.new("RGB", (_WIDTH, top + _PHOTO[1] + 190), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    pen.rectangle((0, 0, _WIDTH, 8), fill=color)
+    pen.text((_MARGIN, 26), "Same person" if result.verified else "Different people", fill=color, font=_font(34))
+    detail = f"{result.model}, detector {result.detector}, {result.metric}"
+    pen.text((_WIDTH - _MARGIN, 42), detail, fill=SOFT, font=_font(17), anchor="ra")
+    for image, embedded, left in zip(
+        result.images, result.faces, (_MARGIN, _WIDTH - _MARGIN - _PHOTO[0]), strict=True
+    ):
+        _paste_photo(sheet, image, embedded.face, (left, top))
+    _paste_crops(sheet, result.faces, top)
+    _draw_scale(pen, result, top + _PHOTO[1] + 70, color)
+    return sheet
+
+
+def _paste_photo(sheet: Image.Image, image: NDArray[np.uint8], face: Face, corner: tuple[int, int]) -> None:
+    photo = _rgb(image)
+    factor = min(_PHOTO[0] / photo.width, _PHOTO[1] / photo.height)
+    photo = photo.resize((max(1, round(photo.width * factor)), max(1, round(photo.height * factor))))
+    pen = ImageDraw.Draw(photo)
+    pen.rectangle([float(value) * factor for value in face.box], outline=BOX, width=3)
+    _draw_points(pen, face, factor, 3.0)
+    sheet.paste(photo, (corner[0] + (_PHOTO[0] - photo.width) // 2, corner[1] + (_PHOTO[1] - photo.height) // 2))
+
+
+def _paste_crops(sheet: Image.Image, faces: Sequence[EmbeddedFace], top: int) -> None:
+    pen = ImageDraw.Draw(sheet)
+    middle = _WIDTH // 2
+    pen.text((middle, top), "what the model saw", fill=SOFT, font=_font(15), anchor="ma")
+    for row, embedded in enumerate(faces):
+        crop = _rgb(embedded.crop)
+        crop = crop.resize((round(crop.width * _CROP_HEIGHT / crop.height), _CROP_HEIGHT), Image.Resampling.BICUBIC)
+        sheet.paste(crop, (middle - crop.width // 2, top + 24 + row * (_CROP_HEIGHT + 6)))
+
+
+def _draw_scale(pen: ImageDraw.ImageDraw, result: Verification, y: int, color: tuple[int, int, int]) -> None:
+    largest = _scale_end(result)
+    left, right = _MARGIN, _WIDTH - _MARGIN
+
+    def place(value: float) -> float:
+        return left + (right - left) * min(1.0, max(0.0, value / largest))
+
+    border = place(result.threshold)
+    pen.rectangle((left, y, right, y + 14), fill=(238, 208, 205))
+    pen.rectangle((left, y, border, y + 14), fill=(196, 228, 208))
+    pen.line((border, y - 8, border, y + 22), fill=INK, width=2)
+    _centred(pen, border, y + 26, f"threshold {result.threshold:.4f}", INK, 16)
+    here = place(result.distance)
+    pen.ellipse((here - 10, y - 3, here + 10, y + 17), fill=color, outline=PAPER, width=2)
+    _centred(pen, here, y - 32, f"distance {result.distance:.4f}", color, 18)
+    pen.text((left, y + 26), "0", fill=SOFT, font=_font(14))
+    pen.text((right, y + 26), f"{largest:.3g}", fill=SOFT, font=_font(14), anchor="ra")
+    pen.text((left, y + 66), _provenance(result), fill=SOFT, font=_font(15))
+
+
+def _scale_end(result: Verification) -> float:
+    if result.metric == "cosine":
+        return 2.0 if max(result.distance, result.threshold) > 1.0 else 1.0
+    return 1.25 * max(result.distance, result.threshold, 1e-6)
+
+
+def _provenance(result: Verification) -> str:
+    parts = [f"Threshold: {result.threshold_source}." if result.threshold_source else "Threshold: given by the caller."]
+    if result.far is not None:
+        parts.append(f"False accept rate {result.far:g}.")
+    if result.probability is not None:
+        parts.append(f"Probability of the same person {result.probability:.3f}.")
+    text = " ".join(parts)
+    return text if len(text) <= 135 else text[:132] + "..."
+
+
+def _centred(pen: ImageDraw.ImageDraw, x: float, y: float, text: str, color: tuple[int, int, int], size: int) -> None:
+    half = pen.textlength(text, font=_font(size)) / 2
+    pen.text((min(max(x, _MARGIN + half), _WIDTH - _MARGIN - half), y), text, fill=color, font=_font(size), anchor="ma")
+
+
+def _draw_points(pen: ImageDraw.ImageDraw, face: Face, factor: float, radius: float) -> None:
+    if face.landmarks is None:
+        return
+    for x, y in face.landmarks * factor:
+        pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=POINT, outline=INK)
+
+
+def _rgb(image: NDArray[np.uint8]) -> Image.Image:
+    return Image.fromarray(np.ascontiguousarray(image[:, :, ::-1]))
+
+
+def _font(size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
