@@ -83,9 +83,7 @@ def draw_verification(result: Verification) -> Image.Image:
     pen.text((_MARGIN, 26), "Same person" if result.verified else "Different people", fill=color, font=_font(34))
     detail = f"{result.model}, detector {result.detector}, {result.metric}"
     pen.text((_WIDTH - _MARGIN, 42), detail, fill=SOFT, font=_font(17), anchor="ra")
-    for image, embedded, left in zip(
-        result.images, result.faces, (_MARGIN, _WIDTH - _MARGIN - _PHOTO[0]), strict=True
-    ):
+    for image, embedded, left in zip(result.images, result.faces, (_MARGIN, _WIDTH - _MARGIN - _PHOTO[0]), strict=True):
         _paste_photo(sheet, image, embedded.face, (left, top))
     _paste_crops(sheet, result.faces, top)
     _draw_scale(pen, result, top + _PHOTO[1] + 70, color)

@@ -48,4 +48,3 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a whole file atomically; raises `StorageError` where that fails."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
-

@@ -6,7 +6,7 @@ import io
 import os
 import warnings
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +78,22 @@ def load_image(source: ImageSource, *, color: Color = "bgr", max_pixels: int = M
     raise InvalidArgumentError(
         "an image must be a path, bytes, a binary file object, an ndarray or a PIL image, "
         f"but got {type(source).__name__}"
+    )
+
+
+class LabelledImage(NamedTuple):
+    """A loaded image that remembers what to call it in a message."""
+
+    image: NDArray[np.uint8]
+    label: str
+
+
+def load_labelled(source: ImageSource | LabelledImage) -> LabelledImage:
+    """Load one picture as `load_image` does, and keep its path, if it has one, for messages."""
+    if isinstance(source, LabelledImage):
+        return source
+    return LabelledImage(
+        load_image(source), str(source) if isinstance(source, str | os.PathLike) else "the image given"
     )
 
 

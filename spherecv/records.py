@@ -100,14 +100,14 @@ class EmbeddedFace:
     ----------
     face : Face
         Where it is in its image.
-    crop : ndarray of uint8, shape (h, w, 3)
-        The aligned BGR crop that the net saw.
+    crop : ndarray of uint8, shape (h, w, 3), or None
+        The aligned BGR crop that the net saw; dropped by calls that answer many pairs.
     embedding : ndarray of float32, shape (D,)
         What the net made of the crop, by the model's recipe.
     """
 
     face: Face
-    crop: ImageArray
+    crop: ImageArray | None
     embedding: FloatArray
 
 
@@ -139,8 +139,8 @@ class Verification:
         The two faces compared, first image's first.
     images : tuple of ndarray, or None
         The two BGR images; kept by `verify`, dropped by the batch calls.
-    seconds : float
-        Wall time of the comparison, detection and embedding included.
+    seconds : float or None
+        Wall time of the comparison, detection and embedding included; None for one of many.
     """
 
     verified: bool
@@ -155,7 +155,7 @@ class Verification:
     far: float | None = None
     probability: float | None = None
     images: tuple[ImageArray, ImageArray] | None = field(default=None, repr=False)
-    seconds: float = 0.0
+    seconds: float | None = None
 
     def __bool__(self) -> bool:
         return self.verified
@@ -175,7 +175,7 @@ class Verification:
             "detector_backend": self.detector,
             "similarity_metric": self.metric,
             "facial_areas": {"img1": first, "img2": second},
-            "time": round(self.seconds, 4),
+            "time": None if self.seconds is None else round(self.seconds, 4),
         }
 
     def plot(self) -> Image:
@@ -194,3 +194,39 @@ class Verification:
         from spherecv.drawing import draw_verification
 
         return draw_verification(self)
+
+
+@dataclass(frozen=True, eq=False)
+class VerificationMatrix:
+    """Every face of one image compared with every face of another.
+
+    Attributes
+    ----------
+    distances : ndarray of float64, shape (N, M)
+    verified : ndarray of bool, shape (N, M)
+        Where the distance is at most the threshold.
+    similarities : ndarray of float64, shape (N, M)
+    threshold : float
+    metric : str
+    faces : tuple of two tuples of EmbeddedFace
+        The N faces of the first image and the M of the second, the rows and columns of the matrices.
+    """
+
+    distances: NDArray[np.float64]
+    verified: NDArray[np.bool_]
+    similarities: NDArray[np.float64]
+    threshold: float
+    metric: str
+    faces: tuple[tuple[EmbeddedFace, ...], tuple[EmbeddedFace, ...]] = field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The matrices as plain Python values, ready for JSON."""
+        first, second = ([embedded.face.to_dict() for embedded in side] for side in self.faces)
+        return {
+            "distances": self.distances.tolist(),
+            "verified": self.verified.tolist(),
+            "similarities": self.similarities.tolist(),
+            "threshold": self.threshold,
+            "similarity_metric": self.metric,
+            "facial_areas": {"img1": first, "img2": second},
+        }

@@ -1,0 +1,141 @@
+"""Aligned crops to embeddings, by the model's recipe."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spherecv.errors import InvalidArgumentError, ModelFileError
+from spherecv.zoo import ModelSource, Recipe, open_model
+
+_BATCH = 32
+"""Crops per call of the net: where every backend has reached its full speed, and 10,000 crops need no more memory
+than 32 (measured by benchmarks/session.py)."""
+
+
+class FaceEmbedder:
+    """Turn aligned crops into embeddings.
+
+    Parameters
+    ----------
+    model : str, path or ModelSource
+        The name of a model (`spherecv models list`), the path of an `.onnx` file, or an opened source.
+    recipe : Recipe, str or path, optional
+        How the model wants its input. A named model knows its own; an `.onnx` by path needs one.
+    backend : {"opencv", "onnxruntime", "openvino", "auto"}
+    device : {"cpu", "cuda", "auto"}
+    threads : int, optional
+        Threads that one call may use; all cores by default.
+
+    Attributes
+    ----------
+    source : ModelSource
+        Where the model came from, with the hashes of its files.
+    recipe : Recipe
+        In use.
+
+    Examples
+    --------
+    >>> embedder = FaceEmbedder("sphereface-20")                      # doctest: +SKIP
+    >>> embedder.embed(crops).shape                                   # doctest: +SKIP
+    (7, 512)
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | ModelSource,
+        *,
+        recipe: Recipe | str | os.PathLike[str] | None = None,
+        backend: str = "opencv",
+        device: str = "cpu",
+        threads: int | None = None,
+    ) -> None:
+        self.source = model if isinstance(model, ModelSource) else open_model(model, recipe=recipe)
+        self.recipe = self.source.recipe
+        self._session = self.source.session(backend=backend, device=device, threads=threads)
+        self._input, self._output = self._blobs()
+
+    @property
+    def name(self) -> str:
+        """What the model is called."""
+        return self.source.name
+
+    @property
+    def backend(self) -> str:
+        """What runs the net."""
+        return self._session.backend
+
+    def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embed aligned crops.
+
+        Parameters
+        ----------
+        crops : ndarray of uint8, shape (N, H, W, 3)
+            BGR, of the recipe's size, as `FaceAligner` cuts them. N may be 0.
+
+        Returns
+        -------
+        ndarray of float32, shape (N, D)
+            With a mirroring recipe D is twice the net's.
+
+        Raises
+        ------
+        InvalidArgumentError
+            Another shape or dtype.
+        BackendError
+            The net failed.
+        """
+        height, width = self.recipe.size
+        if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != (height, width, 3):
+            raise InvalidArgumentError(
+                f"crops must be uint8 of shape (N, {height}, {width}, 3), but got {crops.dtype} {crops.shape}"
+            )
+        embeddings = np.concatenate(list(self._chunks(crops)))
+        if self.recipe.normalize:
+            norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+            np.divide(embeddings, norms, out=embeddings, where=norms > 0)
+        return embeddings
+
+    def _chunks(self, crops: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
+        for start in range(0, max(len(crops), 1), _BATCH):
+            chunk = crops[start : start + _BATCH]
+            embeddings = self._forward(chunk)
+            if self.recipe.mirror:
+                embeddings = np.hstack([embeddings, self._forward(chunk[:, :, ::-1])])
+            yield embeddings
+
+    def _forward(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        answer = self._session.run({self._input: self._blob(crops)})[self._output]
+        return answer.reshape(len(crops), -1) if len(crops) else answer.reshape(0, int(np.prod(answer.shape[1:])))
+
+    def _blob(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Net input of shape (N, 3, H, W): (pixel - mean) * scale, in the recipe's order of channels."""
+        import cv2
+
+        height, width = self.recipe.size
+        if not len(crops):
+            return np.empty((0, 3, height, width), np.float32)
+        swap = self.recipe.color == "RGB"
+        scale = self.recipe.scale
+        # OpenCV subtracts before it scales, and takes the mean in the order after the swap.
+        blob = np.asarray(cv2.dnn.blobFromImages(list(crops), scale[0], mean=self.recipe.mean, swapRB=swap))
+        if len(set(scale)) > 1:
+            blob *= (np.array(scale) / scale[0]).astype(np.float32).reshape(1, 3, 1, 1)
+        return blob
+
+    def _blobs(self) -> tuple[str, str]:
+        """Names of the input and of the output that the recipe means."""
+        inputs, outputs = self._session.inputs, self._session.outputs
+        if len(inputs) != 1:
+            raise ModelFileError(f"{self.name} has {len(inputs)} inputs ({', '.join(inputs)}); an embedder has one")
+        ((name, shape),) = inputs.items()
+        fixed = dict(zip(shape[1:], (3, *self.recipe.size), strict=True)) if len(shape) == 4 else {None: 0}
+        if len(shape) != 4 or any(side not in (None, want) for side, want in fixed.items()):
+            raise ModelFileError(f"{self.name} wants input of shape {shape}, which the recipe's crops do not have")
+        wanted = self.recipe.output or (outputs[0] if len(outputs) == 1 else None)
+        if wanted not in outputs:
+            raise ModelFileError(f"{self.name} has the outputs {', '.join(outputs)}: say in the recipe which one it is")
+        return name, wanted

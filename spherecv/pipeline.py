@@ -1,0 +1,217 @@
+"""Images to faces with embeddings, in batches: what every user of faces stands on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spherecv.align import FaceAligner
+from spherecv.detect import FaceDetector
+from spherecv.embed import FaceEmbedder
+from spherecv.errors import InvalidArgumentError, NoFaceError, SphereCVError
+from spherecv.images import ImageSource, LabelledImage, load_labelled
+from spherecv.records import EmbeddedFace, Face
+
+WhichFace = Literal["largest", "center", "all", "whole"]
+OnError = Literal["raise", "return"]
+Image: TypeAlias = NDArray[np.uint8]
+
+_BATCH_PIXELS = 40_000_000
+"""Decoded pixels held at once, 120 MB of BGR: a batch of camera photographs must not fill a small machine."""
+
+
+_Located: TypeAlias = tuple[list[Face], Image]
+_Answer: TypeAlias = list[EmbeddedFace] | SphereCVError
+
+
+class FacePipeline:
+    """Detector, aligner and embedder in a row.
+
+    Parameters
+    ----------
+    embedder : FaceEmbedder or str
+        The embedder, or the name of a model. Its recipe says how to align.
+    detector : FaceDetector or str
+        The detector, or the name of a kind: `"mtcnn"`, `"yunet"`, `"retinaface"`.
+    device : {"cpu", "cuda", "auto"}
+        Where the stages named by a string run.
+
+    Examples
+    --------
+    >>> pipeline = FacePipeline("sphereface-20")                       # doctest: +SKIP
+    >>> [embedded.face.box for embedded in pipeline.faces("group.jpg")]  # doctest: +SKIP
+    """
+
+    def __init__(
+        self, embedder: FaceEmbedder | str, *, detector: FaceDetector | str = "mtcnn", device: str = "cpu"
+    ) -> None:
+        self.embedder = FaceEmbedder(embedder, device=device) if isinstance(embedder, str) else embedder
+        self.detector = FaceDetector(detector, device=device) if isinstance(detector, str) else detector
+        recipe = self.embedder.recipe
+        self.aligner = FaceAligner(recipe.template, size=recipe.size, alignment=recipe.alignment)
+
+    def faces(self, image: ImageSource, *, face: WhichFace = "all") -> list[EmbeddedFace]:
+        """Find and embed the faces of one image.
+
+        Parameters
+        ----------
+        image : path, bytes, binary file object, ndarray or PIL image
+        face : {"all", "largest", "center", "whole"}
+            Which of several; see `run`.
+
+        Returns
+        -------
+        list of EmbeddedFace
+            The most certain first; never empty.
+
+        Raises
+        ------
+        ImageError, NoFaceError
+        """
+        (found,) = self.run([image], face=face)
+        if isinstance(found, SphereCVError):  # pragma: no cover - run raises; this tells the type checker so
+            raise found
+        return found
+
+    def run(
+        self,
+        images: Iterable[ImageSource | LabelledImage],
+        *,
+        face: WhichFace = "largest",
+        errors: OnError = "raise",
+        batch_size: int = 16,
+    ) -> Iterator[list[EmbeddedFace] | SphereCVError]:
+        """Find and embed the faces of many images, one answer for each, in their order.
+
+        Images are loaded as they are needed and dropped after use, so that memory does not grow with their number.
+
+        Parameters
+        ----------
+        images : iterable of path, bytes, binary file object, ndarray or PIL image
+        face : {"largest", "center", "all", "whole"}
+            The largest face; the one nearest the middle of the image, as the SphereFace authors took; all of them; or
+            the whole image as one ready-made crop, scaled to the recipe's size, with no detection.
+        errors : {"raise", "return"}
+            Whether an image that cannot be read, or has no face, ends the run or is answered with its error.
+        batch_size : int
+            Images that go through the nets together, fewer where they are large.
+
+        Yields
+        ------
+        list of EmbeddedFace, or SphereCVError
+
+        Raises
+        ------
+        ImageError, NoFaceError
+            With `errors="raise"`.
+        InvalidArgumentError
+            An unknown `face` or `errors`, or `batch_size` below 1.
+        """
+        if face not in get_args(WhichFace):
+            raise InvalidArgumentError(f"face must be one of {', '.join(get_args(WhichFace))}, but got {face!r}")
+        if errors not in get_args(OnError):
+            raise InvalidArgumentError(f"errors must be 'raise' or 'return', but got {errors!r}")
+        if batch_size < 1:
+            raise InvalidArgumentError(f"batch_size must be at least 1, but got {batch_size}")
+        return self._run(images, face, errors, batch_size)
+
+    def _run(
+        self, images: Iterable[ImageSource | LabelledImage], face: WhichFace, errors: OnError, batch_size: int
+    ) -> Iterator[_Answer]:
+        for batch in _loaded_batches(images, batch_size):
+            for answer in self._process(batch, face):
+                if isinstance(answer, SphereCVError) and errors == "raise":
+                    raise answer
+                yield answer
+
+    def _process(self, batch: Sequence[LabelledImage | SphereCVError], which: WhichFace) -> list[_Answer]:
+        located = self._locate(batch, which)
+        crops = [crop for item in located if not isinstance(item, SphereCVError) for crop in item[1]]
+        embeddings = iter(self.embedder.embed(np.stack(crops)) if crops else ())
+        return [
+            item
+            if isinstance(item, SphereCVError)
+            else [EmbeddedFace(face, crop, next(embeddings)) for face, crop in zip(*item, strict=True)]
+            for item in located
+        ]
+
+    def _locate(
+        self, batch: Sequence[LabelledImage | SphereCVError], which: WhichFace
+    ) -> list[_Located | SphereCVError]:
+        loaded = [item for item in batch if not isinstance(item, SphereCVError)]
+        if which == "whole":
+            return [item if isinstance(item, SphereCVError) else self._whole(item.image) for item in batch]
+        found = iter(self.detector.detect_batch([item.image for item in loaded], errors="return"))
+        return [item if isinstance(item, SphereCVError) else self._aligned(item, next(found), which) for item in batch]
+
+    def _aligned(
+        self, loaded: LabelledImage, found: list[Face] | SphereCVError, which: WhichFace
+    ) -> _Located | SphereCVError:
+        if isinstance(found, SphereCVError):
+            return found
+        height, width = loaded.image.shape[:2]
+        if not found:
+            return NoFaceError(f"no face found in {loaded.label} ({width}x{height}) by {self.detector.name}")
+        faces = choose_faces(found, (height, width), which)
+        return faces, self.aligner.align(loaded.image, faces)
+
+    def _whole(self, image: Image) -> _Located:
+        import cv2
+
+        height, width = self.aligner.size
+        shrinks = image.shape[0] > height and image.shape[1] > width
+        crop = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        return [Face(box=np.array((0, 0, image.shape[1], image.shape[0]), np.float32))], crop[None]
+
+
+def choose_faces(faces: Sequence[Face], shape: tuple[int, ...], which: WhichFace) -> list[Face]:
+    """Pick the face that counts out of those found in one image.
+
+    Parameters
+    ----------
+    faces : sequence of Face
+        At least one.
+    shape : tuple of int
+        Height and width of the image.
+    which : {"largest", "center", "all"}
+
+    Returns
+    -------
+    list of Face
+        All of them, or the one.
+    """
+    if which == "all":
+        return list(faces)
+    if which == "largest":
+        return [max(faces, key=lambda face: face.width * face.height)]
+    middle = np.array((shape[1] / 2, shape[0] / 2))
+    return [min(faces, key=lambda face: float(np.square(np.array(face.center) - middle).sum()))]
+
+
+def _loaded_batches(
+    images: Iterable[ImageSource | LabelledImage], batch_size: int
+) -> Iterator[list[LabelledImage | SphereCVError]]:
+    sources = iter(images)
+    while True:
+        batch: list[LabelledImage | SphereCVError] = []
+        pixels = 0
+        for source in islice(sources, batch_size):
+            item = _load(source)
+            batch.append(item)
+            pixels += 0 if isinstance(item, SphereCVError) else item.image.shape[0] * item.image.shape[1]
+            if pixels >= _BATCH_PIXELS:
+                break
+        if not batch:
+            return
+        yield batch
+
+
+def _load(source: ImageSource | LabelledImage) -> LabelledImage | SphereCVError:
+    try:
+        return load_labelled(source)
+    except SphereCVError as error:
+        return error

@@ -1,0 +1,289 @@
+"""Two images to an answer: the same person or not, at which threshold, measured on what."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spherecv import metrics, thresholds
+from spherecv.detect import FaceDetector
+from spherecv.embed import FaceEmbedder
+from spherecv.errors import SphereCVError
+from spherecv.images import ImageSource, load_labelled
+from spherecv.metrics import Metric
+from spherecv.pipeline import FacePipeline, OnError, WhichFace
+from spherecv.records import EmbeddedFace, Verification, VerificationMatrix
+from spherecv.thresholds import Threshold
+from spherecv.zoo import DEFAULT_MODEL, ModelSource, Recipe
+
+
+class FaceVerifier:
+    """Decide whether two images show the same person.
+
+    Parameters
+    ----------
+    model : str, path, ModelSource or FaceEmbedder
+        The name of a model (`spherecv models list`), the path of an `.onnx` file, or an embedder of your own.
+    metric : {"cosine", "euclidean"}
+    detector : str or FaceDetector
+        `"mtcnn"`, `"yunet"`, `"retinaface"`, or a detector of your own.
+    recipe : Recipe, str or path, optional
+        How the model wants its input; `"sefiks"` with SphereFace-20 is the recipe of the sefiks.com tutorial.
+    threshold : float, optional
+        The largest distance that counts as the same person. By default the one that the model's manifest knows.
+    far : float, optional
+        Ask for the threshold that was measured at this false accept rate, 0..1.
+    backend : {"opencv", "onnxruntime", "openvino", "auto"}
+    device : {"cpu", "cuda", "auto"}
+    threads : int, optional
+        Threads that one call may use; all cores by default.
+
+    Examples
+    --------
+    >>> verifier = FaceVerifier()                          # doctest: +SKIP
+    >>> verifier.verify("a.jpg", "b.jpg").verified         # doctest: +SKIP
+    True
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | ModelSource | FaceEmbedder = DEFAULT_MODEL,
+        *,
+        metric: Metric = "cosine",
+        detector: str | FaceDetector = "mtcnn",
+        recipe: Recipe | str | os.PathLike[str] | None = None,
+        threshold: float | None = None,
+        far: float | None = None,
+        backend: str = "opencv",
+        device: str = "cpu",
+        threads: int | None = None,
+    ) -> None:
+        self.metric = metrics.check_metric(metric)
+        self._given = None if threshold is None else Threshold(threshold)
+        self._far = far
+        if not isinstance(model, FaceEmbedder):
+            model = FaceEmbedder(model, recipe=recipe, backend=backend, device=device, threads=threads)
+        if isinstance(detector, str):
+            detector = FaceDetector(detector, device=device, threads=threads)
+        self.pipeline = FacePipeline(model, detector=detector)
+
+    @classmethod
+    def from_caffe(
+        cls,
+        prototxt: str | os.PathLike[str],
+        caffemodel: str | os.PathLike[str],
+        *,
+        recipe: Recipe | str | os.PathLike[str] | None = None,
+        **settings: Any,
+    ) -> FaceVerifier:
+        """Build a verifier on a Caffe model.
+
+        Parameters
+        ----------
+        prototxt, caffemodel : path
+            The two files of the model.
+        recipe : Recipe, str or path, optional
+            How it wants its input; may be left out for files that the manifest knows by their hashes.
+        **settings
+            As for the class.
+
+        Returns
+        -------
+        FaceVerifier
+            Without a threshold for these files, `distance` works and `verify` raises `MissingThresholdError`.
+
+        Raises
+        ------
+        ModelFileError
+            The files cannot be read, or do not belong together.
+        InvalidArgumentError
+            No recipe, and the files are not known.
+        """
+        return cls(ModelSource.from_caffe(prototxt, caffemodel, recipe=recipe), **settings)
+
+    @property
+    def threshold(self) -> Threshold:
+        """The threshold in use, with its provenance; raises `MissingThresholdError` where none is known."""
+        if self._given is None:
+            embedder = self.pipeline.embedder
+            self._given = thresholds.choose_threshold(
+                embedder.source.thresholds,
+                model=embedder.name,
+                recipe=embedder.recipe,
+                metric=self.metric,
+                detector=self.pipeline.detector.name,
+                far=self._far,
+            )
+        return self._given
+
+    def distance(self, a: ImageSource, b: ImageSource, *, face: WhichFace = "largest") -> float:
+        """Measure the distance between the faces of two images; needs no threshold.
+
+        Parameters
+        ----------
+        a, b : path, bytes, binary file object, ndarray or PIL image
+        face : {"largest", "center", "whole"}
+            Which face counts where there are several.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        ImageError, NoFaceError
+        """
+        (first,), (second,) = (self._faces(found) for found in self.pipeline.run([a, b], face=face))
+        return self._distance(first, second)
+
+    def verify(self, a: ImageSource, b: ImageSource, *, face: WhichFace = "largest") -> Verification:
+        """Decide whether two images show the same person.
+
+        Parameters
+        ----------
+        a, b : path, bytes, binary file object, ndarray or PIL image
+        face : {"largest", "center", "whole"}
+            Which face counts where there are several; `verify_all` compares every one.
+
+        Returns
+        -------
+        Verification
+
+        Raises
+        ------
+        ImageError, NoFaceError
+            An image cannot be read, or has no face: never a silent comparison of backgrounds.
+        MissingThresholdError
+            No threshold is known for this model, recipe and metric.
+        """
+        started = perf_counter()
+        threshold = self.threshold
+        loaded = load_labelled(a), load_labelled(b)
+        (first,), (second,) = (self._faces(found) for found in self.pipeline.run(loaded, face=face))
+        images = loaded[0].image, loaded[1].image
+        return self._judge(first, second, threshold, images, perf_counter() - started)
+
+    def verify_pairs(
+        self,
+        pairs: Iterable[tuple[ImageSource, ImageSource]],
+        *,
+        face: WhichFace = "largest",
+        errors: OnError = "raise",
+    ) -> list[Verification | SphereCVError]:
+        """Decide many pairs. An image named by the same path in several pairs is detected and embedded once.
+
+        Parameters
+        ----------
+        pairs : iterable of two images each
+        face : {"largest", "center", "whole"}
+        errors : {"raise", "return"}
+            Whether a pair with an unusable image ends the run or is answered with its error.
+
+        Returns
+        -------
+        list of Verification, or of SphereCVError in place of it
+            In the order of the pairs; without the images and crops, so that long lists stay small.
+
+        Raises
+        ------
+        ImageError, NoFaceError
+            With `errors="raise"`.
+        MissingThresholdError
+            No threshold is known for this model, recipe and metric.
+        """
+        threshold = self.threshold
+        rows = list(pairs)
+        sources = {_key(image): image for pair in rows for image in pair}
+        answers = self.pipeline.run(sources.values(), face=face, errors=errors)
+        known = {key: _without_crop(answer) for key, answer in zip(sources, answers, strict=True)}
+        return [self._judge_known(known[_key(a)], known[_key(b)], threshold) for a, b in rows]
+
+    def verify_all(self, a: ImageSource, b: ImageSource) -> VerificationMatrix:
+        """Compare every face of one image with every face of another.
+
+        Parameters
+        ----------
+        a, b : path, bytes, binary file object, ndarray or PIL image
+
+        Returns
+        -------
+        VerificationMatrix
+            Distances of shape (N, M), and which of them are the same person.
+
+        Raises
+        ------
+        ImageError, NoFaceError
+        MissingThresholdError
+            No threshold is known for this model, recipe and metric.
+        """
+        threshold = self.threshold
+        first, second = (self._faces(found) for found in self.pipeline.run([a, b], face="all"))
+        distances = metrics.pairwise_distance(_embeddings(first), _embeddings(second), self.metric)
+        return VerificationMatrix(
+            distances=distances,
+            verified=distances <= threshold.value,
+            similarities=metrics.similarity(distances, self.metric),
+            threshold=threshold.value,
+            metric=self.metric,
+            faces=(tuple(first), tuple(second)),
+        )
+
+    @staticmethod
+    def _faces(found: list[EmbeddedFace] | SphereCVError) -> list[EmbeddedFace]:
+        if isinstance(found, SphereCVError):
+            raise found
+        return found
+
+    def _distance(self, first: EmbeddedFace, second: EmbeddedFace) -> float:
+        return float(metrics.distance(first.embedding, second.embedding, self.metric)[0])
+
+    def _judge_known(
+        self, first: EmbeddedFace | SphereCVError, second: EmbeddedFace | SphereCVError, threshold: Threshold
+    ) -> Verification | SphereCVError:
+        if isinstance(first, SphereCVError):
+            return first
+        if isinstance(second, SphereCVError):
+            return second
+        return self._judge(first, second, threshold)
+
+    def _judge(
+        self,
+        first: EmbeddedFace,
+        second: EmbeddedFace,
+        threshold: Threshold,
+        images: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None,
+        seconds: float | None = None,
+    ) -> Verification:
+        distance = self._distance(first, second)
+        return Verification(
+            verified=distance <= threshold.value,
+            distance=distance,
+            threshold=threshold.value,
+            metric=self.metric,
+            similarity=float(metrics.similarity(distance, self.metric)),
+            faces=(first, second),
+            model=self.pipeline.embedder.name,
+            detector=self.pipeline.detector.name,
+            threshold_source=threshold.source,
+            far=threshold.far,
+            images=images,
+            seconds=seconds,
+        )
+
+
+def _embeddings(faces: list[EmbeddedFace]) -> NDArray[np.float32]:
+    return np.stack([face.embedding for face in faces])
+
+
+def _key(source: ImageSource) -> object:
+    return os.fspath(source) if isinstance(source, str | os.PathLike) else id(source)
+
+
+def _without_crop(answer: list[EmbeddedFace] | SphereCVError) -> EmbeddedFace | SphereCVError:
+    return answer if isinstance(answer, SphereCVError) else replace(answer[0], crop=None)
