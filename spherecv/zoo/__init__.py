@@ -1,0 +1,35 @@
+"""The models that SphereCV knows: what they are, where their files lie, and how they want to be fed."""
+
+from spherecv.zoo.cache import cache_dir
+from spherecv.zoo.files import expected_paths, fetch, locate, require, state_of
+from spherecv.zoo.manifest import (
+    DEFAULT_MODEL,
+    Manifest,
+    get_recipe,
+    model_info,
+    model_names,
+    models_dir,
+    read_manifest,
+)
+from spherecv.zoo.model import KnownThreshold, ModelFile, ModelInfo
+from spherecv.zoo.recipe import Recipe
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "KnownThreshold",
+    "Manifest",
+    "ModelFile",
+    "ModelInfo",
+    "Recipe",
+    "cache_dir",
+    "expected_paths",
+    "fetch",
+    "get_recipe",
+    "locate",
+    "model_info",
+    "model_names",
+    "models_dir",
+    "read_manifest",
+    "require",
+    "state_of",
+]

@@ -1,0 +1,182 @@
+"""Reads the entries of a manifest strictly: a word that nobody asked for is a mistake, and so is a missing one."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast, get_args
+from urllib.parse import urlsplit
+
+from spherecv.zoo.model import Format, Kind, KnownForm, KnownThreshold, Metric, ModelFile, ModelInfo
+from spherecv.zoo.recipe import Recipe
+
+_DIGEST_LENGTHS = {"sha256": 64, "sha384": 96}
+_ROLES = {"caffe": {"prototxt", "caffemodel"}, "onnx": {"onnx"}}
+_MISSING: Any = object()
+
+T = TypeVar("T")
+
+
+class EntryError(Exception):
+    """Something in the manifest that cannot be; becomes a ModelFileError with the path before it."""
+
+
+class _Entry:
+    """A table of the manifest that is read key by key, and complains of keys that nobody asked for."""
+
+    def __init__(self, values: Any, where: str) -> None:
+        if not isinstance(values, Mapping):
+            raise EntryError(f"{where} must be a table")
+        self._values = dict(values)
+        self.where = where
+
+    def take(self, key: str, kind: type[T] | tuple[type[T], ...], default: T = _MISSING) -> T:
+        value = self._values.pop(key, default)
+        if value is _MISSING:
+            raise EntryError(f"{self.where} needs {key}")
+        # bool is an int to Python, and never meant as one here.
+        if value is not default and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
+            raise EntryError(f"{self.where}: {key} cannot be {value!r}")
+        return value
+
+    def choice(self, key: str, choices: Any) -> Any:
+        value = self.take(key, str)
+        if value not in get_args(choices):
+            raise EntryError(f"{self.where}: {key} must be one of {', '.join(get_args(choices))}, but is {value!r}")
+        return value
+
+    def rate(self, key: str) -> float | None:
+        value = self.take(key, (int, float), cast(Any, None))
+        if value is None:
+            return None
+        if not 0 <= value <= 1:
+            raise EntryError(f"{self.where}: {key} must lie within 0..1, but is {value}")
+        return float(value)
+
+    def done(self) -> None:
+        if self._values:
+            raise EntryError(f"{self.where} has no {', '.join(self._values)}")
+
+
+def each(table: Mapping[str, Any], key: str, read: Callable[[str, Any], T]) -> dict[str, T]:
+    """Read every entry of one part of the manifest; a part that is not there is empty."""
+    entries = table.get(key, {})
+    if not isinstance(entries, Mapping):
+        raise EntryError(f"{key} must be a table")
+    return {name: read(name, entry) for name, entry in entries.items()}
+
+
+def read_model(name: str, values: Any, recipes: Mapping[str, Recipe]) -> ModelInfo:
+    """Read one `[models.NAME]`, whose recipes must be among `recipes`.
+
+    Raises
+    ------
+    EntryError
+        Something is missing, of the wrong type, contradicts itself, or is not known.
+    """
+    # The name becomes a folder of the cache: nothing that could leave it.
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name):
+        raise EntryError(f"models.{name}: a name is made of a-z, 0-9, dot and dash")
+    entry = _Entry(values, f"models.{name}")
+    model_format = entry.choice("format", Format)
+    files = [_read_file(item, f"models.{name}.files[{i}]") for i, item in enumerate(entry.take("files", list))]
+    roles = [file.role for file in files]
+    if not files or len(set(roles)) < len(roles) or set(roles) != _ROLES.get(model_format, set(roles)):
+        raise EntryError(f"models.{name}: a {model_format} model cannot have the files {', '.join(roles) or '(none)'}")
+    recipe = entry.take("recipe", str, cast(Any, None))
+    kind = entry.choice("kind", Kind)
+    if (recipe is None) is (kind == "embedder") or (recipe is not None and recipe not in recipes):
+        raise EntryError(f"models.{name}: a {kind} cannot have the recipe {recipe!r}")
+    rows = entry.take("thresholds", list, [])
+    info = ModelInfo(
+        name=name,
+        title=entry.take("title", str),
+        kind=kind,
+        format=model_format,
+        files=tuple(files),
+        recipe=recipe,
+        licence=entry.take("licence", str),
+        terms=entry.take("terms", str),
+        training_data=entry.take("training_data", str),
+        homepage=entry.take("homepage", str),
+        card=entry.take("card", str, ""),
+        thresholds=tuple(_read_threshold(row, f"models.{name}.thresholds[{i}]", recipes) for i, row in enumerate(rows)),
+    )
+    entry.done()
+    return info
+
+
+def _read_file(values: Any, where: str) -> ModelFile:
+    entry = _Entry(values, where)
+    urls = entry.take("urls", list, [])
+    if not all(isinstance(url, str) and urlsplit(url).scheme in ("http", "https") for url in urls):
+        raise EntryError(f"{where}: urls must be http or https, but are {urls!r}")
+    wheel, packaged = entry.take("wheel", str, ""), entry.take("packaged", bool, False)
+    if [bool(urls), bool(wheel), packaged].count(True) != 1:
+        raise EntryError(f"{where} needs either urls, or wheel, or packaged = true")
+    digests = tuple((name, entry.take(name, str).lower()) for name in _DIGEST_LENGTHS if name in values)
+    for algorithm, digest in digests:
+        if not re.fullmatch(rf"[0-9a-f]{{{_DIGEST_LENGTHS[algorithm]}}}", digest):
+            raise EntryError(f"{where}: {algorithm} must be {_DIGEST_LENGTHS[algorithm]} hexadecimal digits")
+    name, size = entry.take("name", str), entry.take("size", int, cast(Any, None))
+    if not name or name.startswith("/") or not set(name.split("/")).isdisjoint({"", ".", ".."}) or "\\" in name:
+        raise EntryError(f"{where}: {name!r} is not a plain file name")
+    if not packaged and (size is None or size < 1 or not digests):
+        raise EntryError(f"{where} needs size, and sha256 or sha384")
+    forms = entry.take("known_forms", list, [])
+    file = ModelFile(
+        role=entry.take("role", str),
+        name=name,
+        origin="wheel" if wheel else "packaged" if packaged else "download",
+        urls=tuple(urls),
+        size=size,
+        digests=digests,
+        manual=entry.take("manual", str, ""),
+        wheel=wheel,
+        version=entry.take("version", str, ""),
+        known_forms=tuple(_read_form(form, f"{where}.known_forms[{i}]") for i, form in enumerate(forms)),
+    )
+    entry.done()
+    return file
+
+
+def _read_form(values: Any, where: str) -> KnownForm:
+    entry = _Entry(values, where)
+    form = KnownForm(sha256=entry.take("sha256", str).lower(), source=entry.take("source", str))
+    if not re.fullmatch(r"[0-9a-f]{64}", form.sha256):
+        raise EntryError(f"{where}: sha256 must be 64 hexadecimal digits")
+    entry.done()
+    return form
+
+
+def _read_threshold(values: Any, where: str, recipes: Mapping[str, Recipe]) -> KnownThreshold:
+    entry = _Entry(values, where)
+    threshold = entry.take("threshold", (int, float))
+    if not (math.isfinite(threshold) and threshold > 0):
+        raise EntryError(f"{where}: threshold must be a positive distance, but is {threshold}")
+    far = entry.rate("far")
+    if (entry.take("chosen_for", str, "far") == "best accuracy") is not (far is None):
+        raise EntryError(f"{where} needs either far or chosen_for = 'best accuracy'")
+    recipe = entry.take("recipe", str)
+    if recipe not in recipes:
+        raise EntryError(f"{where}: no recipe is called {recipe!r}")
+    interval = entry.take("interval", list, cast(Any, None))
+    if interval is not None and not (len(interval) == 2 and 0 <= interval[0] <= interval[1] <= 1):
+        raise EntryError(f"{where}: interval must be [low, high] within 0..1, but is {interval!r}")
+    row = KnownThreshold(
+        metric=cast(Metric, entry.choice("metric", Metric)),
+        threshold=float(threshold),
+        far=far,
+        dataset=entry.take("dataset", str),
+        pairs=entry.take("pairs", int),
+        detector=entry.take("detector", str),
+        recipe=recipe,
+        fingerprint=entry.take("fingerprint", str),
+        rate=entry.rate("rate"),
+        interval=None if interval is None else (float(interval[0]), float(interval[1])),
+        reproduced=entry.take("reproduced", bool),
+        source=entry.take("source", str),
+    )
+    entry.done()
+    return row

