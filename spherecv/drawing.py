@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from spherecv.errors import InvalidArgumentError
+from spherecv.files import atomic_path
 from spherecv.records import EmbeddedFace, Face, Verification
 
 SAME = (22, 128, 74)
@@ -55,6 +58,34 @@ def draw_faces(image: NDArray[np.uint8], faces: Sequence[Face]) -> Image.Image:
     return picture
 
 
+def draw_aligned(image: NDArray[np.uint8], faces: Sequence[Face], crops: NDArray[np.uint8]) -> Image.Image:
+    """Draw faces on their image, with their aligned crops in a column beside it.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (H, W, 3)
+        BGR.
+    faces : sequence of Face
+    crops : ndarray of uint8, shape (N, h, w, 3)
+        Of the same faces, BGR. Those that find no room in the column are left out.
+
+    Returns
+    -------
+    PIL.Image.Image
+        RGB.
+    """
+    photo = draw_faces(image, faces)
+    if not len(crops):
+        return photo
+    height = max(1, photo.height // max(3, min(5, len(crops))))
+    width = max(1, round(height * crops.shape[2] / crops.shape[1]))
+    sheet = Image.new("RGB", (photo.width + width, photo.height), PAPER)
+    sheet.paste(photo, (0, 0))
+    for row, crop in enumerate(crops):
+        sheet.paste(_rgb(crop).resize((width, height), Image.Resampling.BICUBIC), (photo.width, row * height))
+    return sheet
+
+
 def draw_verification(result: Verification) -> Image.Image:
     """Draw a verification: both photos, both crops, and the distance on its scale with the threshold.
 
@@ -90,6 +121,23 @@ def draw_verification(result: Verification) -> Image.Image:
     return sheet
 
 
+def save_picture(picture: Image.Image, path: str | os.PathLike[str]) -> None:
+    """Save a picture in the format that the path's suffix names.
+
+    Raises
+    ------
+    InvalidArgumentError
+        No picture format has this suffix.
+    StorageError
+        The file cannot be written.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in Image.registered_extensions():
+        raise InvalidArgumentError(f"{path}: no picture format has the suffix {suffix!r}; use .png or .jpg")
+    with atomic_path(path) as temporary:
+        picture.save(temporary)
+
+
 def _paste_photo(sheet: Image.Image, image: NDArray[np.uint8], face: Face, corner: tuple[int, int]) -> None:
     photo = _rgb(image)
     factor = min(_PHOTO[0] / photo.width, _PHOTO[1] / photo.height)
@@ -105,6 +153,8 @@ def _paste_crops(sheet: Image.Image, faces: Sequence[EmbeddedFace], top: int) ->
     middle = _WIDTH // 2
     pen.text((middle, top), "what the model saw", fill=SOFT, font=_font(15), anchor="ma")
     for row, embedded in enumerate(faces):
+        if embedded.crop is None:
+            continue
         crop = _rgb(embedded.crop)
         crop = crop.resize((round(crop.width * _CROP_HEIGHT / crop.height), _CROP_HEIGHT), Image.Resampling.BICUBIC)
         sheet.paste(crop, (middle - crop.width // 2, top + 24 + row * (_CROP_HEIGHT + 6)))

@@ -1,0 +1,89 @@
+"""The root of the command line: mounts the groups, and turns every failure into one line and exit code 2."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from spherecv import __version__
+from spherecv.cli import convert, demo, doctor, faces, models, verify
+from spherecv.errors import SphereCVError
+
+FAILED = 2
+INTERRUPTED = 130
+
+
+class _Root(TyperGroup):
+    """Exit codes are part of the interface: `verify` answers 0 or 1, so a failure must never be a 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SphereCVError as error:
+            _complain("error", error)
+            raise typer.Exit(FAILED) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+        except (
+            OSError,
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            MemoryError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ):
+            if "SPHERECV_DEBUG" in os.environ or isinstance(sys.exc_info()[1], BrokenPipeError):
+                raise
+            _complain("internal error", sys.exc_info()[1])
+            typer.echo("This is a fault of SphereCV. SPHERECV_DEBUG=1 shows where; please report it.", err=True)
+            raise typer.Exit(FAILED) from None
+
+
+app = typer.Typer(
+    name="spherecv",
+    cls=_Root,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=(
+        "Face verification with Caffe-era models (SphereFace first) on today's OpenCV.\n\n"
+        "Start with `spherecv demo`, then `spherecv verify A.jpg B.jpg`; `spherecv doctor` tells what this machine has."
+    ),
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"spherecv {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    warnings.showwarning = lambda message, *_args, **_kwargs: _complain("warning", message)
+
+
+def _complain(kind: str, message: object) -> None:
+    text = " ".join(str(message).split()) or type(message).__name__
+    typer.echo(f"{kind}: {text}", err=True)
+
+
+app.command("verify")(verify.verify)
+app.command("detect")(faces.detect)
+app.command("embed")(faces.embed)
+app.command("convert")(convert.convert)
+app.add_typer(models.app, name="models")
+app.command("doctor")(doctor.doctor)
+app.command("demo")(demo.demo)

@@ -1,0 +1,155 @@
+"""`spherecv detect` and `spherecv embed`: faces of an image, a folder or a list."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spherecv.cli import options
+from spherecv.cli.progress import track, track_answers
+from spherecv.errors import SphereCVError
+
+if TYPE_CHECKING:
+    from spherecv.records import Face
+
+
+def detect(
+    source: options.Source,
+    draw: Annotated[
+        Path | None,
+        typer.Option("--draw", help="Save the image with boxes and landmarks here; a folder where SRC is many images."),
+    ] = None,
+    detector: options.Detector = "mtcnn",
+    preset: options.Preset = None,
+    min_size: options.MinSize = None,
+    device: options.Device = "cpu",
+    threads: options.Threads = None,
+    as_json: options.Json = False,
+) -> None:
+    """Find faces: boxes, landmarks, scores, quality. With --json, a line for each image.
+
+    An image that cannot be read is reported and the rest goes on; exit code 2 only where none could be read.
+
+    Examples:
+
+      spherecv detect group.jpg --draw found.png
+
+      spherecv detect photos/ --json > faces.jsonl
+    """
+    from spherecv.images import load_image
+    from spherecv.sources import find_images
+
+    paths = find_images(source)
+    finder = options.make_detector(detector, device, threads, preset, min_size)
+    failures = _Failures(len(paths), as_json)
+    for path in track(paths, "detecting"):
+        try:
+            image = load_image(path)
+            faces = finder.detect(image)
+            if draw is not None:
+                from spherecv.drawing import draw_faces, save_picture
+
+                save_picture(draw_faces(image, faces), _goal(draw, path, paths))
+        except SphereCVError as error:
+            failures.add(path, error)
+            continue
+        if as_json:
+            typer.echo(json.dumps({"image": str(path), "faces": [face.to_dict() for face in faces]}))
+        else:
+            typer.echo(_faces_text(path, faces))
+    failures.close()
+
+
+def embed(
+    source: options.Source,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the embeddings (.npz).")],
+    model: options.Model = None,
+    prototxt: options.Prototxt = None,
+    caffemodel: options.Caffemodel = None,
+    recipe: options.Recipe = None,
+    detector: options.Detector = "mtcnn",
+    face: options.Face = "largest",
+    backend: options.Backend = "opencv",
+    device: options.Device = "cpu",
+    threads: options.Threads = None,
+    as_json: options.Json = False,
+) -> None:
+    """Embed faces into one .npz: embeddings, paths, boxes, scores, qualities; no pickle in it.
+
+    An image without a face is reported and the rest goes on; exit code 2 only where none could be embedded.
+
+    Examples:
+
+      spherecv embed photos/ --out photos.npz
+
+      spherecv embed crops/ --face whole --out crops.npz
+    """
+    from spherecv.embeddings import write_embeddings
+    from spherecv.pipeline import FacePipeline
+    from spherecv.sources import find_images
+
+    paths = find_images(source)
+    embedder = options.make_embedder(model, prototxt, caffemodel, recipe, backend, device, threads)
+    pipeline = FacePipeline(embedder, detector=options.make_detector(detector, device, threads))
+    failures = _Failures(len(paths), as_json)
+    with write_embeddings(out, model=embedder.name, recipe=embedder.recipe.fingerprint) as writer:
+        answers = pipeline.run(paths, face=options.which_face(face), errors="return")
+        for path, answer in zip(paths, track_answers(answers, len(paths), "embedding"), strict=True):
+            if isinstance(answer, SphereCVError):
+                failures.add(path, answer)
+                continue
+            for embedded in answer:
+                writer.add(path, embedded)
+        failures.close()
+    summary = {"out": str(out), "images": len(paths), "faces": writer.rows, "failed": failures.count}
+    if as_json:
+        typer.echo(json.dumps({**summary, "model": embedder.name, "recipe": embedder.recipe.fingerprint}))
+    else:
+        typer.echo(f"wrote {writer.rows} embeddings of {len(paths)} images to {out}; {failures.count} images failed")
+
+
+class _Failures:
+    """Images that could not be used: reported one by one; an error of the command where they are all there are."""
+
+    def __init__(self, total: int, as_json: bool) -> None:
+        self.count = 0
+        self._total = total
+        self._as_json = as_json
+        self._last: SphereCVError | None = None
+
+    def add(self, path: Path, error: SphereCVError) -> None:
+        self.count += 1
+        self._last = error
+        if self._as_json:
+            typer.echo(json.dumps({"image": str(path), "error": str(error), "kind": type(error).__name__}))
+        if self._total > 1:
+            typer.echo(f"{path}: {error}", err=True)
+
+    def close(self) -> None:
+        if self._last is None or self.count < self._total:
+            return
+        if self._total == 1:
+            raise self._last
+        raise SphereCVError(f"none of the {self._total} images could be used")
+
+
+def _goal(draw: Path, path: Path, paths: list[Path]) -> Path:
+    """Where the drawing of one of several images goes: the same tree under the folder asked for."""
+    if len(paths) == 1:
+        return draw
+    shared = Path(os.path.commonpath([other.resolve().parent for other in paths]))
+    return (draw / path.resolve().relative_to(shared)).with_suffix(".png")
+
+
+def _faces_text(path: Path, faces: list[Face]) -> str:
+    count = "no face" if not faces else "1 face" if len(faces) == 1 else f"{len(faces)} faces"
+    rows = [
+        f"  box {' '.join(f'{value:.0f}' for value in face.box)}  score {face.score:.3f}"
+        + ("" if face.quality is None else f"  quality {face.quality:.2f}")
+        for face in faces
+    ]
+    return "\n".join([f"{path}: {count}", *rows])

@@ -1,0 +1,104 @@
+"""`spherecv verify`: two photos, one answer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spherecv.cli import options
+from spherecv.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from spherecv.records import Verification, VerificationMatrix
+
+SAME, DIFFERENT = 0, 1
+
+
+def verify(
+    a: Annotated[Path, typer.Argument(metavar="A", help="The first photo.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="The second photo.")],
+    model: options.Model = None,
+    prototxt: options.Prototxt = None,
+    caffemodel: options.Caffemodel = None,
+    recipe: options.Recipe = None,
+    metric: Annotated[str, typer.Option("--metric", help="cosine or euclidean.")] = "cosine",
+    threshold: Annotated[
+        float | None,
+        typer.Option("--threshold", help="Largest distance of the same person; measured ones are known by model."),
+    ] = None,
+    far: Annotated[
+        float | None, typer.Option("--far", help="Take the threshold measured at this false accept rate, as 0.001.")
+    ] = None,
+    detector: options.Detector = "mtcnn",
+    face: options.Face = "largest",
+    backend: options.Backend = "opencv",
+    device: options.Device = "cpu",
+    threads: options.Threads = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Save a picture of the answer here (.png, .jpg).")] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Tell whether two photos show the same person. Exit code: 0 the same, 1 different people, 2 no answer.
+
+    Examples:
+
+      spherecv verify a.jpg b.jpg
+
+      spherecv verify a.jpg b.jpg --far 0.001 --plot answer.png
+
+      spherecv verify a.jpg b.jpg --prototxt deploy.prototxt --caffemodel net.caffemodel --recipe sphereface
+        --threshold 0.6
+    """
+    from spherecv.metrics import check_metric
+    from spherecv.verify import FaceVerifier
+
+    verifier = FaceVerifier(
+        options.make_embedder(model, prototxt, caffemodel, recipe, backend, device, threads),
+        metric=check_metric(metric),
+        detector=options.make_detector(detector, device, threads),
+        threshold=threshold,
+        far=far,
+    )
+    if face == "all":
+        if plot is not None:
+            raise InvalidArgumentError("--plot draws one comparison: it does not go with --face all")
+        matrix = verifier.verify_all(a, b)
+        typer.echo(json.dumps(matrix.to_dict()) if as_json else _matrix_text(matrix))
+        raise typer.Exit(SAME if matrix.verified.any() else DIFFERENT)
+    result = verifier.verify(a, b, face=options.which_face(face))
+    if plot is not None:
+        _save_plot(result, plot)
+    typer.echo(json.dumps(result.to_dict()) if as_json else _text(result))
+    raise typer.Exit(SAME if result.verified else DIFFERENT)
+
+
+def _text(result: Verification) -> str:
+    relation = "at most" if result.verified else "above"
+    lines = [
+        "Same person." if result.verified else "Different people.",
+        f"  {result.metric} distance {result.distance:.4f}, {relation} the threshold {result.threshold:.4f}",
+        f"  threshold: {result.threshold_source or 'given on the command line'}",
+        f"  model {result.model}, detector {result.detector}",
+    ]
+    if result.probability is not None:
+        lines.insert(2, f"  probability of the same person {result.probability:.3f}")
+    return "\n".join(lines)
+
+
+def _matrix_text(matrix: VerificationMatrix) -> str:
+    rows = [
+        f"  face {i + 1} of A, face {j + 1} of B: {matrix.distances[i, j]:.4f}"
+        f"  {'same person' if matrix.verified[i, j] else 'different people'}"
+        for i in range(matrix.distances.shape[0])
+        for j in range(matrix.distances.shape[1])
+    ]
+    return "\n".join([f"{matrix.metric} distances, threshold {matrix.threshold:.4f}:", *rows])
+
+
+def _save_plot(result: Verification, path: Path) -> None:
+    from spherecv.drawing import save_picture
+
+    save_picture(result.plot(), path)
+    typer.echo(f"wrote {path}", err=True)
