@@ -1,0 +1,32 @@
+# Two commands for a fresh machine: `make demo` and `make test`. Both make what they need.
+PYTHON ?= python3
+VENV ?= .venv
+# The OpenCV to test on, as a pip requirement; .ci/run runs the suite on both majors.
+OPENCV ?= opencv-contrib-python-headless>=5,<6
+# Arguments for pytest, as PYTEST="-m runtime".
+PYTEST ?=
+
+BIN = $(VENV)/bin
+
+.PHONY: demo test check clean
+
+demo: $(VENV)/.demo-installed
+	$(BIN)/spherecv demo
+
+test: $(VENV)/.test-installed
+	$(BIN)/python -m pytest $(PYTEST)
+
+check: $(VENV)/.dev-installed
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info demo-output
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.%-installed: setup.cfg setup.py pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e '.[$*]' '$(OPENCV)'
+	touch $@
