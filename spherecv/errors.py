@@ -79,3 +79,15 @@ class MissingDependencyError(SphereCVError, ImportError):
 
 class MissingThresholdError(SphereCVError):
     """No threshold is known for this model, recipe and metric. Pass one, or measure it: `spherecv calibrate`."""
+
+
+class DatasetError(SphereCVError):
+    """A data set, pair file or list that does not hold what it must. Mend the line or file that the message names."""
+
+
+class NotEnoughDataError(SphereCVError):
+    """Too few pairs, images or identities for the figure asked for. Bring more, or ask for a coarser one."""
+
+
+class CalibrationError(SphereCVError):
+    """A calibration that cannot be read, or belongs to another model, recipe, metric or detector. Measure it anew."""
