@@ -86,9 +86,9 @@ def download(file: ModelFile, path: Path, *, progress: Progress | None = None, b
                 _from_mirror(url, file, part, progress)
             except _MismatchError as error:
                 wrong += 1
-                reasons.append(f"{url}: {error}")
+                reasons.append(f"{url}: {_printable(error)}")
             except _RefusedError as error:
-                reasons.append(f"{url}: {error}")
+                reasons.append(f"{url}: {_printable(error)}")
             else:
                 with storing(path):
                     part.replace(path)
@@ -286,3 +286,8 @@ def _words(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer for {TIMEOUT_S:g} seconds"
     return (str(getattr(error, "strerror", None) or reason or error).splitlines() or [""])[0] or type(error).__name__
+
+
+def _printable(error: BaseException) -> str:
+    # Some of the words are the server's: nothing that a terminal would obey, and not a page of it.
+    return "".join(letter if letter.isprintable() else "?" for letter in str(error)[:200])

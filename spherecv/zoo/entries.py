@@ -87,7 +87,7 @@ def read_model(name: str, values: Any, recipes: Mapping[str, Recipe]) -> ModelIn
     recipe = entry.take("recipe", str, cast(Any, None))
     kind = entry.choice("kind", Kind)
     if (recipe is None) is (kind == "embedder") or (recipe is not None and recipe not in recipes):
-        raise EntryError(f"models.{name}: a {kind} cannot have the recipe {recipe!r}")
+        raise EntryError(f"models.{name}: the recipe {recipe!r} cannot be: an embedder needs one of [recipes], a detector none")
     rows = entry.take("thresholds", list, [])
     info = ModelInfo(
         name=name,
@@ -162,7 +162,7 @@ def _read_threshold(values: Any, where: str, recipes: Mapping[str, Recipe]) -> K
     if recipe not in recipes:
         raise EntryError(f"{where}: no recipe is called {recipe!r}")
     interval = entry.take("interval", list, cast(Any, None))
-    if interval is not None and not (len(interval) == 2 and 0 <= interval[0] <= interval[1] <= 1):
+    if interval is not None and not _is_interval(interval):
         raise EntryError(f"{where}: interval must be [low, high] within 0..1, but is {interval!r}")
     row = KnownThreshold(
         metric=cast(Metric, entry.choice("metric", Metric)),
@@ -180,3 +180,9 @@ def _read_threshold(values: Any, where: str, recipes: Mapping[str, Recipe]) -> K
     )
     entry.done()
     return row
+
+
+def _is_interval(ends: list[Any]) -> bool:
+    if len(ends) != 2 or not all(isinstance(end, int | float) for end in ends):
+        return False
+    return bool(0 <= ends[0] <= ends[1] <= 1)

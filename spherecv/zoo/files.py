@@ -132,8 +132,8 @@ def state_of(model: str | ModelInfo) -> str:
 
     Returns
     -------
-    {"ready", "not downloaded", "incomplete", "not installed"}
-        `not installed`: the Python package that carries them is missing.
+    {"ready", "not downloaded", "incomplete", "broken", "not installed"}
+        `broken`: a file has the wrong size. `not installed`: the Python package that carries them is missing.
     """
     info = _info(model)
     paths = expected_paths(info)
@@ -142,6 +142,8 @@ def state_of(model: str | ModelInfo) -> str:
     missing = [file for file in info.files if not _fits(paths[file.role], file)]
     if not missing:
         return "ready"
+    if any(paths[file.role].is_file() for file in missing):
+        return "broken"
     downloads = [file for file in info.files if file.origin == "download"]
     return "not downloaded" if missing == downloads else "incomplete"
 

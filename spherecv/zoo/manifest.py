@@ -116,6 +116,8 @@ def read_manifest(path: str | Path) -> Manifest:
     except ValueError as error:
         raise ModelFileError(f"{path} is not TOML: {error}") from None
     try:
+        if unknown := sorted(set(table) - {"models", "recipes"}):
+            raise EntryError(f"a manifest has no {', '.join(unknown)}")
         recipes = each(table, "recipes", lambda name, entry: Recipe.from_dict({"name": name, **entry}))
         models = each(table, "models", lambda name, entry: read_model(name, entry, recipes))
     except (InvalidArgumentError, EntryError) as error:
