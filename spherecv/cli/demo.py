@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from spherecv.cli import options
-from spherecv.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-# NASA's and the US Navy's portraits, works of the US government: who, package, file inside it.
-_SAMPLES = (
-    ("grace-hopper", "matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
-    ("eileen-collins", "skimage", "data/astronaut.png"),
-)
 
 
 def demo(
@@ -31,10 +23,10 @@ def demo(
     Without a model at hand it detects and aligns, and says how to get one; with one it verifies a pair of the same
     person (one portrait and an altered copy of it) and a pair of different people.
     """
-    from spherecv.images import load_image
+    from spherecv.samples import altered_copy, sample_portrait
 
-    portraits = {who: load_image(_sample(package, file)) for who, package, file in _SAMPLES}
-    portraits["grace-hopper-altered"] = _altered(portraits["grace-hopper"])
+    portraits = {who: sample_portrait(who) for who in ("grace-hopper", "eileen-collins")}
+    portraits["grace-hopper-altered"] = altered_copy(portraits["grace-hopper"])
     _detect_and_align(portraits, out)
     chosen = model or _model_at_hand()
     if chosen is None:
@@ -100,23 +92,3 @@ def _say_how_to_get_a_model() -> None:
         "  spherecv verify A.jpg B.jpg --prototxt net.prototxt --caffemodel net.caffemodel --recipe sphereface "
         "--threshold 0.6"
     )
-
-
-def _sample(package: str, file: str) -> Path:
-    spec = importlib.util.find_spec(package)  # of a top-level package: finds, does not import
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        if (path := Path(folder, file)).is_file():
-            return path
-    raise MissingDependencyError(package, "demo", "the sample portrait")
-
-
-def _altered(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The same portrait as another camera might give it: smaller, turned, darker, softer, compressed."""
-    import cv2
-
-    height, width = image.shape[:2]
-    turn = cv2.getRotationMatrix2D((width / 2, height / 2), 9, 0.8)
-    turned = cv2.warpAffine(image, turn, (width, height), borderMode=cv2.BORDER_REPLICATE)
-    darker = cv2.convertScaleAbs(cv2.GaussianBlur(turned, (0, 0), 1.2), alpha=0.75, beta=18)
-    _, compressed = cv2.imencode(".jpg", darker, [cv2.IMWRITE_JPEG_QUALITY, 60])
-    return cv2.imdecode(compressed, cv2.IMREAD_COLOR)

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+nbformat = pytest.importorskip("nbformat")
+nbclient = pytest.importorskip("nbclient")
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+
+def run_notebook(name: str, folder: Path) -> list[str]:
+    notebook = nbformat.read(EXAMPLES / name, as_version=4)
+    nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder)}}).execute()
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    return [str(output.get("text") or output.get("data", {}).get("text/plain")) for output in outputs]
+
+
+def test_verify(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPHERECV_EXAMPLE_MODEL", str(data_dir / "mobilefacenet-caffe"))
+    text = "\n".join(run_notebook("01_verify.ipynb", tmp_path))
+    assert "True 0." in text
+    assert "True\nFalse\nmissing.jpg: no such file" in text

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from spherecv.errors import ImageError, InvalidArgumentError, NoFaceError, SphereCVError
+from spherecv.pipeline import FacePipeline, choose_faces
+from spherecv.records import Face
+from spherecv.zoo import get_recipe
+
+LANDMARKS = np.array([[30, 50], [65, 50], [48, 70], [33, 92], [62, 92]], np.float32)
+
+
+class ScriptedDetector:
+    """Finds as many faces as the first pixel says, each 10 px larger and further right than the one before."""
+
+    name = "scripted"
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def detect_batch(self, images, *, errors="raise"):
+        self.batches.append(len(images))
+        return [self._faces(int(image[0, 0, 0])) for image in images]
+
+    @staticmethod
+    def _faces(count):
+        if count == 99:
+            return SphereCVError("the detector failed on this one")
+        return [
+            Face(box=(20 * i, 0, 20 * i + 30 + 10 * i, 40 + 10 * i), score=0.9 - 0.1 * i, landmarks=LANDMARKS + 5 * i)
+            for i in range(count)
+        ]
+
+
+class MeanEmbedder:
+    """Embeds a crop as its mean colour, so that an answer shows which image it belongs to."""
+
+    recipe = get_recipe("sphereface")
+    name = "mean"
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def embed(self, crops):
+        self.batches.append(len(crops))
+        return crops.reshape(len(crops), -1, 3).mean(axis=1).astype(np.float32)
+
+
+@pytest.fixture
+def parts():
+    detector, embedder = ScriptedDetector(), MeanEmbedder()
+    return SimpleNamespace(detector=detector, embedder=embedder, pipeline=FacePipeline(embedder, detector=detector))
+
+
+def image(faces: int, shade: int = 100) -> np.ndarray:
+    picture = np.full((200, 200, 3), shade, np.uint8)
+    picture[0, 0, 0] = faces
+    return picture
+
+
+def test_answers_come_in_order_with_errors_in_their_places(parts, tmp_path: Path) -> None:
+    Image.fromarray(image(0)).save(tmp_path / "empty.png")
+    sources = [image(1, 10), tmp_path / "missing.jpg", image(2, 20), tmp_path / "empty.png", image(99), image(1, 30)]
+    answers = list(parts.pipeline.run(sources, face="all", errors="return", batch_size=4))
+    assert [type(answer) for answer in answers] == [list, ImageError, list, NoFaceError, SphereCVError, list]
+    assert [len(answers[i]) for i in (0, 2, 5)] == [1, 2, 1]
+    assert [round(float(answers[i][0].embedding[1])) for i in (0, 2, 5)] == [10, 20, 30]
+    assert "empty.png (200x200)" in str(answers[3])
+    assert "missing.jpg" in str(answers[1])
+    assert parts.detector.batches == [3, 2]
+    assert parts.embedder.batches == [3, 1]
+
+
+def test_the_first_error_ends_the_run_unless_asked_otherwise(parts) -> None:
+    answers = parts.pipeline.run([image(1), image(0), image(1)])
+    assert len(next(answers)) == 1
+    with pytest.raises(NoFaceError):
+        next(answers)
+
+
+def test_images_are_loaded_as_they_are_needed(parts) -> None:
+    taken = 0
+
+    def endless():
+        nonlocal taken
+        while True:
+            taken += 1
+            yield image(1)
+
+    answers = parts.pipeline.run(endless(), batch_size=3)
+    for _ in range(4):
+        next(answers)
+    assert taken == 6
+
+
+def test_large_images_make_small_batches(parts, monkeypatch) -> None:
+    monkeypatch.setattr("spherecv.pipeline._BATCH_PIXELS", 60_000)
+    assert len(list(parts.pipeline.run([image(1)] * 5, batch_size=16))) == 5
+    assert parts.detector.batches == [2, 2, 1]
+
+
+def test_which_face_counts() -> None:
+    faces = ScriptedDetector._faces(3)
+    assert choose_faces(faces, (200, 200), "all") == faces
+    assert choose_faces(faces, (200, 200), "largest") == [faces[2]]
+    assert choose_faces(faces, (30, 30), "center") == [faces[0]]
+
+
+def test_a_whole_image_is_a_crop_only_when_asked(parts) -> None:
+    (found,) = parts.pipeline.faces(image(0, 77), face="whole")
+    assert found.crop.shape == (112, 96, 3)
+    assert found.face.box.tolist() == [0, 0, 200, 200]
+    assert parts.detector.batches == []
+    with pytest.raises(NoFaceError):
+        parts.pipeline.faces(image(0, 77))
+
+
+def test_wrong_settings_are_refused_at_the_call(parts) -> None:
+    with pytest.raises(InvalidArgumentError, match="largest"):
+        parts.pipeline.run([], face="biggest")
+    with pytest.raises(InvalidArgumentError, match="'return'"):
+        parts.pipeline.run([], errors="ignore")
+    with pytest.raises(InvalidArgumentError, match="batch_size"):
+        parts.pipeline.run([], batch_size=0)
+    assert list(parts.pipeline.run([])) == []
