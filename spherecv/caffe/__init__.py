@@ -11,11 +11,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from spherecv.caffe.blobs import read_blob, write_blob
+    from spherecv.caffe.graph import Layer
+    from spherecv.caffe.net import CaffeNet, load
     from spherecv.caffe.reader import read_caffemodel, read_message, read_prototxt
     from spherecv.caffe.upgrade import upgrade
     from spherecv.caffe.writer import write_caffemodel, write_prototxt
 
 __all__ = [
+    "CaffeNet",
+    "Layer",
+    "load",
     "read_blob",
     "read_caffemodel",
     "read_message",
@@ -27,6 +32,9 @@ __all__ = [
 ]
 
 _HOME = {
+    "CaffeNet": "net",
+    "Layer": "graph",
+    "load": "net",
     "read_blob": "blobs",
     "read_caffemodel": "reader",
     "read_message": "reader",

@@ -1,16 +1,14 @@
-"""Writing nets as `.prototxt` and `.caffemodel`: to a temporary file beside the target, then renamed."""
+"""Writing nets as `.prototxt` and `.caffemodel`, whole or not at all."""
 
 from __future__ import annotations
 
-import os
-import secrets
-from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spherecv.caffe import text
-from spherecv.errors import CaffeModelError, StorageError
+from spherecv.errors import CaffeModelError
+from spherecv.files import write_bytes
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -36,7 +34,8 @@ def write_prototxt(message: Message, path: str | PathLike[str]) -> Path:
     StorageError
         If the folder cannot be written to.
     """
-    return write_bytes(text.render(without_blobs(message)).encode(), path)
+    write_bytes(path, text.render(without_blobs(message)).encode())
+    return Path(path)
 
 
 def write_caffemodel(message: Message, path: str | PathLike[str]) -> Path:
@@ -61,7 +60,8 @@ def write_caffemodel(message: Message, path: str | PathLike[str]) -> Path:
     CaffeModelError
         If the net is larger than the 2 GiB that the format can hold.
     """
-    return write_bytes(serialize(message), path)
+    write_bytes(path, serialize(message))
+    return Path(path)
 
 
 def serialize(message: Message) -> bytes:
@@ -84,22 +84,3 @@ def without_blobs(message: Message) -> Message:
     for layer in [*getattr(bare, "layer", ()), *getattr(bare, "layers", ())]:
         layer.ClearField("blobs")
     return bare
-
-
-def write_bytes(data: bytes, path: str | PathLike[str]) -> Path:
-    """Write a file whole or not at all."""
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise StorageError(f"cannot write {target}: {reason}; free space or choose another place") from None
-    finally:
-        with suppress(OSError, ValueError):
-            temporary.unlink(missing_ok=True)
-    return target

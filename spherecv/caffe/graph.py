@@ -1,0 +1,178 @@
+"""The graph of a net: which layers take part, with their bottoms, tops, settings and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from spherecv.caffe.spherecv_caffe_pb2 import TEST, LayerParameter, NetParameter, NetState, NetStateRule, Phase
+from spherecv.errors import PrototxtError, UnsupportedLayerError
+
+if TYPE_CHECKING:
+    from spherecv.caffe.text import Outline
+
+Array = npt.NDArray[np.float32]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer.
+
+    Attributes
+    ----------
+    name, type : str
+    bottoms, tops : tuple of str
+        Names of the blobs read and written; the same name in both means in place.
+    param : LayerParameter
+        The settings, without weights.
+    blobs : tuple of float32 arrays
+        The weights; empty before they are merged in.
+    line : int or None
+        Where the layer starts in its prototxt.
+    """
+
+    name: str
+    type: str
+    bottoms: tuple[str, ...]
+    tops: tuple[str, ...]
+    param: LayerParameter = field(repr=False)
+    blobs: tuple[Array, ...] = field(default=(), repr=False)
+    line: int | None = None
+
+    def __str__(self) -> str:
+        place = "" if self.line is None else f", line {self.line}"
+        return f"layer {self.name!r} ({self.type}{place})"
+
+    def mistake(self, reason: str) -> PrototxtError:
+        """Return the error for a net that makes no sense at this layer."""
+        return PrototxtError(f"{self}: {reason}", line=self.line)
+
+    def unsupported(self, reason: str) -> UnsupportedLayerError:
+        """Return the error for a setting that Caffe may know and we do not."""
+        return UnsupportedLayerError(f"{self}: {reason}")
+
+
+def layers_of(message: NetParameter, outline: Outline | None = None) -> list[Layer]:
+    """Return every layer of an upgraded net, in the order of the file, whatever its phase.
+
+    Parameters
+    ----------
+    message : NetParameter
+        Without legacy `layers`: see `upgrade`.
+    outline : Outline, optional
+        Where the layers start, for errors.
+    """
+    lines: Sequence[int | None] = ()
+    if outline is not None:
+        lines = outline.layer or outline.layers
+    if len(lines) != len(message.layer):
+        lines = [None] * len(message.layer)
+    return [_layer(param, line) for param, line in zip(message.layer, lines, strict=True)]
+
+
+def _layer(param: LayerParameter, line: int | None) -> Layer:
+    settings = param
+    if param.blobs:
+        settings = LayerParameter()
+        settings.CopyFrom(param)
+        settings.ClearField("blobs")
+    return Layer(param.name, param.type, tuple(param.bottom), tuple(param.top), settings, (), line)
+
+
+def in_phase(layers: Sequence[Layer], message: NetParameter, phase: Phase = TEST) -> list[Layer]:
+    """Return the layers whose include and exclude rules let them take part.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    message : NetParameter
+        Its `state` gives level and stages.
+    phase : Phase
+        ``TRAIN`` (0) or ``TEST`` (1) of `spherecv_caffe_pb2`.
+    """
+    state = NetState()
+    state.CopyFrom(message.state)
+    state.phase = phase
+    return [layer for layer in layers if _takes_part(layer, state)]
+
+
+def _takes_part(layer: Layer, state: NetState) -> bool:
+    include, exclude = layer.param.include, layer.param.exclude
+    if include and exclude:
+        raise layer.mistake("has both include and exclude rules: Caffe allows one kind only")
+    if include:
+        return any(_meets(state, rule) for rule in include)
+    return not any(_meets(state, rule) for rule in exclude)
+
+
+def _meets(state: NetState, rule: NetStateRule) -> bool:
+    return not (
+        (rule.HasField("phase") and rule.phase != state.phase)
+        or (rule.HasField("min_level") and state.level < rule.min_level)
+        or (rule.HasField("max_level") and state.level > rule.max_level)
+        or any(stage not in state.stage for stage in rule.stage)
+        or any(stage in state.stage for stage in rule.not_stage)
+    )
+
+
+def check_wiring(layers: Sequence[Layer], inputs: Sequence[str]) -> None:
+    """Check that every bottom was made before it is used, and every top is made once (or in place)."""
+    made = set(inputs)
+    names: set[str] = set()
+    for layer in layers:
+        if layer.name in names:
+            raise layer.mistake("another layer has the same name: rename one, weights are found by name")
+        names.add(layer.name)
+        for bottom in layer.bottoms:
+            if bottom not in made:
+                raise layer.mistake(f"its bottom {bottom!r} is not made by an input or an earlier layer")
+        for top in layer.tops:
+            if top in made and top not in layer.bottoms:
+                raise layer.mistake(f"its top {top!r} was made before: only in-place layers may write a blob again")
+            made.add(top)
+        if len(set(layer.tops)) != len(layer.tops):
+            raise layer.mistake("names one top twice")
+
+
+def open_ends(layers: Sequence[Layer]) -> tuple[str, ...]:
+    """Return the blobs that no layer reads after they were last written: a net's outputs."""
+    ends: dict[str, None] = {}
+    for layer in layers:
+        for bottom in layer.bottoms:
+            ends.pop(bottom, None)
+        ends.update(dict.fromkeys(layer.tops))
+    return tuple(ends)
+
+
+def single_assignment(layers: Sequence[Layer], inputs: Sequence[str]) -> tuple[list[Layer], dict[str, str]]:
+    """Rename blobs so that each is written once.
+
+    Returns
+    -------
+    layers : list of Layer
+        A blob keeps its name where it is first written; in-place layers write `name@2`, `name@3`, ...
+    final : dict of str to str
+        For every blob, the name under which its last value goes.
+    """
+    taken = {*inputs, *(top for layer in layers for top in layer.tops)}
+    final = {name: name for name in inputs}
+    renamed = []
+    for layer in layers:
+        bottoms = tuple(final[bottom] for bottom in layer.bottoms)
+        for top in layer.tops:
+            final[top] = top if top not in final else _fresh(top, taken)
+        renamed.append(replace(layer, bottoms=bottoms, tops=tuple(final[top] for top in layer.tops)))
+    return renamed, final
+
+
+def _fresh(name: str, taken: set[str]) -> str:
+    version = 2
+    while f"{name}@{version}" in taken:
+        version += 1
+    taken.add(f"{name}@{version}")
+    return f"{name}@{version}"

@@ -1,0 +1,90 @@
+"""What the converter has to know of a type of layer."""
+
+# ruff: noqa: ARG002 (methods of LayerKind: documented there, and each type needs only some arguments)
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from spherecv.caffe.graph import Layer, Shape
+
+if TYPE_CHECKING:
+    from spherecv.caffe.onnx_graph import OnnxGraph
+
+Dims = tuple[int | None, ...]
+
+
+class Value(NamedTuple):
+    """A value in the ONNX graph: its name, and its shape with None where a size is known only at run time."""
+
+    name: str
+    shape: Dims
+
+
+class SizeNeededError(Exception):
+    """A layer can be written only for fixed sizes: the converter then fixes them. Never leaves the package."""
+
+
+class LayerKind:
+    """A type of layer: shapes, cost and ONNX form. Stateless; the settings are in the `Layer`."""
+
+    bottoms: tuple[int, int | None] = (1, 1)  # fewest and most
+    tops: tuple[int, int | None] = (1, 1)
+
+    def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+        """Return the shape of every top."""
+        return [bottoms[0]]
+
+    def blob_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+        """Return the shape of every weight blob, as Caffe allocates it."""
+        return []
+
+    def macs(self, layer: Layer, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        """Return the number of multiply-accumulate operations; zero for layers that are not dominated by them."""
+        return 0
+
+    def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
+        """Write the layer as ONNX nodes and return the names of its tops' values."""
+        raise NotImplementedError
+
+
+def axis_of(layer: Layer, axis: int, rank: int, *, end: bool = False) -> int:
+    """Return an axis counted from the front; with `end`, the place after the last axis is one too."""
+    places = rank + 1 if end else rank
+    if not -rank - end <= axis < places:
+        raise layer.mistake(f"axis {axis} does not exist in a blob of {rank} axes")
+    return axis if axis >= 0 else axis + places
+
+
+def known(shape: Dims) -> Shape:
+    """Return a shape whose sizes must all be known.
+
+    Raises
+    ------
+    SizeNeededError
+        If one is not.
+    """
+    sizes = tuple(size for size in shape if size is not None)
+    if len(sizes) != len(shape):
+        raise SizeNeededError
+    return sizes
+
+
+def reshape_target(shape: Dims, kept: int = 0) -> list[int]:
+    """Return the target of an ONNX Reshape.
+
+    Parameters
+    ----------
+    shape : tuple of int or None
+        The shape wanted. One unknown size becomes -1, what is left.
+    kept : int
+        How many leading axes keep their size, so that 0, copy, can stand for further unknown ones.
+    """
+    target = [-1 if size is None else size for size in shape]
+    for axis in range(kept):
+        if target.count(-1) > 1 and target[axis] == -1:
+            target[axis] = 0
+    if target.count(-1) > 1:
+        raise SizeNeededError
+    return target

@@ -1,0 +1,199 @@
+"""BatchNorm, Scale, Bias, Softmax, Normalize and LRN."""
+
+# ruff: noqa: ARG002, D102 (methods of LayerKind: documented there, and each type needs only some arguments)
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from spherecv.caffe.graph import Layer, Shape
+from spherecv.caffe.layers.base import Dims, LayerKind, Value, axis_of
+from spherecv.caffe.layers.spatial import four_axes
+from spherecv.caffe.spherecv_caffe_pb2 import LRNParameter
+
+if TYPE_CHECKING:
+    from spherecv.caffe.onnx_graph import OnnxGraph
+
+
+class BatchNorm(LayerKind):
+    """(x - mean) / sqrt(variance + eps), with the statistics that training stored."""
+
+    def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+        if len(bottoms[0]) < 2:
+            raise layer.mistake(f"needs a blob with a channel axis, but its bottom has the shape {bottoms[0]}")
+        param = layer.param.batch_norm_param
+        if param.HasField("use_global_stats") and not param.use_global_stats:
+            raise layer.unsupported(
+                "use_global_stats: false normalises each batch by itself, so a face's result would depend on the other "
+                "faces in the batch: remove the line to use the statistics of training"
+            )
+        return [bottoms[0]]
+
+    def blob_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+        channels = bottoms[0][1]
+        return [(channels,), (channels,), (1,)]
+
+    def statistics(self, layer: Layer) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return mean and variance per channel: what is stored, divided by the stored scale factor."""
+        mean, variance, factor = (blob.astype(np.float64).reshape(-1) for blob in layer.blobs)
+        share = 0.0 if factor[0] == 0 else 1.0 / factor[0]
+        return mean * share, variance * share
+
+    def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
+        mean, variance = self.statistics(layer)
+        numbers = {"scale": np.ones_like(mean), "bias": np.zeros_like(mean), "mean": mean, "variance": variance}
+        constants = [graph.constant(number.astype(np.float32), label) for label, number in numbers.items()]
+        eps = float(layer.param.batch_norm_param.eps)
+        return [graph.node("BatchNormalization", [bottoms[0].name, *constants], epsilon=eps)]
+
+
+class Scale(LayerKind):
+    """x times a learned blob or a second bottom, plus a learned bias."""
+
+    bottoms = (1, 2)
+
+    def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+        self._factor_shape(layer, bottoms)
+        return [bottoms[0]]
+
+    def blob_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+        shape = self._factor_shape(layer, bottoms)
+        learned = [] if len(bottoms) == 2 else [shape]
+        return [*learned, shape] if layer.param.scale_param.bias_term else learned
+
+    def _factor_shape(self, layer: Layer, bottoms: Sequence[Shape]) -> Shape:
+        param = layer.param.scale_param
+        return _covered(layer, bottoms, param.axis, param.num_axes)
+
+    def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
+        axis, value, blobs = layer.param.scale_param.axis, bottoms[0].name, list(layer.blobs)
+        factor = _second(layer, bottoms, axis, graph) if len(bottoms) == 2 else None
+        if factor is None:
+            factor = graph.constant(_spread(layer, blobs.pop(0), axis, bottoms[0]), "scale")
+        value = graph.node("Mul", [value, factor])
+        if blobs:
+            value = graph.node("Add", [value, graph.constant(_spread(layer, blobs[0], axis, bottoms[0]), "bias")])
+        return [value]
+
+
+class Bias(LayerKind):
+    """x plus a learned blob or a second bottom."""
+
+    bottoms = (1, 2)
+
+    def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+        _covered(layer, bottoms, layer.param.bias_param.axis, layer.param.bias_param.num_axes)
+        return [bottoms[0]]
+
+    def blob_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+        param = layer.param.bias_param
+        return [] if len(bottoms) == 2 else [_covered(layer, bottoms, param.axis, param.num_axes)]
+
+    def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
+        axis = layer.param.bias_param.axis
+        if len(bottoms) == 2:
+            addend = _second(layer, bottoms, axis, graph)
+        else:
+            addend = graph.constant(_spread(layer, layer.blobs[0], axis, bottoms[0]), "bias")
+        return [graph.node("Add", [bottoms[0].name, addend])]
+
+
+class Softmax(LayerKind):
+    """exp(x) over its sum along an axis."""
+
+    def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+        axis_of(layer, layer.param.softmax_param.axis, len(bottoms[0]))
+        return [bottoms[0]]
+
+    def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
+        axis = axis_of(layer, layer.param.softmax_param.axis, len(bottoms[0].shape))
+        return [graph.node("Softmax", [bottoms[0].name], axis=axis)]
+
+
+class Normalize(LayerKind):
+    """x over its Euclidean norm, per position or over the whole image, times a learned scale (SSD's layer)."""
+
+    def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+        if len(bottoms[0]) < 2:
+            raise layer.mistake(f"needs a blob with a channel axis, but its bottom has the shape {bottoms[0]}")
+        return [bottoms[0]]
+
+    def blob_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+        return [()] if layer.param.norm_param.channel_shared else [(bottoms[0][1],)]
+
+    def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
+        param, (name, shape) = layer.param.norm_param, bottoms[0]
+        axes = list(range(1, len(shape))) if param.across_spatial else [1]
+        squares = graph.node("Mul", [name, name])
+        total = graph.node("ReduceSum", [squares, graph.constant(np.array(axes, np.int64), "axes")], keepdims=1)
+        total = graph.node("Add", [total, graph.constant(np.float32(param.eps), "eps")])
+        unit = graph.node("Div", [name, graph.node("Sqrt", [total])])
+        scale = layer.blobs[0].reshape(-1, *(1,) * (len(shape) - 2))
+        return [graph.node("Mul", [unit, graph.constant(scale, "scale")])]
+
+
+class LRN(LayerKind):
+    """Local response normalisation, across channels or within each."""
+
+    def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+        four_axes(layer, bottoms[0])
+        if layer.param.lrn_param.local_size % 2 == 0:
+            raise layer.mistake("local_size must be odd")
+        return [bottoms[0]]
+
+    def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
+        param, name = layer.param.lrn_param, bottoms[0].name
+        size, alpha, beta = int(param.local_size), float(param.alpha), float(param.beta)
+        if param.norm_region == LRNParameter.ACROSS_CHANNELS:
+            return [graph.node("LRN", [name], size=size, alpha=alpha, beta=beta, bias=float(param.k))]
+        # Within a channel Caffe averages the squares with AVE pooling and ignores k, which stays 1.
+        squares = graph.node("Mul", [name, name])
+        mean = graph.node(
+            "AveragePool",
+            [squares],
+            kernel_shape=[size, size],
+            strides=[1, 1],
+            pads=[size // 2] * 4,
+            count_include_pad=1,
+        )
+        value = graph.node("Mul", [mean, graph.constant(np.float32(alpha), "alpha")])
+        value = graph.node("Add", [value, graph.constant(np.float32(1), "one")])
+        return [graph.node("Mul", [name, graph.node("Pow", [value, graph.constant(np.float32(-beta), "beta")])])]
+
+
+def _covered(layer: Layer, bottoms: Sequence[Shape], axis: int, num_axes: int) -> Shape:
+    """Return the shape of a factor (or addend) that covers some axes of the first bottom."""
+    shape = bottoms[0]
+    if len(bottoms) == 2:
+        covered = bottoms[1]
+        start = 0 if not covered else axis_of(layer, axis, len(shape))
+    else:
+        start = 0 if num_axes == 0 else axis_of(layer, axis, len(shape))
+        covered = shape[start:] if num_axes == -1 else shape[start : start + num_axes]
+        if num_axes < -1 or start + num_axes > len(shape):
+            raise layer.mistake(f"num_axes {num_axes} from axis {start} leaves a blob of {len(shape)} axes")
+    if shape[start : start + len(covered)] != covered:
+        raise layer.mistake(f"its second bottom {covered} does not match {shape} from axis {start} on")
+    return covered
+
+
+def _spread(layer: Layer, blob: npt.NDArray[np.float32], axis: int, bottom: Value) -> npt.NDArray[np.float32]:
+    """Give a blob that covers the axes from `axis` on one trailing 1 for each axis after them."""
+    if blob.ndim == 0:
+        return blob
+    rank = len(bottom.shape)
+    return blob.reshape(*blob.shape, *(1,) * (rank - axis_of(layer, axis, rank) - blob.ndim))
+
+
+def _second(layer: Layer, bottoms: Sequence[Value], axis: int, graph: OnnxGraph) -> str:
+    """Give the second bottom the trailing axes that let it spread over the first."""
+    rank, covered = len(bottoms[0].shape), len(bottoms[1].shape)
+    missing = rank - axis_of(layer, axis, rank) - covered if covered else 0
+    if not missing:
+        return bottoms[1].name
+    axes = np.arange(covered, covered + missing, dtype=np.int64)
+    return graph.node("Unsqueeze", [bottoms[1].name, graph.constant(axes, "axes")])

@@ -1,0 +1,158 @@
+"""CaffeNet: a net as it is deployed, from its prototxt and its caffemodel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+
+from spherecv.caffe.cache import CONVERTER_VERSION
+from spherecv.caffe.graph import Layer, Shape, check_wiring, in_phase, layers_of, open_ends
+from spherecv.caffe.inputs import deployed
+from spherecv.caffe.onnx_export import export
+from spherecv.caffe.reader import Source, read_caffemodel, read_definition
+from spherecv.caffe.shapes import infer
+from spherecv.caffe.spherecv_caffe_pb2 import NetParameter
+from spherecv.caffe.summary import Summary, summarize
+from spherecv.caffe.upgrade import upgrade
+from spherecv.caffe.weights import merge
+from spherecv.caffe.writer import write_caffemodel, write_prototxt
+from spherecv.errors import InvalidArgumentError, SphereCVError
+
+
+@dataclass(frozen=True)
+class CaffeNet:
+    """A net as it is deployed: phase TEST, without data, loss and other training layers. Made by `load`.
+
+    Attributes
+    ----------
+    name : str
+    inputs : dict of str to tuple of int
+        The declared shape of every input, (N, C, H, W) for images.
+    outputs : tuple of str
+        The blobs that no layer reads.
+    layers : tuple of Layer
+        In the order in which they run, with weights if a caffemodel was given.
+    definition : NetParameter
+        The whole prototxt as it was read, training layers included.
+    weights : NetParameter or None
+        The whole caffemodel as it was read.
+    """
+
+    name: str
+    inputs: dict[str, Shape]
+    outputs: tuple[str, ...]
+    layers: tuple[Layer, ...]
+    definition: NetParameter = field(repr=False)
+    weights: NetParameter | None = field(repr=False)
+
+    def summary(self) -> Summary:
+        """Return the table of layers, output shapes, parameters and multiply-accumulates; ``str()`` prints it."""
+        return summarize(self.name, self.layers, self.inputs)
+
+    def to_onnx(self, *, outputs: Sequence[str] | None = None, fold: bool = True) -> bytes:
+        """Convert the net to ONNX.
+
+        Parameters
+        ----------
+        outputs : sequence of str, optional
+            Names of the blobs wanted; all of `outputs` by default. Layers that none of them needs are left out.
+        fold : bool
+            Fold BatchNorm, Scale and Bias into the layers before them, where nothing else sees what lies between.
+
+        Returns
+        -------
+        bytes
+            An ONNX model, float32, opset 13; the same net gives the same bytes. Its inputs and outputs have the
+            names of the blobs. The batch is symbolic, and so are height and width where the net works at any size.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If the net has no weights, or no blob of a name asked for.
+        """
+        if self.weights is None:
+            raise InvalidArgumentError(f"the net {self.name!r} has no weights to convert: load it with its caffemodel")
+        wanted = self.outputs if outputs is None else tuple(dict.fromkeys(outputs))
+        blobs = dict.fromkeys(top for layer in self.layers for top in layer.tops)
+        for name in wanted:
+            if name not in blobs:
+                raise InvalidArgumentError(f"the net has no blob {name!r} to output; it has {', '.join(blobs)}")
+        if not wanted:
+            raise InvalidArgumentError(f"the net {self.name!r} has no layers to convert")
+        return export(self.name, self.layers, self.inputs, wanted, fold=fold, version=CONVERTER_VERSION)
+
+    def save(self, prototxt: str | PathLike[str], caffemodel: str | PathLike[str] | None = None) -> None:
+        """Write the files that the net was read from: the whole definition, and the whole caffemodel.
+
+        Parameters
+        ----------
+        prototxt : path
+            Comments and layout of the original are gone; nothing else.
+        caffemodel : path, optional
+            Left out for a net without weights.
+
+        Raises
+        ------
+        StorageError
+            If a file cannot be written; what was there before is then still there.
+        InvalidArgumentError
+            If a caffemodel is asked of a net without weights.
+        """
+        if caffemodel is not None and self.weights is None:
+            raise InvalidArgumentError(f"the net {self.name!r} has no weights to save")
+        write_prototxt(self.definition, prototxt)
+        if caffemodel is not None and self.weights is not None:
+            write_caffemodel(self.weights, caffemodel)
+
+
+def load(
+    prototxt: Source,
+    caffemodel: Source | None = None,
+    *,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+) -> CaffeNet:
+    """Read a Caffe model for deployment.
+
+    Parameters
+    ----------
+    prototxt : str, path or bytes
+        The definition: a file, or its text as bytes. A training prototxt will do: its data layer becomes the input, its
+        loss layers (MarginInnerProduct among them) are dropped.
+    caffemodel : str, path or bytes, optional
+        The weights; without them the net can be looked at but not converted.
+    input_shapes : dict of str to sequence of int, optional
+        Shapes of inputs in place of the declared ones, or where none is declared.
+
+    Returns
+    -------
+    CaffeNet
+
+    Raises
+    ------
+    PrototxtError
+        For a mistake in the prototxt, with its line.
+    CaffeModelError
+        For a caffemodel that is damaged or of another net.
+    UnsupportedLayerError
+        For a layer the converter does not know.
+    ModelFileError
+        If a file cannot be read.
+    """
+    definition = read_definition(prototxt)
+    try:
+        message = upgrade(definition.message)
+        layers = in_phase(layers_of(message, definition.outline), message)
+        running, inputs = deployed(layers, message, input_shapes)
+        check_wiring(running, list(inputs))
+        shapes = infer(running, inputs)
+    except InvalidArgumentError:
+        raise
+    except SphereCVError as error:
+        error.args = (f"{definition.name}: {error}",)
+        raise
+    weights = None
+    if caffemodel is not None:
+        weights = read_caffemodel(caffemodel)
+        running = merge(running, shapes, upgrade(weights))
+    return CaffeNet(message.name, inputs, open_ends(running), tuple(running), definition.message, weights)

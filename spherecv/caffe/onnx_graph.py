@@ -1,0 +1,137 @@
+"""An ONNX graph in the making: nodes and constants, and the model's bytes at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+# Opset 13 is read by every OpenCV from 4.10, ONNX Runtime from 1.6 and OpenVINO; nothing newer is needed.
+OPSET = 13
+IR_VERSION = 7
+
+Attribute = int | float | Sequence[int]
+
+
+@dataclass(frozen=True)
+class _Node:
+    operator: str
+    name: str
+    inputs: tuple[str, ...]
+    output: str
+    attributes: dict[str, Attribute]
+
+
+class OnnxGraph:
+    """Nodes and constants, named after the layer that they come from."""
+
+    def __init__(self) -> None:
+        self._nodes: list[_Node] = []
+        self._constants: dict[str, npt.NDArray[Any]] = {}
+        self._taken: set[str] = set()
+        self._layer = ""
+
+    def begin(self, layer: str) -> None:
+        """Name what follows after a layer."""
+        self._layer = layer
+
+    def reserve(self, names: Sequence[str]) -> None:
+        """Keep names, of inputs and outputs, from being given to inner values."""
+        self._taken.update(names)
+
+    def node(self, operator: str, inputs: Sequence[str], **attributes: Attribute) -> str:
+        """Add a node and return the name of its one output."""
+        output = self._fresh(operator)
+        self._nodes.append(_Node(operator, output, tuple(inputs), output, attributes))
+        return output
+
+    def constant(self, array: npt.ArrayLike, label: str) -> str:
+        """Add a constant and return its name."""
+        name = self._fresh(label)
+        self._constants[name] = np.asarray(array)
+        return name
+
+    def reshape(self, value: str, target: Sequence[int]) -> str:
+        """Add a Reshape."""
+        return self.node("Reshape", [value, self.constant(np.array(target, np.int64), "shape")])
+
+    def slice(self, value: str, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int]) -> str:
+        """Add a Slice of step one."""
+        bounds = {"starts": starts, "ends": ends, "axes": axes}
+        constants = [self.constant(np.array(numbers, np.int64), label) for label, numbers in bounds.items()]
+        return self.node("Slice", [value, *constants])
+
+    def name_output(self, value: str, output: str) -> None:
+        """Give a value the name of a net's output, through an Identity."""
+        self._nodes.append(_Node("Identity", output, (value,), output, {}))
+
+    def _fresh(self, label: str) -> str:
+        name, count = f"{self._layer}/{label}", 2
+        while name in self._taken:
+            name, count = f"{self._layer}/{label}_{count}", count + 1
+        self._taken.add(name)
+        return name
+
+    def serialize(
+        self,
+        name: str,
+        inputs: dict[str, Sequence[int | str]],
+        outputs: dict[str, Sequence[int | str]],
+        producer_version: str,
+    ) -> bytes:
+        """Return the model as bytes: equal graphs as equal bytes.
+
+        Parameters
+        ----------
+        name : str
+            Of the graph.
+        inputs, outputs : dict of str to sequence of int or str
+            Their float32 shapes; a size known only at run time is a name.
+        producer_version : str
+            Stored in the model.
+        """
+        from onnx import TensorProto, helper
+
+        nodes = [
+            helper.make_node(node.operator, node.inputs, [node.output], name=node.name, **node.attributes)
+            for node in _direct_outputs(self._nodes)
+        ]
+        graph = helper.make_graph(
+            nodes,
+            name or "net",
+            [helper.make_tensor_value_info(key, TensorProto.FLOAT, shape) for key, shape in inputs.items()],
+            [helper.make_tensor_value_info(key, TensorProto.FLOAT, shape) for key, shape in outputs.items()],
+        )
+        for key, array in self._constants.items():
+            tensor = graph.initializer.add(name=key, dims=array.shape)
+            tensor.data_type = TensorProto.INT64 if array.dtype == np.int64 else TensorProto.FLOAT
+            little = array.astype("<i8" if array.dtype == np.int64 else "<f4", copy=False)
+            tensor.raw_data = np.ascontiguousarray(little).tobytes()
+        model = helper.make_model(
+            graph,
+            producer_name="spherecv",
+            producer_version=producer_version,
+            ir_version=IR_VERSION,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+        )
+        return bytes(model.SerializeToString(deterministic=True))
+
+
+def _direct_outputs(nodes: Sequence[_Node]) -> list[_Node]:
+    """Let the node that computes a value carry the output's name, and drop the Identity where one name is enough."""
+    makers = {node.output: index for index, node in enumerate(nodes)}
+    renamed: dict[str, str] = {}
+    for node in nodes:
+        if node.operator == "Identity" and node.inputs[0] in makers and node.inputs[0] not in renamed:
+            renamed[node.inputs[0]] = node.output
+    direct = []
+    for node in nodes:
+        if node.operator == "Identity" and renamed.get(node.inputs[0]) == node.output:
+            continue
+        inputs = tuple(renamed.get(name, name) for name in node.inputs)
+        output = renamed.get(node.output, node.output)
+        direct.append(_Node(node.operator, node.name, inputs, output, node.attributes))
+    return direct

@@ -1,0 +1,64 @@
+"""Shape inference: what every layer gets and gives, checked as Caffe checks it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from spherecv.caffe.graph import Layer, Shape
+from spherecv.caffe.layers import kind_of
+
+_MOST_ELEMENTS = (1 << 31) - 1  # Caffe counts the elements of a blob with a C int
+
+
+class LayerShapes(NamedTuple):
+    """The shapes of a layer's bottoms and tops."""
+
+    bottoms: tuple[Shape, ...]
+    tops: tuple[Shape, ...]
+
+
+def infer(layers: Sequence[Layer], inputs: Mapping[str, Shape]) -> list[LayerShapes]:
+    """Return the shapes of every layer's bottoms and tops.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        In the order in which they run; in-place layers are fine.
+    inputs : dict of str to tuple of int
+        The shapes of the net's inputs.
+
+    Raises
+    ------
+    PrototxtError
+        Naming layer and line, where shapes or settings make no sense.
+    UnsupportedLayerError
+        For a layer or setting we do not know.
+    """
+    shapes = dict(inputs)
+    inferred = []
+    for layer in layers:
+        kind = kind_of(layer)
+        _check_count(layer, "bottom", len(layer.bottoms), kind.bottoms)
+        _check_count(layer, "top", len(layer.tops), kind.tops)
+        bottoms = tuple(shapes[name] for name in layer.bottoms)
+        tops = tuple(kind.top_shapes(layer, bottoms))
+        for shape in tops:
+            if min(shape, default=1) < 1:
+                raise layer.mistake(f"its output would have the shape {shape}: its input {bottoms[0]} is too small")
+            if math.prod(shape) > _MOST_ELEMENTS:
+                raise layer.mistake(f"its output would have the shape {shape}: more elements than a blob can hold")
+        for shape in kind.blob_shapes(layer, bottoms):
+            if math.prod(shape) > _MOST_ELEMENTS:
+                raise layer.mistake(f"its weights would have the shape {shape}: more elements than a blob can hold")
+        shapes.update(zip(layer.tops, tops, strict=True))
+        inferred.append(LayerShapes(bottoms, tops))
+    return inferred
+
+
+def _check_count(layer: Layer, what: str, count: int, limits: tuple[int, int | None]) -> None:
+    least, most = limits
+    if count < least or (most is not None and count > most):
+        wanted = f"at least {least}" if most is None else f"{least}" if most == least else f"{least} to {most}"
+        raise layer.mistake(f"has {count} {what}s, but needs {wanted}")
