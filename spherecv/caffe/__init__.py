@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from spherecv.caffe.blobs import read_blob, write_blob
+    from spherecv.caffe.cache import CONVERTER_VERSION, onnx_of
     from spherecv.caffe.graph import Layer
     from spherecv.caffe.net import CaffeNet, load
     from spherecv.caffe.reader import read_caffemodel, read_message, read_prototxt
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
     from spherecv.caffe.writer import write_caffemodel, write_prototxt
 
 __all__ = [
+    "CONVERTER_VERSION",
     "CaffeNet",
     "Layer",
     "load",
+    "onnx_of",
     "read_blob",
     "read_caffemodel",
     "read_message",
@@ -32,9 +35,11 @@ __all__ = [
 ]
 
 _HOME = {
+    "CONVERTER_VERSION": "cache",
     "CaffeNet": "net",
     "Layer": "graph",
     "load": "net",
+    "onnx_of": "cache",
     "read_blob": "blobs",
     "read_caffemodel": "reader",
     "read_message": "reader",

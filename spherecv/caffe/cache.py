@@ -1,5 +1,105 @@
-"""The ONNX of a model, kept on disk under the hashes of its two files."""
+"""The ONNX of a model, kept on disk under the hashes of its two files: reading it costs no protobuf and no onnx."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from spherecv.errors import ModelFileError, StorageError
+from spherecv.files import write_bytes
+
+# Part of every entry's name: raise it with any change to the bytes that `CaffeNet.to_onnx` makes.
 CONVERTER_VERSION = "1"
+
+_SUFFIX = ".onnx-cache"
+_MAGIC = b"spherecv onnx cache\n"
+_DIGEST_BYTES = 32
+_MOST_ENTRIES = 16
+_CHUNK = 1 << 20
+
+
+def onnx_of(
+    prototxt: str | os.PathLike[str],
+    caffemodel: str | os.PathLike[str],
+    *,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> bytes:
+    """Return the ONNX of a Caffe model, converted once and then read from disk.
+
+    Parameters
+    ----------
+    prototxt, caffemodel : path
+        The two files. Their content is the key, not their names.
+    cache_dir : path, optional
+        Where entries are kept; by default the folder `onnx` in `SPHERECV_CACHE` or in the user's cache folder. A folder
+        that cannot be written to is no error: the model is then converted each time. The 16 entries used last are kept.
+
+    Returns
+    -------
+    bytes
+        What ``load(prototxt, caffemodel).to_onnx()`` returns.
+
+    Raises
+    ------
+    ModelFileError
+        If a file cannot be read, is damaged, or does not go with the other.
+    """
+    folder = _default_folder() if cache_dir is None else Path(cache_dir)
+    key = "-".join([_hash(Path(prototxt))[:32], _hash(Path(caffemodel))[:32], CONVERTER_VERSION])
+    entry = folder / f"{key}{_SUFFIX}"
+    cached = _read(entry)
+    if cached is not None:
+        return cached
+    from spherecv.caffe.net import load
+
+    model = load(prototxt, caffemodel).to_onnx()
+    with suppress(StorageError):
+        write_bytes(entry, b"".join((_MAGIC, hashlib.sha256(model).digest(), model)))
+        _prune(folder)
+    return model
+
+
+def _default_folder() -> Path:
+    chosen = os.environ.get("SPHERECV_CACHE")
+    if chosen:
+        return Path(chosen) / "onnx"
+    from platformdirs import user_cache_path
+
+    return user_cache_path("spherecv") / "onnx"
+
+
+def _hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+    except FileNotFoundError:
+        raise ModelFileError(f"no such file: {path}") from None
+    except (OSError, ValueError) as error:
+        raise ModelFileError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+    return digest.hexdigest()
+
+
+def _read(entry: Path) -> bytes | None:
+    """Return the model in an entry, or None if there is none, or none that is whole."""
+    try:
+        content = entry.read_bytes()
+        os.utime(entry)  # marks it as used, for `_prune`
+    except (OSError, ValueError):
+        content = b""
+    start = len(_MAGIC) + _DIGEST_BYTES
+    digest, model = content[len(_MAGIC) : start], content[start:]
+    if not content.startswith(_MAGIC) or hashlib.sha256(model).digest() != digest:
+        return None
+    return model
+
+
+def _prune(folder: Path) -> None:
+    """Remove all entries but those used last: a change of converter leaves the old ones behind."""
+    with suppress(OSError):
+        entries = sorted(folder.glob(f"*{_SUFFIX}"), key=lambda path: path.stat().st_mtime, reverse=True)
+        for stale in entries[_MOST_ENTRIES:]:
+            stale.unlink(missing_ok=True)
