@@ -56,7 +56,16 @@ def result(verified: bool, images=None) -> Verification:
 
 def test_a_verification_speaks_deepfaces_vocabulary_in_json() -> None:
     answer = json.loads(json.dumps(result(True).to_dict()))
-    wanted = {"verified", "distance", "threshold", "model", "detector_backend", "similarity_metric", "facial_areas", "time"}
+    wanted = {
+        "verified",
+        "distance",
+        "threshold",
+        "model",
+        "detector_backend",
+        "similarity_metric",
+        "facial_areas",
+        "time",
+    }
     assert wanted <= set(answer)
     assert answer["facial_areas"]["img1"]["box"] == [10, 10, 60, 70]
     assert answer["verified"] is True

@@ -1,0 +1,223 @@
+"""The command line as a user meets it: answers, exit codes, one line for every failure."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from spherecv.cli.app import app
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def failure(result: Result) -> str:
+    """The one line of a failure, checked to be one."""
+    assert result.exit_code == 2, result.output
+    lines = result.stderr.strip().splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
+    assert len(errors) == 1, result.stderr
+    assert "Traceback" not in result.output
+    assert "internal error" not in result.output
+    return errors[0]
+
+
+@pytest.fixture(scope="session")
+def photos(data_dir: Path) -> Path:
+    return data_dir / "deepface-pairs"
+
+
+@pytest.fixture(scope="session")
+def model(data_dir: Path) -> tuple[object, ...]:
+    folder = data_dir / "mobilefacenet-caffe"
+    files = ("--prototxt", folder / "mobilefacenet.prototxt", "--caffemodel", folder / "mobilefacenet.caffemodel")
+    return (*files, "--recipe", "mobilefacenet")
+
+
+def broken_images(folder: Path, photo: Path) -> dict[str, Path]:
+    header = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    huge = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    contents = {"text.jpg": b"not a picture", "empty.jpg": b"", "huge.png": huge, "cut.jpg": photo.read_bytes()[:9000]}
+    for name, data in contents.items():
+        (folder / name).write_bytes(data)
+    Image.new("RGB", (1, 1)).save(folder / "dot.png")
+    Image.new("RGB", (300, 300), "grey").save(folder / "wall.png")
+    (folder / "folder.jpg").mkdir()
+    return {path.name: path for path in folder.iterdir()}
+
+
+@pytest.mark.runtime
+def test_verify_answers_by_text_json_picture_and_exit_code(photos: Path, model, tmp_path: Path) -> None:
+    plot = tmp_path / "answer.png"
+    same = run("verify", photos / "img1.jpg", photos / "img2.jpg", *model, "--threshold", 0.7, "--plot", plot)
+    assert same.exit_code == 0, same.output
+    assert same.stdout.startswith("Same person.")
+    assert Image.open(plot).width == 1120
+    other = run("verify", photos / "img1.jpg", photos / "img3.jpg", *model, "--threshold", 0.7, "--json")
+    answer = json.loads(other.stdout)
+    assert other.exit_code == (0 if answer["verified"] else 1)
+    assert run("verify", photos / "img1.jpg", photos / "img16.jpg", *model, "--threshold", 0.5).exit_code == 1
+
+
+@pytest.mark.runtime
+def test_verify_compares_all_faces(photos: Path, model) -> None:
+    result = run(
+        "verify", photos / "couple.jpg", photos / "img1.jpg", *model, "--threshold", 0.7, "--face", "all", "--json"
+    )
+    answer = json.loads(result.stdout)
+    assert np.array(answer["distances"]).shape == (
+        len(answer["facial_areas"]["img1"]),
+        len(answer["facial_areas"]["img2"]),
+    )
+    assert len(answer["facial_areas"]["img1"]) >= 2
+
+
+def test_verify_without_a_threshold_says_how_to_get_one(photos: Path, model) -> None:
+    assert "spherecv calibrate" in failure(run("verify", photos / "img1.jpg", photos / "img2.jpg", *model))
+
+
+def test_every_bad_image_is_one_line_and_exit_code_2(photos: Path, model, tmp_path: Path) -> None:
+    images = broken_images(tmp_path, photos / "img1.jpg") | {"missing.jpg": tmp_path / "missing.jpg"}
+    for name, text in {
+        "missing.jpg": "no such file",
+        "folder.jpg": "is a folder",
+        "text.jpg": "not an image",
+        "empty.jpg": "empty",
+        "huge.png": "larger than the limit",
+        "cut.jpg": "broken image",
+        "dot.png": "no face",
+        "wall.png": "no face",
+    }.items():
+        line = failure(run("verify", images[name], photos / "img2.jpg", *model, "--threshold", 0.7))
+        assert text in line, (name, line)
+        assert name in line, (name, line)
+
+
+def test_every_bad_model_is_one_line_and_exit_code_2(photos: Path, data_dir: Path, tmp_path: Path) -> None:
+    good = data_dir / "mobilefacenet-caffe"
+    prototxt, caffemodel = good / "mobilefacenet.prototxt", good / "mobilefacenet.caffemodel"
+    typo = tmp_path / "typo.prototxt"
+    typo.write_text('name: "net"\nlayer {\n  name: "a" type: }\n')
+    cut = tmp_path / "cut.caffemodel"
+    cut.write_bytes(caffemodel.read_bytes()[:100_000])
+    liar = tmp_path / "liar.caffemodel"
+    liar.write_bytes(b"\xa2\x06\xff\xff\xff\xff\x0f" + b"\x00" * 3)
+    for files, text in {
+        (typo, caffemodel): "line 3",
+        (prototxt, cut): "cut.caffemodel",
+        (prototxt, liar): "liar.caffemodel",
+        (prototxt, data_dir / "mtcnn-caffe" / "det1.caffemodel"): "det1.caffemodel",
+        (prototxt, tmp_path / "missing"): "missing",
+    }.items():
+        settings = ("--prototxt", files[0], "--caffemodel", files[1], "--recipe", "mobilefacenet", "--threshold", 1)
+        line = failure(run("verify", photos / "img1.jpg", photos / "img2.jpg", *settings))
+        assert text in line, line
+
+
+def test_wrong_settings_are_one_line_and_exit_code_2(photos: Path, model) -> None:
+    pair = (photos / "img1.jpg", photos / "img2.jpg", *model, "--threshold", "0.7")
+    for option, value, text in (
+        ("--metric", "manhattan", "cosine, euclidean"),
+        ("--detector", "haar", "mtcnn"),
+        ("--face", "nearest", "largest"),
+        ("--backend", "caffe", "opencv"),
+        ("--device", "tpu", "cpu"),
+        ("--plot", "/nowhere/at/all.xyz", "suffix"),
+    ):
+        assert text in failure(run("verify", *pair, option, value)), option
+    assert "not both" in failure(run("verify", *pair, "--model", "sphereface-20"))
+    assert "give both" in failure(run("verify", *pair[:4], "--recipe", "mobilefacenet"))
+
+
+@pytest.mark.runtime
+def test_detect_goes_on_after_a_bad_image_and_draws(photos: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    broken_images(folder, photos / "img1.jpg")
+    (folder / "sub").mkdir()
+    (folder / "sub" / "ü.jpg").write_bytes((photos / "img2.jpg").read_bytes())
+    result = run("detect", folder, "--json", "--draw", tmp_path / "drawn")
+    assert result.exit_code == 0, result.output
+    rows = {Path(row["image"]).name: row for row in map(json.loads, result.stdout.splitlines())}
+    assert len(rows["ü.jpg"]["faces"]) == 1
+    assert rows["wall.png"]["faces"] == []
+    assert rows["cut.jpg"]["kind"] == "ImageError"
+    assert (tmp_path / "drawn" / "sub" / "ü.png").is_file()
+    assert "no such file" in failure(run("detect", tmp_path / "missing.jpg"))
+
+
+@pytest.mark.runtime
+def test_embed_writes_one_file_without_pickle(photos: Path, model, tmp_path: Path) -> None:
+    listing = tmp_path / "list.txt"
+    listing.write_text(f"{photos / 'img1.jpg'} 0\n{tmp_path / 'missing.jpg'} 1\n{photos / 'img2.jpg'} 0\n")
+    result = run("embed", listing, "--out", tmp_path / "out.npz", *model, "--json")
+    assert result.exit_code == 0, result.output
+    with np.load(tmp_path / "out.npz", allow_pickle=False) as saved:
+        assert saved["embeddings"].shape == (2, 128)
+        assert saved["embeddings"].dtype == np.float32
+        assert [Path(path).name for path in saved["paths"]] == ["img1.jpg", "img2.jpg"]
+        np.testing.assert_allclose(np.linalg.norm(saved["embeddings"], axis=1), 1, rtol=1e-5)
+    failure(run("embed", tmp_path / "missing.jpg", "--out", tmp_path / "none.npz", *model))
+    assert not (tmp_path / "none.npz").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["list.txt", "out.npz"]
+
+
+@pytest.mark.runtime
+def test_convert_writes_onnx_and_prints_the_net(data_dir: Path, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    det1 = data_dir / "mtcnn-caffe" / "det1"
+    goal = tmp_path / "det1.onnx"
+    result = run("convert", det1.with_suffix(".prototxt"), det1.with_suffix(".caffemodel"), "-o", goal, "--summary")
+    assert result.exit_code == 0, result.output
+    assert "conv4-2" in result.stdout
+    onnx.checker.check_model(onnx.load(goal))
+    assert "--out" in failure(run("convert", det1.with_suffix(".prototxt"), det1.with_suffix(".caffemodel")))
+
+
+def test_doctor_tells_what_there_is() -> None:
+    result = run("doctor", "--json")
+    found = {finding["about"]: finding for finding in json.loads(result.stdout)}
+    assert {"OpenCV", "backend opencv", "device cpu", "model mtcnn", "cache"} <= set(found)
+    assert found["backend opencv"]["state"] == "ok"
+
+
+@pytest.mark.runtime
+def test_demo_without_a_model_draws_and_says_how_to_get_one(tmp_path: Path) -> None:
+    pytest.importorskip("skimage")
+    result = run("demo", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in tmp_path.iterdir()} >= {"grace-hopper.png", "eileen-collins.png"}
+    assert "spherecv models download" in result.stdout
+    assert result.stdout.count("1 face(s)") == 3
+
+
+def test_help_teaches_every_command() -> None:
+    listing = run("--help").stdout
+    for command in ("verify", "detect", "embed", "convert", "models", "doctor", "demo"):
+        assert command in listing
+        assert run(command, "--help").exit_code == 0
+    assert "Exit code" in run("verify", "--help").stdout
+
+
+def test_a_fault_of_ours_is_not_the_answer_different(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPHERECV_DEBUG", raising=False)
+    monkeypatch.setattr("spherecv.sources.find_images", lambda source: 1 / 0)
+    result = run("detect", "x.jpg")
+    assert result.exit_code == 2
+    assert "internal error: division by zero" in result.stderr
+
+
+def test_importing_spherecv_loads_nothing_heavy() -> None:
+    code = "import spherecv, sys; print([m for m in ('cv2', 'numpy', 'scipy', 'onnx', 'rich') if m in sys.modules])"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
