@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from spherecv.caffe.builder import NetBuilder
     from spherecv.caffe.blobs import read_blob, write_blob
     from spherecv.caffe.cache import CONVERTER_VERSION, onnx_of
     from spherecv.caffe.graph import Layer
@@ -22,6 +23,7 @@ __all__ = [
     "CONVERTER_VERSION",
     "CaffeNet",
     "Layer",
+    "NetBuilder",
     "load",
     "onnx_of",
     "read_blob",
@@ -38,6 +40,7 @@ _HOME = {
     "CONVERTER_VERSION": "cache",
     "CaffeNet": "net",
     "Layer": "graph",
+    "NetBuilder": "builder",
     "load": "net",
     "onnx_of": "cache",
     "read_blob": "blobs",

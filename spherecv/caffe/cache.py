@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -46,15 +47,41 @@ def onnx_of(
     ModelFileError
         If a file cannot be read, is damaged, or does not go with the other.
     """
+    key = f"{_hash(Path(prototxt))[:32]}-{_hash(Path(caffemodel))[:32]}"
+
+    def convert() -> bytes:
+        from spherecv.caffe.net import load
+
+        return load(prototxt, caffemodel).to_onnx()
+
+    return cached_onnx(key, convert, cache_dir=cache_dir)
+
+
+def cached_onnx(
+    key: str, convert: Callable[[], bytes], *, cache_dir: str | os.PathLike[str] | None = None
+) -> bytes:
+    """Return the ONNX that is kept under a key, or make and keep it.
+
+    Parameters
+    ----------
+    key : str
+        Names what the ONNX is made of, in characters that a file name can have. The converter's version is added to it.
+    convert : callable
+        Makes the ONNX.
+    cache_dir : path, optional
+        As for `onnx_of`.
+
+    Returns
+    -------
+    bytes
+        What `convert` returned, now or before.
+    """
     folder = _default_folder() if cache_dir is None else Path(cache_dir)
-    key = "-".join([_hash(Path(prototxt))[:32], _hash(Path(caffemodel))[:32], CONVERTER_VERSION])
-    entry = folder / f"{key}{_SUFFIX}"
+    entry = folder / f"{key}-{CONVERTER_VERSION}{_SUFFIX}"
     cached = _read(entry)
     if cached is not None:
         return cached
-    from spherecv.caffe.net import load
-
-    model = load(prototxt, caffemodel).to_onnx()
+    model = convert()
     with suppress(StorageError):
         write_bytes(entry, b"".join((_MAGIC, hashlib.sha256(model).digest(), model)))
         _prune(folder)
@@ -64,10 +91,10 @@ def onnx_of(
 def _default_folder() -> Path:
     chosen = os.environ.get("SPHERECV_CACHE")
     if chosen:
-        return Path(chosen) / "onnx"
+        return Path(chosen).expanduser() / "onnx"
     from platformdirs import user_cache_path
 
-    return user_cache_path("spherecv") / "onnx"
+    return user_cache_path("spherecv", appauthor=False) / "onnx"
 
 
 def _hash(path: Path) -> str:
@@ -87,13 +114,14 @@ def _read(entry: Path) -> bytes | None:
     """Return the model in an entry, or None if there is none, or none that is whole."""
     try:
         content = entry.read_bytes()
-        os.utime(entry)  # marks it as used, for `_prune`
     except (OSError, ValueError):
-        content = b""
+        return None
     start = len(_MAGIC) + _DIGEST_BYTES
     digest, model = content[len(_MAGIC) : start], content[start:]
     if not content.startswith(_MAGIC) or hashlib.sha256(model).digest() != digest:
         return None
+    with suppress(OSError):
+        os.utime(entry)  # used just now, says it to `_prune`
     return model
 
 
