@@ -1,7 +1,7 @@
 """The models that SphereCV knows: what they are, where their files lie, and how they want to be fed."""
 
 from spherecv.zoo.cache import cache_dir
-from spherecv.zoo.files import expected_paths, fetch, locate, require, state_of
+from spherecv.zoo.files import expected_paths, fetch, is_offline, locate, require, state_of
 from spherecv.zoo.manifest import (
     DEFAULT_MODEL,
     Manifest,
@@ -13,6 +13,7 @@ from spherecv.zoo.manifest import (
 )
 from spherecv.zoo.model import KnownThreshold, ModelFile, ModelInfo
 from spherecv.zoo.recipe import Recipe
+from spherecv.zoo.source import ModelSource, identify, open_model
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -20,15 +21,19 @@ __all__ = [
     "Manifest",
     "ModelFile",
     "ModelInfo",
+    "ModelSource",
     "Recipe",
     "cache_dir",
     "expected_paths",
     "fetch",
     "get_recipe",
+    "identify",
+    "is_offline",
     "locate",
     "model_info",
     "model_names",
     "models_dir",
+    "open_model",
     "read_manifest",
     "require",
     "state_of",

@@ -87,7 +87,7 @@ def read_model(name: str, values: Any, recipes: Mapping[str, Recipe]) -> ModelIn
     recipe = entry.take("recipe", str, cast(Any, None))
     kind = entry.choice("kind", Kind)
     if (recipe is None) is (kind == "embedder") or (recipe is not None and recipe not in recipes):
-        raise EntryError(f"models.{name}: the recipe {recipe!r} cannot be: an embedder needs one of [recipes], a detector none")
+        raise EntryError(f"models.{name}: an embedder needs a recipe of [recipes], a detector none; not {recipe!r}")
     rows = entry.take("thresholds", list, [])
     info = ModelInfo(
         name=name,

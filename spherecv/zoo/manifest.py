@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -75,12 +76,12 @@ def model_info(name: str) -> ModelInfo:
     return models[name]
 
 
-def get_recipe(recipe: Recipe | str | Path | Mapping[str, Any]) -> Recipe:
+def get_recipe(recipe: Recipe | str | os.PathLike[str] | Mapping[str, Any]) -> Recipe:
     """A recipe, from whatever says which.
 
     Parameters
     ----------
-    recipe : Recipe, str, Path or mapping
+    recipe : Recipe, str, path or mapping
         A recipe; the name of one in the manifest; the path of a `.toml` file; or values for `Recipe.from_dict`.
 
     Raises
@@ -92,10 +93,10 @@ def get_recipe(recipe: Recipe | str | Path | Mapping[str, Any]) -> Recipe:
         return recipe
     if isinstance(recipe, Mapping):
         return Recipe.from_dict(recipe)
-    if isinstance(recipe, Path) or (isinstance(recipe, str) and recipe.endswith(".toml")):
-        return Recipe.from_toml(recipe)
+    if isinstance(recipe, os.PathLike) or (isinstance(recipe, str) and recipe.endswith(".toml")):
+        return Recipe.from_toml(os.fspath(recipe))
     recipes = shipped_manifest().recipes
-    if recipe not in recipes:
+    if not isinstance(recipe, str) or recipe not in recipes:
         raise InvalidArgumentError(f"no recipe is called {recipe!r}: choose {', '.join(recipes)}, or give a .toml file")
     return recipes[recipe]
 

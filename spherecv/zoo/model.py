@@ -159,9 +159,8 @@ class ModelInfo:
 
     @property
     def size(self) -> int | None:
-        """Bytes of all files together, or None where one is not stated."""
-        sizes = [file.size for file in self.files]
-        return None if None in sizes else sum(size for size in sizes if size is not None)
+        """Bytes of the files whose size is stated, which are at least those to download; None if there are none."""
+        return sum(file.size or 0 for file in self.files) or None
 
     def file(self, role: str) -> ModelFile:
         """The file with this role.

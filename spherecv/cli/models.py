@@ -1,0 +1,158 @@
+"""`spherecv models`: what there is, on which terms, where it lies, and getting it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spherecv.cli import options
+from spherecv.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from spherecv.zoo import ModelInfo
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A model of `spherecv models list`.")]
+
+app = typer.Typer(no_args_is_help=True, help="The models that SphereCV knows by name: list, info, download, path.")
+
+
+@app.command("list")
+def list_models(
+    kind: Annotated[str | None, typer.Option("--kind", help="embedder or detector; both by default.")] = None,
+    as_json: options.Json = False,
+) -> None:
+    """List the models, with their licence, their terms of use, and whether they are on this machine."""
+    from spherecv.zoo import model_info, model_names
+
+    if kind not in (None, "embedder", "detector"):
+        raise InvalidArgumentError(f"--kind must be embedder or detector, but got {kind!r}")
+    infos = [model_info(name) for name in model_names(kind)]
+    if as_json:
+        typer.echo(json.dumps([_entry(info) for info in infos]))
+        return
+    _print_table(infos)
+
+
+@app.command("info")
+def info_of_model(name: Name, as_json: options.Json = False) -> None:
+    """Tell all that is known of a model: files, terms, recipe, and thresholds with where they come from."""
+    from spherecv.zoo import model_info
+
+    info = model_info(name)
+    typer.echo(json.dumps(_entry(info)) if as_json else "\n".join(_description(info)))
+
+
+@app.command("download")
+def download(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Models of `spherecv models list`.")],
+) -> None:
+    """Download models, or what is missing or broken of them. An interrupted download goes on where it stopped.
+
+    Examples:
+
+      spherecv models download sface
+
+      spherecv models download sphereface-20 yunet
+    """
+    from spherecv.zoo import fetch, model_info
+
+    # All names first: a slip in the second must not come to light after the first 90 MB.
+    for info in [model_info(name) for name in names]:
+        typer.echo(f"{info.name}: {info.licence}. {info.terms}")
+        for role, path in fetch(info).items():
+            typer.echo(f"  {role}: {path}")
+
+
+@app.command("path")
+def path_of_model(name: Name, as_json: options.Json = False) -> None:
+    """Print where the files of a model lie or belong, one a line. Exit code 2 if one is missing or wrong."""
+    from spherecv.zoo import expected_paths, locate, state_of
+
+    if as_json:
+        paths = {role: str(path) for role, path in expected_paths(name).items()}
+        typer.echo(json.dumps({"name": name, "state": state_of(name), "paths": paths}))
+        return
+    for path in expected_paths(name).values():
+        typer.echo(path)
+    locate(name)
+
+
+def _entry(info: ModelInfo) -> dict[str, Any]:
+    from spherecv.zoo import expected_paths, get_recipe, state_of
+
+    paths = expected_paths(info)
+    entry = {**info.to_dict(), "state": state_of(info)}
+    for file in entry["files"]:
+        file["path"] = str(paths[file["role"]]) if file["role"] in paths else None
+    if info.recipe:
+        recipe = get_recipe(info.recipe)
+        entry["recipe"] = {**recipe.to_dict(), "fingerprint": recipe.fingerprint}
+    return entry
+
+
+def _print_table(infos: list[ModelInfo]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from spherecv.zoo import state_of
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("model", "kind", "size", "state", "licence"):
+        table.add_column(column, justify="right" if column == "size" else "left")
+    for info in infos:
+        table.add_row(info.name, info.kind, _megabytes(info.size), state_of(info), info.licence)
+    terms = Table(box=None, pad_edge=False, show_header=False)
+    for info in infos:
+        terms.add_row(info.name, Text(info.terms))  # Text: no markup, whatever brackets are in it
+    console = Console()
+    console.print(table, "\nTerms of use", terms)
+    typer.echo("\nModels of your own need no name: --prototxt with --caffemodel, or --model FILE.onnx, and --recipe.")
+
+
+def _description(info: ModelInfo) -> list[str]:
+    from spherecv.zoo import expected_paths, get_recipe, models_dir, state_of
+
+    paths = expected_paths(info)
+    lines = [
+        f"{info.name}: {info.title}",
+        f"  kind       {info.kind}, {info.format}, {_megabytes(info.size)}, {state_of(info)}",
+        f"  licence    {info.licence}",
+        f"  terms      {info.terms}",
+        f"  trained on {info.training_data}",
+        f"  home       {info.homepage}",
+    ]
+    for file in info.files:
+        lines.append(f"  {file.role:10} {paths.get(file.role, f'in the package {file.wheel}, which is not installed')}")
+        lines += [f"             from {source}" for source in (*file.urls, file.manual) if source]
+        lines += [f"             {algorithm} {digest}" for algorithm, digest in file.digests]
+    if info.recipe:
+        recipe = get_recipe(info.recipe)
+        lines.append(f"  recipe     {recipe.name}, fingerprint {recipe.fingerprint}")
+        values = {key: value for key, value in recipe.to_dict().items() if key != "name"}
+        lines += [f"             {key} = {json.dumps(value)}" for key, value in values.items()]
+    lines += [line for row in info.thresholds for line in _threshold_lines(row.to_dict())]
+    if info.recipe and not info.thresholds:
+        lines.append("  thresholds none known: measure one with `spherecv calibrate`, or pass --threshold")
+    if info.card:
+        lines += ["", (models_dir() / info.card).read_text(encoding="utf-8")]
+    return lines
+
+
+def _threshold_lines(row: dict[str, Any]) -> list[str]:
+    measured = "" if row["rate"] is None else f", measured {row['rate']:g}"
+    if row["interval"]:
+        measured += f" ({row['interval'][0]:g} to {row['interval'][1]:g} with 95 %)"
+    return [
+        f"  threshold  {row['metric']} {row['threshold']:.6g}, for {row['chosen_for']}{measured}",
+        f"             on {row['dataset']}, {row['pairs']:,} pairs, recipe {row['recipe']}, detector {row['detector']}",
+        f"             {'measured by this project' if row['reproduced'] else 'NOT reproduced'}: {row['source']}",
+    ]
+
+
+def _megabytes(size: int | None) -> str:
+    if size is None:
+        return "size unknown"
+    return f"{size / 1e6:.1f} MB"

@@ -1,0 +1,255 @@
+"""A model that is about to be used: its files, what identifies them, and how it wants to be fed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from spherecv.errors import InvalidArgumentError, ModelFileError, ModelNotFoundError
+from spherecv.zoo.cache import cache_dir, digests_of, reading
+from spherecv.zoo.files import require
+from spherecv.zoo.manifest import get_recipe, model_info, model_names, models_dir, shipped_manifest
+from spherecv.zoo.model import KnownThreshold, ModelFile, ModelInfo
+from spherecv.zoo.recipe import Recipe
+
+if TYPE_CHECKING:
+    from spherecv.runtime import Session
+
+AnyRecipe = Recipe | str | os.PathLike[str] | Mapping[str, Any]
+_KEY_DIGITS = 16
+_LONGEST_TEXT = 1 << 24
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where an embedder comes from.
+
+    Made by `open_model`, or by the class methods from files of your own.
+
+    Attributes
+    ----------
+    name : str
+        Its name in the manifest, or the file's name without the suffix.
+    format : {"caffe", "onnx"}
+    files : dict of str to Path
+        By role: `prototxt` and `caffemodel`, or `onnx`.
+    recipe : Recipe
+        How the model wants its input.
+    info : ModelInfo or None
+        What the manifest says of it, if it knows the files.
+    """
+
+    name: str
+    format: Literal["caffe", "onnx"]
+    files: Mapping[str, Path] = field(repr=False)
+    recipe: Recipe
+    info: ModelInfo | None = field(default=None, repr=False)
+
+    @classmethod
+    def from_caffe(
+        cls, prototxt: str | os.PathLike[str], caffemodel: str | os.PathLike[str], *, recipe: AnyRecipe | None = None
+    ) -> ModelSource:
+        """Take a Caffe model of your own.
+
+        Parameters
+        ----------
+        prototxt, caffemodel : path
+            Its two files.
+        recipe : Recipe, str, path or mapping, optional
+            How it wants its input; may be left out for files that the manifest knows by their hashes.
+
+        Raises
+        ------
+        ModelFileError
+            A file is missing.
+        InvalidArgumentError
+            No recipe, and the files are not known; or not a recipe.
+        """
+        files = {"prototxt": _file(prototxt), "caffemodel": _file(caffemodel)}
+        return cls._of_files("caffe", files, recipe)
+
+    @classmethod
+    def from_onnx(cls, path: str | os.PathLike[str], *, recipe: AnyRecipe | None = None) -> ModelSource:
+        """Take an ONNX model of your own; the recipe as for `from_caffe`."""
+        return cls._of_files("onnx", {"onnx": _file(path)}, recipe)
+
+    @classmethod
+    def _of_files(
+        cls, model_format: Literal["caffe", "onnx"], files: Mapping[str, Path], recipe: AnyRecipe | None
+    ) -> ModelSource:
+        info = identify(files)
+        weights = list(files.values())[-1]
+        chosen = recipe if recipe is not None else (info.recipe if info else None)
+        if chosen is None:
+            known = ", ".join(shipped_manifest().recipes)
+            raise InvalidArgumentError(
+                f"{weights} is not a file that the manifest knows, so say how it wants its input: recipe=... "
+                f"({known}, a .toml file, or a Recipe)"
+            )
+        return cls(info.name if info else weights.stem, model_format, files, get_recipe(chosen), info)
+
+    @property
+    def thresholds(self) -> tuple[KnownThreshold, ...]:
+        """What the manifest knows of thresholds for this model, whatever the recipe."""
+        return self.info.thresholds if self.info else ()
+
+    @cached_property
+    def key(self) -> str:
+        """What stored embeddings and calibrations of this model are kept under.
+
+        Sixteen hexadecimal digits of a SHA-256 over the files, a dash, and the recipe's fingerprint: equal for the same
+        model by name and by path, different as soon as an embedding could be.
+        """
+        if self.info:
+            # By what the manifest says: the authors' prototxt and ours are different bytes of the same net.
+            parts = [f"{file.role} {digest}" for file in self.info.files for _, digest in file.digests[:1]]
+        else:
+            parts = [f"{role} {_sha256(path)}" for role, path in self.files.items()]
+        digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        return f"{digest[:_KEY_DIGITS]}-{self.recipe.fingerprint}"
+
+    def onnx(self) -> bytes:
+        """The model as ONNX; a Caffe model is converted once, and then kept in the cache.
+
+        Raises
+        ------
+        ModelFileError
+            The files cannot be read, do not belong together, or hold what cannot be converted.
+        """
+        if self.format == "onnx":
+            try:
+                return self.files["onnx"].read_bytes()
+            except OSError as error:
+                raise ModelFileError(f"{self.files['onnx']} cannot be read: {error.strerror or error}") from None
+        from spherecv import caffe
+
+        return caffe.onnx_of(self.files["prototxt"], self.files["caffemodel"], cache_dir=cache_dir() / "onnx")
+
+    def session(self, *, backend: str = "opencv", device: str = "cpu", threads: int | None = None) -> Session:
+        """Open the model for running; the options are those of `spherecv.runtime.Session`.
+
+        Raises
+        ------
+        ModelFileError
+            As for `onnx`.
+        BackendError, DeviceError, MissingDependencyError
+            As for `Session`.
+        """
+        from spherecv.runtime import Session
+
+        outputs = [self.recipe.output] if self.recipe.output else None
+        return Session(self.onnx(), backend=backend, device=device, threads=threads, outputs=outputs)
+
+
+def open_model(model: str | os.PathLike[str], *, recipe: AnyRecipe | None = None) -> ModelSource:
+    """Find an embedder by its name or by its path; what has a name and is missing is downloaded.
+
+    Parameters
+    ----------
+    model : str or path
+        A name of the manifest, or the path of an `.onnx` file.
+    recipe : Recipe, str, path or mapping, optional
+        How the model wants its input, instead of what the manifest says.
+
+    Returns
+    -------
+    ModelSource
+
+    Raises
+    ------
+    ModelNotFoundError
+        Neither a name nor a file.
+    InvalidArgumentError
+        A detector; a Caffe file, which needs its companion; or a file of your own without a recipe.
+    DownloadError, HashMismatchError, StorageError
+        As for `require`.
+    """
+    name = os.fspath(model)
+    if isinstance(model, str) and name in model_names():
+        return _named(model_info(name), recipe)
+    suffix = Path(name).suffix.lower()
+    if suffix == ".onnx":
+        return ModelSource.from_onnx(model, recipe=recipe)
+    if suffix in (".prototxt", ".caffemodel"):
+        raise InvalidArgumentError(
+            f"{name} is half of a Caffe model: give prototxt and caffemodel together (FaceVerifier.from_caffe, or "
+            "--prototxt and --caffemodel)"
+        )
+    raise ModelNotFoundError(
+        f"{name!r} is neither the path of an .onnx file nor the name of a model: choose "
+        f"{', '.join(model_names('embedder'))} (`spherecv models list`)"
+    )
+
+
+def _named(info: ModelInfo, recipe: AnyRecipe | None) -> ModelSource:
+    if info.kind != "embedder" or info.format == "wheel":
+        raise InvalidArgumentError(
+            f"{info.name} is a {info.kind}, not an embedder: choose {', '.join(model_names('embedder'))}"
+        )
+    return ModelSource(info.name, info.format, require(info), get_recipe(recipe or info.recipe or ""), info)
+
+
+def identify(files: Mapping[str, str | os.PathLike[str]]) -> ModelInfo | None:
+    """Tell which model of the manifest some files are, by their hashes.
+
+    Parameters
+    ----------
+    files : mapping of str to path
+        By role: `prototxt` and `caffemodel`, or `onnx`.
+
+    Returns
+    -------
+    ModelInfo or None
+        None unless every file is one that the manifest knows of the same model. A file is hashed only if its size fits.
+
+    Raises
+    ------
+    StorageError
+        A file cannot be read.
+    """
+    for info in shipped_manifest().models.values():
+        if info.format == "wheel" or {file.role for file in info.files} != set(files):
+            continue
+        # The weights first: a size that does not fit ends the matter without any hashing.
+        known = sorted(info.files, key=lambda file: file.size is None)
+        if all(_is_known(Path(files[file.role]), file) for file in known):
+            return info
+    return None
+
+
+def _is_known(path: Path, file: ModelFile) -> bool:
+    if file.digests:
+        with reading(path):
+            if file.size not in (None, path.stat().st_size):
+                return False
+            algorithm, digest = file.digests[0]
+            return digests_of(path, [algorithm])[algorithm] == digest
+    # A text that travels with SphereCV, or the authors' form of it, whatever a checkout made of its line ends.
+    forms = {form.sha256 for form in file.known_forms}
+    if file.origin == "packaged" and (models_dir() / file.name).is_file():
+        forms.add(_text_sha256(models_dir() / file.name))
+    return _text_sha256(path) in forms
+
+
+def _text_sha256(path: Path) -> str:
+    with reading(path), path.open("rb") as stream:
+        return hashlib.sha256(stream.read(_LONGEST_TEXT).replace(b"\r\n", b"\n")).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with reading(path):
+        return digests_of(path, ["sha256"])["sha256"]
+
+
+def _file(path: str | os.PathLike[str]) -> Path:
+    found = Path(path)
+    if found.is_dir():
+        raise ModelFileError(f"{found} is a folder, not a model file")
+    if not found.is_file():
+        raise ModelFileError(f"{found}: no such file")
+    return found
