@@ -1,0 +1,137 @@
+"""All-against-all cosine similarities in blocks: what is kept of them is small, the matrix never is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spherecv.errors import InvalidArgumentError
+
+Rows = NDArray[np.float32]
+
+BLOCK_BYTES = 64 << 20
+"""Similarities computed at once, 64 MB: large enough for a matrix product at full speed, small beside any memory."""
+
+
+def unit_rows(rows: NDArray[np.floating]) -> Rows:
+    """Copy of rows in float32, scaled to length 1; zero rows stay zero.
+
+    Raises
+    ------
+    InvalidArgumentError
+        Not `(N, D)`, or values that are not finite.
+    """
+    array = np.array(rows, dtype=np.float32, order="C")
+    if array.ndim != 2:
+        raise InvalidArgumentError(f"embeddings must have shape (N, D), but got {array.shape}")
+    lengths = np.sqrt(np.einsum("ij,ij->i", array, array, dtype=np.float64))
+    if not np.isfinite(lengths).all():
+        raise InvalidArgumentError(f"embeddings must be finite, but {int((~np.isfinite(lengths)).sum())} rows are not")
+    array /= np.where(lengths > 0, lengths, 1.0).astype(np.float32)[:, None]
+    return array
+
+
+def similarity_blocks(
+    probes: Rows, others: NDArray[np.floating], *, normalized: bool = False, block_bytes: int = BLOCK_BYTES
+) -> Iterator[tuple[slice, Rows]]:
+    """Go through the cosine similarities of some rows to many.
+
+    Parameters
+    ----------
+    probes : ndarray of float32, shape (P, D)
+        Of length 1: see `unit_rows`.
+    others : ndarray of float, shape (N, D)
+        May be memory-mapped: read once, block by block.
+    normalized : bool
+        Whether the others are of length 1 already, which saves scaling them.
+    block_bytes : int
+
+    Yields
+    ------
+    slice, ndarray of float32, shape (P, B)
+        Which of the others, and their similarities. The array is used again for the next block.
+
+    Raises
+    ------
+    InvalidArgumentError
+        Shapes that do not fit, or values that are not finite.
+    """
+    if probes.ndim != 2 or others.ndim != 2 or probes.shape[1] != others.shape[1]:
+        raise InvalidArgumentError(f"embeddings must have equally many columns: {probes.shape} and {others.shape}")
+    step = max(1, min(len(others), block_bytes // (4 * max(len(probes), 1))))
+    buffer = np.empty((len(probes), step), np.float32)
+    for start in range(0, len(others), step):
+        where = slice(start, min(start + step, len(others)))
+        rows = np.asarray(others[where], dtype=np.float32)
+        block = buffer if len(rows) == step else np.empty((len(probes), len(rows)), np.float32)
+        np.matmul(probes, rows.T, out=block)
+        if not normalized:
+            _scale_columns(block, rows)
+        yield where, block
+
+
+def _scale_columns(block: Rows, rows: Rows) -> None:
+    """Divide by the lengths after the product: cheaper than a scaled copy where there are fewer probes than columns."""
+    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float32))
+    if not np.isfinite(lengths).all():
+        raise InvalidArgumentError("embeddings must be finite, and of a length that float32 can hold")
+    block /= np.where(lengths > 0, lengths, np.float32(1))
+
+
+class Highest:
+    """The largest of a stream of values that does not fit in memory, each with two numbers that say where it was.
+
+    Parameters
+    ----------
+    count : int
+        How many to keep. Up to three times as many are held on the way.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._floor = np.float32(-np.inf)
+        self._parts: list[tuple[Rows, NDArray[np.int32], NDArray[np.int32]]] = []
+        self._held = 0
+
+    def add(self, values: Rows, *, rows: int = 0, columns: int = 0, skip: NDArray[np.bool_] | None = None) -> None:
+        """Take in a block of shape (P, B) whose corner is at `rows, columns`, but for the entries to skip."""
+        chosen = values > self._floor
+        if skip is not None:
+            chosen &= ~skip
+        if np.count_nonzero(chosen) == 0:
+            return
+        flat = np.flatnonzero(chosen)
+        kept = values.reshape(-1)[flat] if values.flags.c_contiguous else values[chosen]
+        if len(kept) > self._count:
+            best = np.argpartition(kept, len(kept) - self._count)[len(kept) - self._count :]
+            kept, flat = kept[best], flat[best]
+        row, column = np.divmod(flat, values.shape[1])
+        self._parts.append((kept, (row + rows).astype(np.int32), (column + columns).astype(np.int32)))
+        self._held += len(kept)
+        if self._held >= 2 * self._count:
+            self._shrink()
+
+    def result(self) -> tuple[Rows, NDArray[np.int32], NDArray[np.int32]]:
+        """Values in descending order, and their rows and columns, each of shape (count or fewer,)."""
+        self._shrink()
+        if not self._parts:
+            empty = np.empty(0, np.int32)
+            return np.empty(0, np.float32), empty, empty
+        values, rows, columns = self._parts[0]
+        order = np.argsort(-values, kind="stable")
+        return values[order], rows[order], columns[order]
+
+    def _shrink(self) -> None:
+        if not self._parts:
+            return
+        values, rows, columns = (np.concatenate(part) for part in zip(*self._parts, strict=True))
+        if len(values) > self._count:
+            best = np.argpartition(values, len(values) - self._count)[len(values) - self._count :]
+            values, rows, columns = values[best], rows[best], columns[best]
+        if len(values) == self._count and self._count:
+            # A value equal to the least that is kept changes nothing, so only larger ones are looked at from here on.
+            self._floor = values.min()
+        self._parts = [(values, rows, columns)]
+        self._held = len(values)

@@ -1,0 +1,225 @@
+"""Bootstrap intervals that resample identities: pairs that share a person are not independent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from spherecv.errors import InvalidArgumentError
+from spherecv.evaluate.curves import FloatArray, checked_pairs, tie_ends
+
+Interval = tuple[float, float]
+
+_CHUNK_VALUES = 2_000_000
+"""Weights held at once: 16 MB each, of a handful of arrays."""
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """Intervals of the figures of one set of pairs.
+
+    Attributes
+    ----------
+    accuracy, eer, auc : (float, float) or None
+        Percentile intervals, 0..1. Accuracy: at the threshold given; None without one.
+    tar : dict of float to (float, float)
+        By false accept rate.
+    level : float
+        The share of replicates inside, 0.95 by default.
+    replicates, used : int
+        Drawn, and those of them in which both kinds of pairs occurred.
+    identities : int
+        How many were resampled.
+    """
+
+    accuracy: Interval | None
+    eer: Interval
+    auc: Interval
+    tar: dict[float, Interval]
+    level: float
+    replicates: int
+    used: int
+    identities: int
+
+
+def bootstrap(
+    distances: ArrayLike,
+    same: ArrayLike,
+    identities: ArrayLike,
+    *,
+    threshold: float | ArrayLike | None = None,
+    rates: Sequence[float] = (),
+    replicates: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Bootstrap:
+    """Estimate how far the figures of these pairs would move with other people.
+
+    People are drawn with replacement, as many as there are. A pair of two people weighs the product of their draw
+    counts; a genuine pair, which has one person, weighs that person's count (Fogliato et al. 2024, on matching tasks).
+
+    Parameters
+    ----------
+    distances : array_like of float, shape (N,)
+    same : array_like of bool, shape (N,)
+    identities : array_like, shape (N, 2)
+        Who is in each pair, by number or name.
+    threshold : float or array_like of float, shape (N,), optional
+        The largest distance accepted, one for all pairs or one each (folds), for the interval of the accuracy.
+    rates : sequence of float
+        False accept rates to give the TAR at.
+    replicates : int
+    level : float
+        0..1.
+    seed : int
+        The same seed gives the same intervals.
+
+    Returns
+    -------
+    Bootstrap
+
+    Raises
+    ------
+    InvalidArgumentError
+        Shapes that do not fit.
+    """
+    values, labels = checked_pairs(distances, same)
+    people = np.asarray(identities)
+    if people.shape != (len(values), 2):
+        raise InvalidArgumentError(f"identities must have shape ({len(values)}, 2), but got {people.shape}")
+    numbers = np.unique(people, return_inverse=True)[1].reshape(people.shape)
+    order = np.argsort(values, kind="stable")
+    values, labels, numbers = values[order], labels[order], numbers[order]
+    right = None if threshold is None else (_ordered(threshold, order) >= values) == labels
+    figures = [
+        _figures(genuine, impostor, tie_ends(values), right, rates)
+        for genuine, impostor in _weights(labels, numbers, replicates, seed)
+    ]
+    table = np.concatenate(figures) if figures else np.empty((0, 3 + len(rates)))
+    table = table[~np.isnan(table[:, 1])]
+    low, high = _percentiles(table, level)
+    rows = [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
+    return Bootstrap(
+        accuracy=None if right is None else rows[0],
+        eer=rows[1],
+        auc=rows[2],
+        tar=dict(zip(rates, rows[3:], strict=True)),
+        level=level,
+        replicates=replicates,
+        used=len(table),
+        identities=int(numbers.max()) + 1,
+    )
+
+
+def rate_interval(
+    people: ArrayLike,
+    images: ArrayLike,
+    *,
+    replicates: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Interval of a false accept rate over all pairs of different people, from the accepted ones alone.
+
+    Parameters
+    ----------
+    people : array_like of int, shape (A, 2)
+        The two identities, 0..P-1, of each impostor pair that was accepted.
+    images : array_like of int, shape (P,)
+        How many images each identity has; all pairs across identities were compared.
+    replicates, level, seed
+        As for `bootstrap`.
+
+    Returns
+    -------
+    tuple of two floats
+        0..1. With no accepted pair the upper end is the rule of three, 3 over the number of pairs, and no less.
+    """
+    accepted = np.asarray(people, dtype=np.intp).reshape(-1, 2)
+    sizes = np.asarray(images, dtype=np.float64)
+    total = (sizes.sum() ** 2 - np.square(sizes).sum()) / 2
+    if not len(accepted):
+        return 0.0, float(min(1.0, 3.0 / total)) if total else float("nan")
+    rates = []
+    for counts in _draws(len(sizes), len(accepted), replicates, seed):
+        false = (counts[:, accepted[:, 0]] * counts[:, accepted[:, 1]]).sum(axis=1)
+        weighed = counts * sizes
+        pairs = (weighed.sum(axis=1) ** 2 - np.square(weighed).sum(axis=1)) / 2
+        rates.append(np.divide(false, pairs, out=np.full(len(false), np.nan), where=pairs > 0))
+    drawn = np.concatenate(rates)
+    low, high = _percentiles(drawn[~np.isnan(drawn)][:, None], level)
+    return float(low[0]), float(high[0])
+
+
+def _ordered(threshold: float | ArrayLike, order: NDArray[np.intp]) -> FloatArray:
+    return np.broadcast_to(np.asarray(threshold, dtype=np.float64), (len(order),))[order]
+
+
+def _draws(people: int, columns: int, replicates: int, seed: int) -> Iterator[FloatArray]:
+    """Draw counts of every identity, shape (R, people), in chunks small enough for `columns` weights a row."""
+    generator = np.random.default_rng(seed)
+    rows = max(1, _CHUNK_VALUES // max(people, columns, 1))
+    for start in range(0, replicates, rows):
+        count = min(rows, replicates - start)
+        drawn = generator.integers(people, size=(count, people)) + np.arange(count)[:, None] * people
+        yield np.bincount(drawn.ravel(), minlength=count * people).reshape(count, people).astype(np.float64)
+
+
+def _weights(
+    labels: NDArray[np.bool_], numbers: NDArray[np.intp], replicates: int, seed: int
+) -> Iterator[tuple[FloatArray, FloatArray]]:
+    """Weights of the pairs in each replicate, shape (R, N): of the genuine ones, and of the impostor ones."""
+    for counts in _draws(int(numbers.max()) + 1, len(labels), replicates, seed):
+        first = counts[:, numbers[:, 0]]
+        yield first * labels, first * counts[:, numbers[:, 1]] * ~labels
+
+
+def _figures(
+    genuine: FloatArray,
+    impostor: FloatArray,
+    ends: NDArray[np.intp],
+    right: NDArray[np.bool_] | None,
+    rates: Sequence[float],
+) -> FloatArray:
+    """Accuracy, EER, AUC and the TARs of each replicate, shape (R, 3 + rates); NaN where a class was not drawn."""
+    totals = genuine.sum(axis=1), impostor.sum(axis=1)
+    usable = (totals[0] > 0) & (totals[1] > 0)
+    table = np.full((len(genuine), 3 + len(rates)), np.nan)
+    genuine, impostor = genuine[usable], impostor[usable]
+    if right is not None:
+        both = genuine + impostor
+        table[usable, 0] = (both @ right) / both.sum(axis=1)
+    tar, far = _curve(genuine, ends), _curve(impostor, ends)
+    table[usable, 1] = _equal_errors(tar, far)
+    table[usable, 2] = ((tar[:, 1:] + tar[:, :-1]) * np.diff(far, axis=1)).sum(axis=1) / 2
+    rows = np.arange(len(tar))
+    for column, rate in enumerate(rates, start=3):
+        table[usable, column] = tar[rows, (far <= rate * (1 + 1e-9)).sum(axis=1) - 1]
+    return table
+
+
+def _curve(weights: FloatArray, ends: NDArray[np.intp]) -> FloatArray:
+    sums = np.cumsum(weights, axis=1)[:, ends]
+    return np.concatenate([np.zeros((len(sums), 1)), sums / sums[:, -1:]], axis=1)
+
+
+def _equal_errors(tar: FloatArray, far: FloatArray) -> FloatArray:
+    gap = far - (1.0 - tar)
+    after = np.argmax(gap >= 0, axis=1)
+    rows = np.arange(len(gap))
+    step = gap[rows, after] - gap[rows, after - 1]
+    share = -gap[rows, after - 1] / step
+    return np.asarray(far[rows, after - 1] + share * (far[rows, after] - far[rows, after - 1]))
+
+
+def _percentiles(table: FloatArray, level: float) -> tuple[FloatArray, FloatArray]:
+    if not 0 < level < 1:
+        raise InvalidArgumentError(f"level must be within 0..1, but got {level}")
+    if not len(table):
+        nothing = np.full(table.shape[1], np.nan)
+        return nothing, nothing
+    tail = 50.0 * (1.0 - level)
+    return np.percentile(table, tail, axis=0), np.percentile(table, 100.0 - tail, axis=0)
