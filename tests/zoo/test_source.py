@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import shutil
+from pathlib import Path
+
+import pytest
+
+from spherecv.errors import InvalidArgumentError, ModelFileError, ModelNotFoundError
+from spherecv.zoo import ModelSource, Recipe, get_recipe, identify, manifest, model_info, models_dir, open_model
+from spherecv.zoo.manifest import Manifest, shipped_manifest
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    path = tmp_path / "w.caffemodel"
+    path.write_bytes(b"weights")
+    return path
+
+
+@pytest.fixture
+def known(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the manifest believe that `weights` are those of SphereFace-20."""
+    info = model_info("sphereface-20")
+    prototxt, caffemodel = info.files
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    ours = dataclasses.replace(caffemodel, size=weights.stat().st_size, digests=(("sha256", digest),))
+    models = {**shipped_manifest().models, info.name: dataclasses.replace(info, files=(prototxt, ours))}
+    made = Manifest(models=models, recipes=shipped_manifest().recipes)
+    for place in ("manifest", "source"):
+        monkeypatch.setattr(f"spherecv.zoo.{place}.shipped_manifest", lambda: made)
+
+
+OURS = models_dir() / "sphereface-20.prototxt"
+
+
+@pytest.fixture(params=["ours", "theirs", "crlf"])
+def prototxt(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    if request.param == "ours":
+        return OURS
+    theirs = request.getfixturevalue("data_dir") / "sphereface-prototxt" / "sphereface_deploy.prototxt"
+    if request.param == "theirs":
+        return theirs
+    path = tmp_path / "crlf.prototxt"
+    path.write_bytes(theirs.read_bytes().replace(b"\n", b"\r\n"))
+    return path
+
+
+@pytest.mark.usefixtures("known")
+def test_known_files_need_no_recipe(prototxt, weights) -> None:
+    assert identify({"prototxt": prototxt, "caffemodel": weights}).name == "sphereface-20"
+    source = ModelSource.from_caffe(prototxt, str(weights))
+    assert source.name == "sphereface-20"
+    assert source.recipe == get_recipe("sphereface")
+    assert source.thresholds
+    assert source.key == ModelSource.from_caffe(OURS, weights).key
+
+
+@pytest.mark.usefixtures("known")
+def test_known_files_may_be_given_another_recipe(weights) -> None:
+    source = ModelSource.from_caffe(OURS, weights, recipe="sefiks")
+    assert source.name == "sphereface-20"
+    assert source.recipe == get_recipe("sefiks")
+    assert source.key != ModelSource.from_caffe(OURS, weights).key
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize("change", ["prototxt", "weights", "length"])
+def test_changed_files_are_not_known(weights, tmp_path, change) -> None:
+    prototxt = tmp_path / "p.prototxt"
+    shutil.copy(OURS, prototxt)
+    if change == "prototxt":
+        prototxt.write_text(prototxt.read_text().replace("fc5", "fc6"))
+    elif change == "weights":
+        weights.write_bytes(b"Weights")
+    else:
+        weights.write_bytes(b"weights and more")
+    assert identify({"prototxt": prototxt, "caffemodel": weights}) is None
+    with pytest.raises(InvalidArgumentError, match=r"w.caffemodel is not a file that the manifest knows.*sefiks"):
+        ModelSource.from_caffe(prototxt, weights)
+
+
+def test_own_files_need_a_recipe_and_have_no_thresholds(weights, tmp_path) -> None:
+    mine = Recipe(size=(112, 112))
+    source = ModelSource.from_caffe(OURS, weights, recipe=mine)
+    assert (source.name, source.recipe, source.thresholds, source.info) == ("w", mine, (), None)
+    other = tmp_path / "other.prototxt"
+    other.write_text("name: 'x'")
+    keys = {
+        source.key,
+        ModelSource.from_caffe(other, weights, recipe=mine).key,
+        ModelSource.from_caffe(OURS, weights, recipe="sface").key,
+    }
+    weights.write_bytes(b"changed")
+    keys.add(ModelSource.from_caffe(OURS, weights, recipe=mine).key)
+    assert len(keys) == 4
+
+
+@pytest.mark.parametrize("which", ["missing", "folder"])
+def test_missing_files_are_named(weights, tmp_path, which) -> None:
+    gone = tmp_path / "gone.prototxt"
+    if which == "folder":
+        gone.mkdir()
+    with pytest.raises(ModelFileError, match=r"gone.prototxt"):
+        ModelSource.from_caffe(gone, weights, recipe="sphereface")
+    with pytest.raises(ModelFileError, match=r"gone.prototxt"):
+        ModelSource.from_onnx(gone, recipe="sphereface")
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "words"),
+    [
+        ("facenet", ModelNotFoundError, "'facenet' is neither the path of an .onnx file nor the name of a model"),
+        ("mtcnn", InvalidArgumentError, "mtcnn is a detector, not an embedder"),
+        ("yunet", InvalidArgumentError, "yunet is a detector, not an embedder"),
+        ("net.caffemodel", InvalidArgumentError, "is half of a Caffe model"),
+        ("gone.onnx", ModelFileError, "gone.onnx: no such file"),
+        ("sface", ModelNotFoundError, "models download sface"),
+    ],
+)
+def test_models_that_cannot_be_opened(model, error, words) -> None:
+    with pytest.raises(error) as caught:
+        open_model(model)
+    assert words in str(caught.value)
+
+
+def test_a_named_model_is_opened_by_its_manifest(monkeypatch, tmp_path) -> None:
+    path = tmp_path / "sface.onnx"
+    path.write_bytes(b"onnx")
+    monkeypatch.setattr("spherecv.zoo.source.require", lambda info: {"onnx": path})
+    source = open_model("sface")
+    assert (source.name, source.format, source.recipe) == ("sface", "onnx", get_recipe("sface"))
+    assert source.onnx() == b"onnx"
+    assert {row.metric for row in source.thresholds} == {"cosine", "euclidean"}
+    assert open_model("sface", recipe="mobilefacenet").recipe == get_recipe("mobilefacenet")
+
+
+def test_an_onnx_file_by_path(data_dir: Path) -> None:
+    path = data_dir / "teacher" / "mobilefacenet.onnx"
+    imagenet = {
+        "size": [112, 112],
+        "color": "RGB",
+        "mean": [255 * m for m in (0.485, 0.456, 0.406)],
+        "scale": [1 / (255 * s) for s in (0.229, 0.224, 0.225)],
+        "template": "arcface",
+        "alignment": "umeyama",
+    }
+    with pytest.raises(InvalidArgumentError, match="is not a file that the manifest knows"):
+        open_model(path)
+    source = open_model(path, recipe=imagenet)
+    assert source.onnx() == path.read_bytes()
+    assert source.name == "mobilefacenet"
+    assert source.key == open_model(str(path), recipe=imagenet).key
+
+
+@pytest.mark.runtime
+def test_a_caffe_model_runs(data_dir: Path) -> None:
+    import numpy as np
+
+    folder = data_dir / "mobilefacenet-caffe"
+    files = folder / "mobilefacenet.prototxt", folder / "mobilefacenet.caffemodel"
+    session = ModelSource.from_caffe(*files, recipe="mobilefacenet").session(threads=1)
+    ((name, shape),) = session.inputs.items()
+    assert tuple(shape[1:]) == (3, 112, 112)
+    answer = session.run({name: np.zeros((2, 3, 112, 112), np.float32)})
+    assert [value.shape[:2] for value in answer.values()] == [(2, 128)]
+
+
+def test_the_prototxt_of_every_caffe_model_is_packaged() -> None:
+    for info in shipped_manifest().models.values():
+        for file in info.files:
+            if file.origin == "packaged":
+                assert (manifest.models_dir() / file.name).is_file()
