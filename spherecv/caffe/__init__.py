@@ -10,8 +10,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from spherecv.caffe.builder import NetBuilder
     from spherecv.caffe.blobs import read_blob, write_blob
+    from spherecv.caffe.builder import NetBuilder
     from spherecv.caffe.cache import CONVERTER_VERSION, onnx_of
     from spherecv.caffe.graph import Layer
     from spherecv.caffe.net import CaffeNet, load

@@ -11,8 +11,8 @@ from spherecv.caffe.builder import FROZEN, WEIGHT_AND_BIAS, Multipliers, NetBuil
 from spherecv.caffe.spherecv_caffe_pb2 import NetParameter
 from spherecv.errors import InvalidArgumentError
 
-# Residual units in each of the four stages: table 2 of the SphereFace paper, but for the 64 layers, of which the released
-# prototxt has 62: 7 units in the second stage where the table has 8. Files are what must fit, so the prototxt wins.
+# Residual units in each of the four stages: table 2 of the SphereFace paper, but for 64 layers, where the released
+# prototxt has 7 units in the second stage and the table 8. Files are what must fit, so the prototxt wins.
 SPHEREFACE_UNITS: dict[int, tuple[int, int, int, int]] = {
     4: (0, 0, 0, 0),
     10: (0, 1, 2, 0),

@@ -74,6 +74,6 @@ def write_blob(array: npt.ArrayLike, blob: BlobProto | None = None) -> BlobProto
     values = np.ascontiguousarray(array, dtype="<f4")
     target = BlobProto() if blob is None else blob
     target.Clear()
-    target.shape.dim.extend(np.shape(array))
+    target.shape.dim.extend(np.shape(array))  # a scalar gets no shape at all, as in Caffe's own files
     target.MergeFromString(wire.encode_bytes(_DATA, values.reshape(-1).view(np.uint8).data))
     return target

@@ -9,6 +9,7 @@ from os import PathLike
 from spherecv.caffe.cache import CONVERTER_VERSION
 from spherecv.caffe.graph import Layer, Shape, check_wiring, in_phase, layers_of, open_ends
 from spherecv.caffe.inputs import deployed
+from spherecv.caffe.layers import kind_of
 from spherecv.caffe.onnx_export import export
 from spherecv.caffe.reader import Source, read_caffemodel, read_definition
 from spherecv.caffe.shapes import infer
@@ -71,8 +72,9 @@ class CaffeNet:
         InvalidArgumentError
             If the net has no weights, or no blob of a name asked for.
         """
-        if self.weights is None:
-            raise InvalidArgumentError(f"the net {self.name!r} has no weights to convert: load it with its caffemodel")
+        for layer, (bottoms, _) in zip(self.layers, infer(self.layers, self.inputs), strict=True):
+            if kind_of(layer).blob_shapes(layer, bottoms) and not layer.blobs:
+                raise InvalidArgumentError(f"{layer} has no weights to convert: load the net with its caffemodel")
         wanted = self.outputs if outputs is None else tuple(dict.fromkeys(outputs))
         blobs = dict.fromkeys(top for layer in self.layers for top in layer.tops)
         for name in wanted:

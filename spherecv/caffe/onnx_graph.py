@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,8 +78,8 @@ class OnnxGraph:
     def serialize(
         self,
         name: str,
-        inputs: dict[str, Sequence[int | str]],
-        outputs: dict[str, Sequence[int | str]],
+        inputs: Mapping[str, Sequence[int | str]],
+        outputs: Mapping[str, Sequence[int | str]],
         producer_version: str,
     ) -> bytes:
         """Return the model as bytes: equal graphs as equal bytes.
@@ -89,23 +89,23 @@ class OnnxGraph:
         name : str
             Of the graph.
         inputs, outputs : dict of str to sequence of int or str
-            Their float32 shapes; a size known only at run time is a name.
+            Their float32 shapes; a size known only at run time is a name. Inputs that no node reads are left out.
         producer_version : str
             Stored in the model.
         """
         from onnx import TensorProto, helper
 
-        nodes = [
-            helper.make_node(node.operator, node.inputs, [node.output], name=node.name, **node.attributes)
-            for node in _direct_outputs(self._nodes)
-        ]
+        nodes = _live(_direct_outputs(self._nodes), outputs)
+        read = {value for node in nodes for value in node.inputs}
         graph = helper.make_graph(
-            nodes,
+            [helper.make_node(n.operator, n.inputs, [n.output], name=n.name, **n.attributes) for n in nodes],
             name or "net",
-            [helper.make_tensor_value_info(key, TensorProto.FLOAT, shape) for key, shape in inputs.items()],
+            [helper.make_tensor_value_info(key, TensorProto.FLOAT, inputs[key]) for key in inputs if key in read],
             [helper.make_tensor_value_info(key, TensorProto.FLOAT, shape) for key, shape in outputs.items()],
         )
         for key, array in self._constants.items():
+            if key not in read:
+                continue
             tensor = graph.initializer.add(name=key, dims=array.shape)
             tensor.data_type = TensorProto.INT64 if array.dtype == np.int64 else TensorProto.FLOAT
             little = array.astype("<i8" if array.dtype == np.int64 else "<f4", copy=False)
@@ -118,6 +118,16 @@ class OnnxGraph:
             opset_imports=[helper.make_opsetid("", OPSET)],
         )
         return bytes(model.SerializeToString(deterministic=True))
+
+
+def _live(nodes: Sequence[_Node], outputs: Iterable[str]) -> list[_Node]:
+    """Return the nodes that some output needs. A blob that only gave Crop its size, for one, is not needed."""
+    needed, live = set(outputs), []
+    for node in reversed(nodes):
+        if node.output in needed:
+            needed.update(node.inputs)
+            live.append(node)
+    return live[::-1]
 
 
 def _direct_outputs(nodes: Sequence[_Node]) -> list[_Node]:

@@ -175,8 +175,6 @@ class Flatten(LayerKind):
         first, last = self._axes(layer, len(shape))
         if first == last:
             return [name]
-        if first == 1 and last == len(shape) - 1:
-            return [graph.node("Flatten", [name], axis=1)]
         return [graph.reshape(name, reshape_target(tops[0], kept=first))]
 
 

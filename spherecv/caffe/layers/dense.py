@@ -39,9 +39,8 @@ class InnerProduct(LayerKind):
         axis = axis_of(layer, param.axis, len(bottom.shape))
         length = math.prod(known(bottom.shape[axis:]))
         rows = bottom.name
-        if axis == 1 and len(bottom.shape) > 2:
-            rows = graph.node("Flatten", [rows], axis=1)
-        elif len(bottom.shape) != 2 or axis != 1:
+        if len(bottom.shape) != 2 or axis != 1:
+            # Not Flatten: OpenCV 4.14 loses the length of what it flattens where height and width are open.
             rows = graph.reshape(rows, [-1, length])
         weights = [graph.constant(blob, label) for blob, label in zip(layer.blobs, ("weight", "bias"), strict=False)]
         product = graph.node("Gemm", [rows, *weights], transB=0 if param.transpose else 1)

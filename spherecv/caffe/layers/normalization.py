@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from spherecv.caffe.graph import Layer, Shape
-from spherecv.caffe.layers.base import Dims, LayerKind, Value, axis_of
-from spherecv.caffe.layers.spatial import four_axes
+from spherecv.caffe.layers.base import Dims, LayerKind, Value, axis_of, reshape_target
+from spherecv.caffe.layers.spatial import Window, average_pool, four_axes
 from spherecv.caffe.spherecv_caffe_pb2 import LRNParameter
 
 if TYPE_CHECKING:
@@ -127,9 +127,10 @@ class Normalize(LayerKind):
 
     def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
         param, (name, shape) = layer.param.norm_param, bottoms[0]
-        axes = list(range(1, len(shape))) if param.across_spatial else [1]
-        squares = graph.node("Mul", [name, name])
-        total = graph.node("ReduceSum", [squares, graph.constant(np.array(axes, np.int64), "axes")], keepdims=1)
+        total = graph.node("Mul", [name, name])
+        for axis in range(1, len(shape)) if param.across_spatial else [1]:
+            # One axis at a time: OpenCV 4.14 gets the sum over several wrong.
+            total = graph.node("ReduceSum", [total, graph.constant(np.array([axis], np.int64), "axis")], keepdims=1)
         total = graph.node("Add", [total, graph.constant(np.float32(param.eps), "eps")])
         unit = graph.node("Div", [name, graph.node("Sqrt", [total])])
         scale = layer.blobs[0].reshape(-1, *(1,) * (len(shape) - 2))
@@ -152,14 +153,7 @@ class LRN(LayerKind):
             return [graph.node("LRN", [name], size=size, alpha=alpha, beta=beta, bias=float(param.k))]
         # Within a channel Caffe averages the squares with AVE pooling and ignores k, which stays 1.
         squares = graph.node("Mul", [name, name])
-        mean = graph.node(
-            "AveragePool",
-            [squares],
-            kernel_shape=[size, size],
-            strides=[1, 1],
-            pads=[size // 2] * 4,
-            count_include_pad=1,
-        )
+        mean = average_pool(graph, squares, Window((size, size), (1, 1), (size // 2, size // 2)))
         value = graph.node("Mul", [mean, graph.constant(np.float32(alpha), "alpha")])
         value = graph.node("Add", [value, graph.constant(np.float32(1), "one")])
         return [graph.node("Mul", [name, graph.node("Pow", [value, graph.constant(np.float32(-beta), "beta")])])]
@@ -195,5 +189,5 @@ def _second(layer: Layer, bottoms: Sequence[Value], axis: int, graph: OnnxGraph)
     missing = rank - axis_of(layer, axis, rank) - covered if covered else 0
     if not missing:
         return bottoms[1].name
-    axes = np.arange(covered, covered + missing, dtype=np.int64)
-    return graph.node("Unsqueeze", [bottoms[1].name, graph.constant(axes, "axes")])
+    # Not Unsqueeze, which OpenCV 4.14 cannot do for several axes.
+    return graph.reshape(bottoms[1].name, reshape_target((*bottoms[1].shape, *(1,) * missing), kept=covered))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spherecv.caffe.graph import Layer, Shape
+from spherecv.caffe.graph import Array, Layer, Shape
 from spherecv.caffe.layers.base import Dims, LayerKind, SizeNeededError, Value
 from spherecv.caffe.spherecv_caffe_pb2 import ConvolutionParameter, PoolingParameter
 
@@ -103,11 +103,12 @@ class Convolution(LayerKind):
         return math.prod(tops[0]) * math.prod(weight[1:])
 
     def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
-        return [self._emit_as(layer, bottoms[0], graph, "Conv")]
+        return [self._emit_as("Conv", layer, self.window(layer), layer.blobs, bottoms[0], graph)]
 
-    def _emit_as(self, layer: Layer, bottom: Value, graph: OnnxGraph, operator: str) -> str:
-        window = self.window(layer)
-        weights = [graph.constant(blob, label) for blob, label in zip(layer.blobs, ("weight", "bias"), strict=False)]
+    def _emit_as(
+        self, operator: str, layer: Layer, window: Window, blobs: Sequence[Array], bottom: Value, graph: OnnxGraph
+    ) -> str:
+        weights = [graph.constant(blob, label) for blob, label in zip(blobs, ("weight", "bias"), strict=False)]
         return graph.node(
             operator,
             [bottom.name, *weights],
@@ -143,7 +144,12 @@ class Deconvolution(Convolution):
         return math.prod(bottoms[0]) * math.prod(weight[1:])
 
     def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
-        return [self._emit_as(layer, bottoms[0], graph, "ConvTranspose")]
+        window, blobs = self.window(layer), layer.blobs
+        if window.dilation != (1, 1):
+            # OpenCV 4.14 ignores the dilation of a ConvTranspose, so the holes go into the kernel.
+            blobs = (_spread(blobs[0], window.dilation), *blobs[1:])
+            window = Window(window.extent, window.stride, window.pad)
+        return [self._emit_as("ConvTranspose", layer, window, blobs, bottoms[0], graph)]
 
 
 class Pooling(LayerKind):
@@ -199,20 +205,11 @@ class Pooling(LayerKind):
             return [graph.node("GlobalAveragePool" if average else "GlobalMaxPool", [bottom.name])]
         window = self.window(layer)
         tail = self._tail(layer, window, bottom.shape, tops[0])
-        settings = {"kernel_shape": list(window.kernel), "strides": list(window.stride)}
         if not average:
             pads = [*window.pad, window.pad[0] + tail[0], window.pad[1] + tail[1]]
-            return [graph.node("MaxPool", [bottom.name], pads=pads, **settings)]
-        if tail == (0, 0):
-            pads = [*window.pad, *window.pad]
-            return [graph.node("AveragePool", [bottom.name], pads=pads, count_include_pad=1, **settings)]
-        # Caffe divides by the part of the window over image and padding, not by what rounding up adds beyond it. So the
-        # padding becomes part of the image, and only the rest is padding to ONNX, which leaves it out of the divisor.
-        padded = bottom.name
-        if window.pad != (0, 0):
-            edges = graph.constant(np.array([0, 0, *window.pad, 0, 0, *window.pad], np.int64), "pads")
-            padded = graph.node("Pad", [padded, edges, graph.constant(np.zeros((), np.float32), "zero")])
-        return [graph.node("AveragePool", [padded], pads=[0, 0, *tail], count_include_pad=0, **settings)]
+            kernel, strides = list(window.kernel), list(window.stride)
+            return [graph.node("MaxPool", [bottom.name], kernel_shape=kernel, strides=strides, pads=pads)]
+        return [average_pool(graph, bottom.name, window, tail)]
 
     def _tail(self, layer: Layer, window: Window, bottom: Dims, top: Dims) -> Pair:
         """Return how many rows and columns past the padding make rounding down equal to Caffe's rounding up."""
@@ -228,6 +225,27 @@ class Pooling(LayerKind):
             else:
                 raise SizeNeededError
         return tail[0], tail[1]
+
+
+def average_pool(graph: OnnxGraph, value: str, window: Window, tail: Pair = (0, 0)) -> str:
+    """Add Caffe's average: over the part of the window on image and padding, without the `tail` that lies beyond.
+
+    The padding becomes part of the image, and the tail alone is padding to ONNX, which leaves it out of the divisor.
+    (AveragePool's own count_include_pad would count both, and OpenCV 4.14 ignores it.)
+    """
+    if window.pad != (0, 0):
+        edges = graph.constant(np.array([0, 0, *window.pad, 0, 0, *window.pad], np.int64), "pads")
+        value = graph.node("Pad", [value, edges, graph.constant(np.float32(0), "zero")])
+    kernel, strides = list(window.kernel), list(window.stride)
+    return graph.node("AveragePool", [value], kernel_shape=kernel, strides=strides, pads=[0, 0, *tail])
+
+
+def _spread(weight: Array, dilation: Pair) -> Array:
+    """Return the kernel with zeros in the holes that dilation leaves."""
+    height, width = weight.shape[2:]
+    spread = np.zeros((*weight.shape[:2], dilation[0] * (height - 1) + 1, dilation[1] * (width - 1) + 1), np.float32)
+    spread[:, :, :: dilation[0], :: dilation[1]] = weight
+    return spread
 
 
 def _pair(layer: Layer, param: ConvolutionParameter, repeated: str, prefix: str, default: int | None) -> Pair:
