@@ -129,6 +129,8 @@ class Verification:
         Grows with likeness: cosine similarity -1..1, or 1 / (1 + distance).
     probability : float or None
         That the two are the same person, 0..1; only where a calibration was given.
+    prior : float or None
+        The share of genuine pairs that the probability assumes, 0..1.
     far : float or None
         The false accept rate that the threshold was measured at, 0..1.
     threshold_source : str
@@ -154,6 +156,7 @@ class Verification:
     threshold_source: str = ""
     far: float | None = None
     probability: float | None = None
+    prior: float | None = None
     images: tuple[ImageArray, ImageArray] | None = field(default=None, repr=False)
     seconds: float | None = None
 
@@ -169,6 +172,7 @@ class Verification:
             "threshold": self.threshold,
             "similarity": self.similarity,
             "probability": self.probability,
+            "prior": self.prior,
             "far": self.far,
             "threshold_source": self.threshold_source,
             "model": self.model,

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import math
+import os
+import tomllib
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
 
-from spherecv.errors import InvalidArgumentError, MissingThresholdError
-from spherecv.metrics import Metric
+from spherecv.errors import CalibrationError, InvalidArgumentError, MissingThresholdError
+from spherecv.files import write_bytes
+from spherecv.metrics import Metric, check_metric
+from spherecv.probability import ProbabilityCurve
+from spherecv.toml import toml_table, toml_value
 from spherecv.zoo import KnownThreshold, Recipe
+
+FORMAT = 1
+"""Of calibration files; a number that this version does not know is refused."""
+
+WHOLE = "whole"
+"""Stands for the detector where a calibration was measured on ready-made crops."""
 
 
 class ThresholdWarning(UserWarning):
@@ -105,3 +119,204 @@ def _missing(fitting: Sequence[KnownThreshold], model: str, recipe: Recipe, metr
         f"no {metric} threshold of {model} with the recipe {recipe.name!r} is known{wanted}{offered}: "
         "pass threshold=..., or measure one on your own pairs with `spherecv calibrate`"
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibratedThreshold:
+    """A threshold that was measured on pairs of the user's own.
+
+    Attributes
+    ----------
+    chosen_for : str
+        `"FAR 0.001"`, `"EER"`, `"best accuracy"` or `"information gain"`.
+    threshold : float
+        The largest distance that counts as the same person.
+    far : float or None
+        The false accept rate asked for, 0..1; None where it was chosen for something else.
+    measured_far, measured_tar : float
+        Shares of the impostor and of the genuine pairs accepted at it, 0..1.
+    far_interval, tar_interval : (float, float)
+        95 %, identities resampled.
+    false_accepts : int
+        Impostor pairs accepted at it.
+    """
+
+    chosen_for: str
+    threshold: float
+    far: float | None = None
+    measured_far: float
+    far_interval: tuple[float, float]
+    measured_tar: float
+    tar_interval: tuple[float, float]
+    false_accepts: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What was measured of one model, recipe, metric and detector on some pairs; `spherecv calibrate` writes it.
+
+    Attributes
+    ----------
+    model, model_key : str
+        Its name, and `ModelSource.key`: the hash of its files and of its recipe.
+    recipe : Recipe
+    metric : {"cosine", "euclidean"}
+    detector : str
+        Name of the detector, or `"whole"` for ready-made crops.
+    face, no_face : str
+        Which of several faces counted, and what was done with images without one.
+    dataset : str
+        What the pairs are, in words.
+    impostor_pairs_from : str
+        `"listed pairs"` or `"all pairs of different people"`.
+    genuine, impostors, identities, images, failed : int
+        How many pairs, people and images, and images that could not be used.
+    thresholds : tuple of CalibratedThreshold
+        The first is the default.
+    probability : ProbabilityCurve or None
+    notes : tuple of str
+    created, version : str
+        When, and by which version of SphereCV.
+    """
+
+    model: str
+    model_key: str
+    recipe: Recipe
+    metric: Metric
+    detector: str
+    face: str
+    no_face: str
+    dataset: str
+    impostor_pairs_from: str
+    genuine: int
+    impostors: int
+    identities: int
+    images: int
+    failed: int
+    thresholds: tuple[CalibratedThreshold, ...]
+    probability: ProbabilityCurve | None = None
+    notes: tuple[str, ...] = ()
+    created: str = ""
+    version: str = ""
+
+    def check(self, *, model: str, model_key: str, metric: str, detector: str) -> None:
+        """Refuse to be used where it was not measured.
+
+        Raises
+        ------
+        CalibrationError
+            Another model, recipe, metric or detector.
+
+        Warns
+        -----
+        ThresholdWarning
+            It was measured on ready-made crops, and what cut those is not known.
+        """
+        if model_key.split("-")[0] != self.model_key.split("-")[0]:
+            raise CalibrationError(f"the calibration is of the model {self.model}, with other files than {model}")
+        for what, mine, theirs in (
+            ("recipe", self.model_key.split("-")[-1], model_key.split("-")[-1]),
+            ("metric", self.metric, metric),
+            ("detector", self.detector, detector if self.detector != WHOLE else WHOLE),
+        ):
+            if mine != theirs:
+                raise CalibrationError(
+                    f"the calibration of {self.model} was measured with the {what} {mine}, not {theirs}: "
+                    "use that, or measure anew with `spherecv calibrate`"
+                )
+        if self.detector == WHOLE:
+            warnings.warn(
+                f"the calibration was measured on ready-made crops; {detector} may cut faces otherwise",
+                ThresholdWarning,
+                stacklevel=3,
+            )
+
+    def threshold(self, far: float | None = None) -> Threshold:
+        """Give the threshold for a false accept rate, or the default.
+
+        Raises
+        ------
+        MissingThresholdError
+            The rate is none of those measured; the message lists them.
+        """
+        for row in self.thresholds:
+            if far is None or (row.far is not None and math.isclose(row.far, far, rel_tol=1e-9)):
+                counts = f"{self.genuine:,} genuine and {self.impostors:,} impostor pairs"
+                return Threshold(row.threshold, row.far, f"{row.chosen_for} on {self.dataset}, {counts}, calibrated")
+        known = ", ".join(f"{row.far:g}" for row in self.thresholds if row.far is not None) or "none"
+        raise MissingThresholdError(
+            f"the calibration of {self.model} holds no threshold for FAR {far:g} (known rates: {known}): "
+            "measure it with `spherecv calibrate --far`"
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the calibration as TOML, whole or not at all; raises `StorageError` where that fails."""
+        write_bytes(path, "\n".join(_toml(self)).encode())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Calibration:
+        """Read a calibration.
+
+        Raises
+        ------
+        CalibrationError
+            No such file, not TOML, not a calibration, or of a later format.
+        """
+        file = Path(path)
+        try:
+            values = tomllib.loads(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise CalibrationError(f"{file} cannot be read: {error.strerror or error}") from None
+        except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+            raise CalibrationError(f"{file} is not TOML: {error}") from None
+        if values.pop("format", None) != FORMAT:
+            raise CalibrationError(f"{file} is no calibration of format {FORMAT}: measure anew")
+        try:
+            return _from_table(values)
+        except (InvalidArgumentError, AttributeError, KeyError, TypeError, ValueError) as error:
+            raise CalibrationError(f"{file} is not a whole calibration: {error}") from None
+
+
+def _from_table(values: dict[str, Any]) -> Calibration:
+    thresholds = tuple(
+        CalibratedThreshold(
+            **{**row, "far_interval": tuple(row["far_interval"]), "tar_interval": tuple(row["tar_interval"])}
+        )
+        for row in values.pop("thresholds")
+    )
+    for row in thresholds:
+        Threshold(row.threshold, row.far)  # a distance, as anywhere
+    if not thresholds:
+        raise ValueError("it holds no threshold")
+    curve = values.pop("probability", None)
+    if curve is not None:
+        curve = ProbabilityCurve(
+            **{**curve, "distances": tuple(curve["distances"]), "log_ratios": tuple(curve["log_ratios"])}
+        )
+    metric = check_metric(values.pop("metric"))
+    recipe, notes = Recipe.from_dict(values.pop("recipe")), tuple(values.pop("notes", ()))
+    calibration = Calibration(
+        **values, metric=metric, recipe=recipe, notes=notes, thresholds=thresholds, probability=curve
+    )
+    if calibration.model_key.split("-")[-1] != recipe.fingerprint:
+        raise ValueError("its recipe is not the one that its key names")
+    return calibration
+
+
+def _toml(calibration: Calibration) -> Iterator[str]:
+    yield "# Written by `spherecv calibrate`: for this model, recipe, metric and detector only."
+    yield f"format = {FORMAT}"
+    nested = ("recipe", "thresholds", "probability")
+    for field in fields(calibration):
+        if field.name not in nested:
+            yield f"{field.name} = {toml_value(getattr(calibration, field.name))}"
+    yield from toml_table("[recipe]", calibration.recipe.to_dict())
+    for row in calibration.thresholds:
+        yield from toml_table("[[thresholds]]", _attributes(row))
+    if calibration.probability is not None:
+        yield from toml_table("[probability]", _attributes(calibration.probability))
+    yield ""
+
+
+def _attributes(record: Any) -> dict[str, Any]:
+    return {field.name: getattr(record, field.name) for field in fields(record)}

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from spherecv import metrics, thresholds
 from spherecv.detect import FaceDetector
 from spherecv.embed import FaceEmbedder
-from spherecv.errors import SphereCVError
+from spherecv.errors import InvalidArgumentError, SphereCVError
 from spherecv.images import ImageSource, load_labelled
 from spherecv.metrics import Metric
 from spherecv.pipeline import FacePipeline, OnError, WhichFace
 from spherecv.records import EmbeddedFace, Verification, VerificationMatrix
-from spherecv.thresholds import Threshold
+from spherecv.thresholds import Calibration, Threshold
 from spherecv.zoo import DEFAULT_MODEL, ModelSource, Recipe
 
 
@@ -39,6 +39,10 @@ class FaceVerifier:
         The largest distance that counts as the same person. By default the one that the model's manifest knows.
     far : float, optional
         Ask for the threshold that was measured at this false accept rate, 0..1.
+    calibration : Calibration or path, optional
+        What `spherecv calibrate` wrote for this model, recipe, metric and detector: gives thresholds and probabilities.
+    prior : float
+        Share of genuine pairs among all that will be compared, 0..1 exclusive, for the probability.
     backend : {"opencv", "onnxruntime", "openvino", "auto"}
     device : {"cpu", "cuda", "auto"}
     threads : int, optional
@@ -60,10 +64,14 @@ class FaceVerifier:
         recipe: Recipe | str | os.PathLike[str] | None = None,
         threshold: float | None = None,
         far: float | None = None,
+        calibration: Calibration | str | os.PathLike[str] | None = None,
+        prior: float = 0.5,
         backend: str = "opencv",
         device: str = "cpu",
         threads: int | None = None,
     ) -> None:
+        if not 0.0 < prior < 1.0:
+            raise InvalidArgumentError(f"prior must be within 0..1, both exclusive, but got {prior}")
         self.metric = metrics.check_metric(metric)
         self._given = None if threshold is None else Threshold(threshold)
         self._far = far
@@ -72,6 +80,8 @@ class FaceVerifier:
         if isinstance(detector, str):
             detector = FaceDetector(detector, device=device, threads=threads)
         self.pipeline = FacePipeline(model, detector=detector)
+        self._prior = prior
+        self._calibration = None if calibration is None else self._checked(calibration)
 
     @classmethod
     def from_caffe(
@@ -110,6 +120,8 @@ class FaceVerifier:
     @property
     def threshold(self) -> Threshold:
         """The threshold in use, with its provenance; raises `MissingThresholdError` where none is known."""
+        if self._given is None and self._calibration is not None:
+            self._given = self._calibration.threshold(self._far)
         if self._given is None:
             embedder = self.pipeline.embedder
             self._given = thresholds.choose_threshold(
@@ -234,6 +246,18 @@ class FaceVerifier:
             faces=(tuple(first), tuple(second)),
         )
 
+    def _checked(self, calibration: Calibration | str | os.PathLike[str]) -> Calibration:
+        if not isinstance(calibration, Calibration):
+            calibration = Calibration.load(calibration)
+        embedder = self.pipeline.embedder
+        calibration.check(
+            model=embedder.name,
+            model_key=embedder.source.key,
+            metric=self.metric,
+            detector=self.pipeline.detector.name,
+        )
+        return calibration
+
     @staticmethod
     def _faces(found: list[EmbeddedFace] | SphereCVError) -> list[EmbeddedFace]:
         if isinstance(found, SphereCVError):
@@ -261,6 +285,7 @@ class FaceVerifier:
         seconds: float | None = None,
     ) -> Verification:
         distance = self._distance(first, second)
+        curve = self._calibration.probability if self._calibration else None
         return Verification(
             verified=distance <= threshold.value,
             distance=distance,
@@ -272,6 +297,8 @@ class FaceVerifier:
             detector=self.pipeline.detector.name,
             threshold_source=threshold.source,
             far=threshold.far,
+            probability=None if curve is None else curve.probability(distance, self._prior),
+            prior=None if curve is None else self._prior,
             images=images,
             seconds=seconds,
         )

@@ -157,7 +157,8 @@ def evaluate_folds(
         choose = _authors_fold if authors_threshold else _plain_fold
         accuracies[row], thresholds[row] = choose(scores, labels, tested)
         distances[tested] = 1.0 - scores[tested]
-    return FoldTable(names, accuracies, thresholds, distances, numbers, _method(subtract_mean, authors_threshold), notes)
+    method = _method(subtract_mean, authors_threshold)
+    return FoldTable(names, accuracies, thresholds, distances, numbers, method, notes)
 
 
 def fold_distances(distances: ArrayLike, same: ArrayLike, folds: ArrayLike) -> FoldTable:
@@ -256,7 +257,7 @@ def _plain_distances(distances: FloatArray, same: BoolArray, tested: BoolArray) 
 def _cosines(x: FloatArray, y: FloatArray) -> FloatArray:
     lengths = np.sqrt(np.einsum("ij,ij->i", x, x) * np.einsum("ij,ij->i", y, y))
     dots = np.einsum("ij,ij->i", x, y)
-    return np.divide(dots, lengths, out=np.zeros(len(x)), where=lengths > 0)
+    return np.asarray(np.divide(dots, lengths, out=np.zeros(len(x)), where=lengths > 0))
 
 
 def _method(subtract_mean: bool, authors: bool) -> str:
