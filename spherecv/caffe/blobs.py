@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from spherecv.caffe.spherecv_caffe_pb2 import BlobProto
 
 _DATA, _DOUBLE_DATA = 5, 8
+_MOST_AXES = 32  # kMaxBlobAxes
 _LEGACY = ("num", "channels", "height", "width")
 
 
@@ -50,8 +51,9 @@ def read_blob(blob: BlobProto, *, where: str = "a blob") -> npt.NDArray[np.float
     shape = blob_shape(blob)
     doubles = len(blob.double_data) > 0
     count = len(blob.double_data) if doubles else len(blob.data)
-    if any(size < 0 for size in shape) or math.prod(shape) != count:
-        raise CaffeModelError(f"{where} states the shape {shape} but holds {count:,} numbers: the file is damaged")
+    if len(shape) > _MOST_AXES or any(size < 0 for size in shape) or math.prod(shape) != count:
+        stated = "x".join(map(str, shape[:_MOST_AXES]))
+        raise CaffeModelError(f"{where} states the shape {stated} but holds {count:,} numbers: the file is damaged")
     wanted = _DOUBLE_DATA if doubles else _DATA
     packed = [f.payload for f in wire.fields(memoryview(blob.SerializeToString())) if f.number == wanted]
     raw = packed[0] if len(packed) == 1 else b"".join(packed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float32]
 Shape = tuple[int, ...]
+
+# What Caffe's Blob can hold: it counts elements with a C int (INT_MAX), and has kMaxBlobAxes.
+_MOST_ELEMENTS = (1 << 31) - 1
+_MOST_AXES = 32
+
+
+def fits_a_blob(shape: Sequence[int]) -> bool:
+    """Tell whether a blob can have a shape: sizes from 1, and neither too many axes nor too many elements."""
+    return len(shape) <= _MOST_AXES and min(shape, default=1) >= 1 and math.prod(shape) <= _MOST_ELEMENTS
 
 
 @dataclass(frozen=True)
@@ -131,8 +141,9 @@ def check_wiring(layers: Sequence[Layer], inputs: Sequence[str]) -> None:
         for bottom in layer.bottoms:
             if bottom not in made:
                 raise layer.mistake(f"its bottom {bottom!r} is not made by an input or an earlier layer")
+        bottoms = set(layer.bottoms)
         for top in layer.tops:
-            if top in made and top not in layer.bottoms:
+            if top in made and top not in bottoms:
                 raise layer.mistake(f"its top {top!r} was made before: only in-place layers may write a blob again")
             made.add(top)
         if len(set(layer.tops)) != len(layer.tops):
@@ -161,18 +172,14 @@ def single_assignment(layers: Sequence[Layer], inputs: Sequence[str]) -> tuple[l
     """
     taken = {*inputs, *(top for layer in layers for top in layer.tops)}
     final = {name: name for name in inputs}
+    versions = dict.fromkeys(inputs, 1)
     renamed = []
     for layer in layers:
         bottoms = tuple(final[bottom] for bottom in layer.bottoms)
         for top in layer.tops:
-            final[top] = top if top not in final else _fresh(top, taken)
+            versions[top] = versions.get(top, 0) + 1
+            while versions[top] > 1 and f"{top}@{versions[top]}" in taken:
+                versions[top] += 1
+            final[top] = top if versions[top] == 1 else f"{top}@{versions[top]}"
         renamed.append(replace(layer, bottoms=bottoms, tops=tuple(final[top] for top in layer.tops)))
     return renamed, final
-
-
-def _fresh(name: str, taken: set[str]) -> str:
-    version = 2
-    while f"{name}@{version}" in taken:
-        version += 1
-    taken.add(f"{name}@{version}")
-    return f"{name}@{version}"

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from spherecv.caffe.graph import Layer, Shape
+from spherecv.caffe.graph import Layer, Shape, fits_a_blob
 from spherecv.caffe.layers import DATA, TRAINING_ONLY
 from spherecv.caffe.spherecv_caffe_pb2 import NetParameter
 from spherecv.errors import InvalidArgumentError, PrototxtError
-
-_MOST_ELEMENTS = (1 << 31) - 1
 
 
 def declared_inputs(message: NetParameter) -> dict[str, Shape | None]:
     """Return the inputs declared outside layers: `input` with `input_shape`, with four `input_dim` each, or bare."""
     names = list(message.input)
     if len(set(names)) != len(names):
-        raise PrototxtError(f"the inputs {names} hold a name twice: rename one")
+        raise PrototxtError("two inputs have the same name: rename one")
     shapes: list[Shape | None]
     if message.input_shape:
         shapes = [tuple(shape.dim) for shape in message.input_shape]
@@ -29,7 +26,7 @@ def declared_inputs(message: NetParameter) -> dict[str, Shape | None]:
     else:
         shapes = [None] * len(names)
     if len(shapes) != len(names):
-        raise PrototxtError(f"{len(names)} inputs {names} are declared, but {len(shapes)} shapes are given")
+        raise PrototxtError(f"{len(names)} inputs are declared, but {len(shapes)} shapes are given")
     return dict(zip(names, shapes, strict=True))
 
 
@@ -115,6 +112,6 @@ def _checked(name: str, shape: Iterable[int] | None, layer: Layer | None) -> Sha
             line=line,
         )
     sizes = tuple(shape)
-    if min(sizes, default=1) < 1 or math.prod(sizes) > _MOST_ELEMENTS:
-        raise PrototxtError(f"the input {name!r}{place} has the senseless shape {sizes}", line=line)
+    if not fits_a_blob(sizes):
+        raise PrototxtError(f"the input {name!r}{place} has the senseless shape {sizes[:8]}", line=line)
     return sizes

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os import PathLike
 
@@ -18,7 +19,7 @@ from spherecv.caffe.summary import Summary, summarize
 from spherecv.caffe.upgrade import upgrade
 from spherecv.caffe.weights import merge
 from spherecv.caffe.writer import write_caffemodel, write_prototxt
-from spherecv.errors import InvalidArgumentError, SphereCVError
+from spherecv.errors import InvalidArgumentError, ModelFileError
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class CaffeNet:
             If the net has no weights, or no blob of a name asked for.
         """
         for layer, (bottoms, _) in zip(self.layers, infer(self.layers, self.inputs), strict=True):
-            if kind_of(layer).blob_shapes(layer, bottoms) and not layer.blobs:
+            if not layer.blobs and kind_of(layer).blob_shapes(layer, bottoms):
                 raise InvalidArgumentError(f"{layer} has no weights to convert: load the net with its caffemodel")
         wanted = self.outputs if outputs is None else tuple(dict.fromkeys(outputs))
         blobs = dict.fromkeys(top for layer in self.layers for top in layer.tops)
@@ -142,19 +143,25 @@ def load(
         If a file cannot be read.
     """
     definition = read_definition(prototxt)
-    try:
+    with _named(definition.name):
         message = upgrade(definition.message)
         layers = in_phase(layers_of(message, definition.outline), message)
         running, inputs = deployed(layers, message, input_shapes)
         check_wiring(running, list(inputs))
         shapes = infer(running, inputs)
-    except InvalidArgumentError:
-        raise
-    except SphereCVError as error:
-        error.args = (f"{definition.name}: {error}",)
-        raise
     weights = None
     if caffemodel is not None:
         weights = read_caffemodel(caffemodel)
-        running = merge(running, shapes, upgrade(weights))
+        with _named("<caffemodel>" if isinstance(caffemodel, bytes) else str(caffemodel)):
+            running = merge(running, shapes, upgrade(weights))
     return CaffeNet(message.name, inputs, open_ends(running), tuple(running), definition.message, weights)
+
+
+@contextmanager
+def _named(file: str) -> Iterator[None]:
+    """Put the file's name before what is wrong with it."""
+    try:
+        yield
+    except ModelFileError as error:
+        error.args = (f"{file}: {error}",)
+        raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from spherecv.caffe import text, wire
-from spherecv.caffe.spherecv_caffe_pb2 import NetParameter
-from spherecv.errors import CaffeModelError, InvalidArgumentError, ModelFileError
+from spherecv.caffe.graph import Layer
+from spherecv.caffe.layers import is_known, unknown_type
+from spherecv.caffe.spherecv_caffe_pb2 import LayerParameter, NetParameter
+from spherecv.errors import CaffeModelError, InvalidArgumentError, ModelFileError, PrototxtError
 
 Source = str | PathLike[str] | bytes
 MessageT = TypeVar("MessageT", bound=Message)
@@ -58,7 +61,12 @@ def read_definition(source: Source) -> Definition:
     data, name = load_bytes(source, "<prototxt>")
     content = text.decode(data, name)
     outline = text.outline(content, name)
-    return Definition(text.parse(content, NetParameter(), name), outline, name)
+    try:
+        message = text.parse(content, NetParameter(), name)
+    except PrototxtError as error:
+        _blame_layer(error, content, outline, name)
+        raise
+    return Definition(message, outline, name)
 
 
 def read_message(source: Source, kind: type[MessageT]) -> MessageT:
@@ -131,6 +139,22 @@ def load_bytes(source: Source, anonymous: str) -> tuple[bytes, str]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ModelFileError(f"cannot read {path}: {reason}") from None
+
+
+def _blame_layer(error: PrototxtError, content: str, outline: text.Outline, name: str) -> None:
+    """Say that a layer's type is unknown, where that is why its settings are: `foo_param` of a layer Foo."""
+    if error.line is None or not outline.layer:
+        return
+    start = max((line for line in outline.layer if line <= error.line), default=0)
+    end = min((line for line in outline.layer if line > error.line), default=None)
+    block = "\n".join(content.split("\n")[start - 1 : None if end is None else end - 1]) if start else ""
+    words = {key: re.search(rf"""\b{key}\s*:\s*["'](\w+)["']""", block) for key in ("name", "type")}
+    if words["type"] is not None:
+        label = words["name"][1] if words["name"] is not None else ""
+        layer = Layer(label, words["type"][1], (), (), LayerParameter(), line=start)
+        if not is_known(layer.type):
+            unknown = unknown_type(layer)
+            raise type(unknown)(f"{name}: {unknown}") from None
 
 
 def _look_over(data: memoryview) -> None:

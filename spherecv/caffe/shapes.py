@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from spherecv.caffe.graph import Layer, Shape
+from spherecv.caffe.graph import Layer, Shape, fits_a_blob
 from spherecv.caffe.layers import kind_of
-
-_MOST_ELEMENTS = (1 << 31) - 1  # Caffe counts the elements of a blob with a C int
 
 
 class LayerShapes(NamedTuple):
@@ -47,11 +44,10 @@ def infer(layers: Sequence[Layer], inputs: Mapping[str, Shape]) -> list[LayerSha
         for shape in tops:
             if min(shape, default=1) < 1:
                 raise layer.mistake(f"its output would have the shape {shape}: its input {bottoms[0]} is too small")
-            if math.prod(shape) > _MOST_ELEMENTS:
-                raise layer.mistake(f"its output would have the shape {shape}: more elements than a blob can hold")
-        for shape in kind.blob_shapes(layer, bottoms):
-            if math.prod(shape) > _MOST_ELEMENTS:
-                raise layer.mistake(f"its weights would have the shape {shape}: more elements than a blob can hold")
+        for what, computed in (("output", tops), ("weights", kind.blob_shapes(layer, bottoms))):
+            for shape in computed:
+                if not fits_a_blob(shape):
+                    raise layer.mistake(f"its {what} would have the shape {shape}, more than a blob can hold")
         shapes.update(zip(layer.tops, tops, strict=True))
         inferred.append(LayerShapes(bottoms, tops))
     return inferred

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     MessageT = TypeVar("MessageT", bound=Message)
 
-MAX_BYTES = 8 << 20
+MAX_BYTES = 4 << 20  # a net of a thousand layers has one or two
 _MAX_DEPTH = 16  # a solver with a net inside it nests five deep
 _TOKEN = re.compile(
     r"""\#[^\n]*                          # comment

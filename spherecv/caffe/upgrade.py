@@ -47,8 +47,11 @@ def upgrade(message: NetParameter) -> NetParameter:
     modern = NetParameter()
     modern.CopyFrom(message)
     modern.ClearField("layers")
-    for legacy in message.layers:
-        _upgrade_layer(legacy, modern.layer.add())
+    try:
+        for legacy in message.layers:
+            _upgrade_layer(legacy, modern.layer.add())
+    except (ValueError, TypeError):  # strings that are not text: protobuf reads them and will not write them
+        raise ModelFileError("a legacy layer has a name that is not UTF-8 text: the file is damaged") from None
     return modern
 
 

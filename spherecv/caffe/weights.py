@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from spherecv.caffe.blobs import read_blob
@@ -65,6 +65,6 @@ def _significant(shape: Shape) -> Shape:
     return tuple(shape[leading:])
 
 
-def _nearest(stored: dict[str, object]) -> str:
-    names = list(stored)
+def _nearest(stored: Mapping[str, object]) -> str:
+    names = [str(name) for name in stored]
     return f" (it has {', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"

@@ -9,8 +9,19 @@ from spherecv.caffe.layers.base import LayerKind, SizeNeededError, Value
 from spherecv.caffe.layers.dense import InnerProduct
 from spherecv.caffe.layers.normalization import LRN, BatchNorm, Bias, Normalize, Scale, Softmax
 from spherecv.caffe.layers.spatial import Convolution, Deconvolution, Pooling
+from spherecv.errors import UnsupportedLayerError
 
-__all__ = ["DATA", "KINDS", "TRAINING_ONLY", "LayerKind", "SizeNeededError", "Value", "kind_of"]
+__all__ = [
+    "DATA",
+    "KINDS",
+    "TRAINING_ONLY",
+    "LayerKind",
+    "SizeNeededError",
+    "Value",
+    "is_known",
+    "kind_of",
+    "unknown_type",
+]
 
 KINDS: dict[str, LayerKind] = {
     "BatchNorm": BatchNorm(),
@@ -69,7 +80,17 @@ def kind_of(layer: Layer) -> LayerKind:
         For an unknown type; the message lists the known ones.
     """
     if layer.type not in KINDS:
-        supported = ", ".join(sorted({*KINDS, "Input"}))
-        dropped = ", ".join(sorted(DATA | TRAINING_ONLY))
-        raise layer.unsupported(f"unknown type; supported are {supported}; dropped in deployment are {dropped}")
+        raise unknown_type(layer)
     return KINDS[layer.type]
+
+
+def is_known(layer_type: str) -> bool:
+    """Tell whether a type of layer is supported, or dropped in deployment."""
+    return layer_type in KINDS or layer_type in DATA or layer_type in TRAINING_ONLY or layer_type == "Input"
+
+
+def unknown_type(layer: Layer) -> UnsupportedLayerError:
+    """Return the error for a layer of a type that is not known."""
+    supported = ", ".join(sorted({*KINDS, "Input"}))
+    dropped = ", ".join(sorted(DATA | TRAINING_ONLY))
+    return layer.unsupported(f"unknown type; supported are {supported}; dropped in deployment are {dropped}")

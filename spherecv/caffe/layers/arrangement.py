@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from spherecv.caffe.onnx_graph import OnnxGraph
 
 _TO_THE_END = (1 << 31) - 1
+_MOST_DIMS = 32  # kMaxBlobAxes
 
 
 class Eltwise(LayerKind):
@@ -185,8 +186,8 @@ class Reshape(LayerKind):
         shape = bottoms[0]
         start, end = self._span(layer, len(shape))
         dims, middle = layer.param.reshape_param.shape.dim, shape[start:end]
-        if min(dims, default=0) < -1 or list(dims).count(-1) > 1:
-            raise layer.mistake("dims must be at least -1, and -1 may be given once")
+        if min(dims, default=0) < -1 or list(dims).count(-1) > 1 or len(dims) > _MOST_DIMS:
+            raise layer.mistake("takes at most 32 dims of at least -1, and -1 once")
         if any(dim == 0 and place >= len(middle) for place, dim in enumerate(dims)):
             raise layer.mistake("dim 0 copies a size that the bottom does not have")
         sizes = [middle[place] if dim == 0 else dim for place, dim in enumerate(dims)]

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Pair = tuple[int, int]
 
+_MOST_SPREAD = 1 << 28  # numbers in a kernel with its holes filled, 1 GiB
+
 # Stride and padding that global pooling may state: none, by either way of stating it.
 _GLOBAL = {(1, 0, 0, 0, 0, 0), (1, 1, 1, 0, 0, 0)}
 
@@ -147,6 +149,8 @@ class Deconvolution(Convolution):
         window, blobs = self.window(layer), layer.blobs
         if window.dilation != (1, 1):
             # OpenCV 4.14 ignores the dilation of a ConvTranspose, so the holes go into the kernel.
+            if math.prod((*blobs[0].shape[:2], *window.extent)) > _MOST_SPREAD:
+                raise layer.unsupported(f"dilation {window.dilation} makes its kernel too large")
             blobs = (_spread(blobs[0], window.dilation), *blobs[1:])
             window = Window(window.extent, window.stride, window.pad)
         return [self._emit_as("ConvTranspose", layer, window, blobs, bottoms[0], graph)]
