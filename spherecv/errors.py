@@ -91,3 +91,23 @@ class NotEnoughDataError(SphereCVError):
 
 class CalibrationError(SphereCVError):
     """A calibration that cannot be read, or belongs to another model, recipe, metric or detector. Measure it anew."""
+
+
+class GalleryError(SphereCVError):
+    """A gallery that is missing, damaged, or not a gallery at all. Pass one, or bring back a copy; nothing was changed."""
+
+
+class GalleryMismatchError(GalleryError):
+    """A gallery of another model, recipe, embedding size or version. Open it with the one it was made with."""
+
+
+class GalleryLockedError(GalleryError):
+    """Another process is writing to the gallery. Try again, or give a longer `timeout`; nothing was changed."""
+
+
+class GalleryKeyError(GalleryError):
+    """A gallery that is encrypted with another key, or whose key is not there. Set SPHERECV_GALLERY_KEY to it."""
+
+
+class IdentityError(SphereCVError, LookupError):
+    """An identity or image that the gallery does not hold, or holds already. `spherecv gallery list` shows them."""
