@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-import warnings
+import stat
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,25 @@ Color = Literal["bgr", "rgb"]
 MAX_PIXELS = 89_478_485
 """Largest picture decoded by default, in pixels: 256 MiB of RGB, the limit that Pillow warns at too."""
 
+_MAX_BYTES = 1 << 30
+_CHUNK = 1 << 20
 _CHANNELS = (1, 3, 4)
+_COMMON_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM")
+# Not pictures but programs: Pillow would hand them to Ghostscript, or to Windows.
+_PROGRAMS = frozenset({"EPS", "WMF"})
+# EXIF orientation (tag 0x0112) -> the name of Pillow's transpose method that turns the picture upright.
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+# Pillow's way from modes that it does not turn to RGB in one step, or only with a warning.
+_DETOURS = {"P": "RGBA", "PA": "RGBA", "La": "LA", "RGBa": "RGBA"}
 
 
 def load_image(source: ImageSource, *, color: Color = "bgr", max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -36,13 +54,14 @@ def load_image(source: ImageSource, *, color: Color = "bgr", max_pixels: int = M
     Parameters
     ----------
     source : path, bytes, binary file object, ndarray or PIL image
-        Files of any format that Pillow reads; the first frame of an animation; EXIF orientation is applied. Arrays of
-        shape `(H, W)`, `(H, W, 1)`, `(H, W, 3)` or `(H, W, 4)`, uint8, uint16 (0..65535) or float (0..1). Alpha is
-        dropped.
+        Files of any format that Pillow reads, but for EPS and WMF, which are programs; the first frame of an
+        animation; EXIF orientation is applied. Arrays of shape `(H, W)`, `(H, W, 1)`, `(H, W, 3)` or `(H, W, 4)`,
+        uint8, uint16 (0..65535) or float (0..1). Alpha is dropped.
     color : {"bgr", "rgb"}
         The channel order of an *array*; files and PIL images say theirs themselves.
     max_pixels : int
-        A picture with more pixels is refused, by its header, before anything is decoded.
+        A picture with more pixels is refused, by its header, before anything is decoded. For files no more than
+        twice `PIL.Image.MAX_IMAGE_PIXELS`, Pillow's own limit.
 
     Returns
     -------
@@ -64,17 +83,19 @@ def load_image(source: ImageSource, *, color: Color = "bgr", max_pixels: int = M
     """
     if color not in ("bgr", "rgb"):
         raise InvalidArgumentError(f"color must be 'bgr' or 'rgb', but got {color!r}")
+    if not isinstance(max_pixels, int) or max_pixels < 1:
+        raise InvalidArgumentError(f"max_pixels must be a whole number from 1, but got {max_pixels!r}")
     if isinstance(source, np.ndarray):
-        return _from_array(source, color, max_pixels)
+        return _from_array(np.asarray(source), color, max_pixels)  # asarray: np.matrix has its own mind about shapes
     if isinstance(source, str | os.PathLike):
-        path = Path(source)
-        return _decode(_read_file(path), str(path), max_pixels)
+        return _from_file(Path(os.fsdecode(source)), max_pixels)
     if isinstance(source, bytes | bytearray | memoryview):
-        return _decode(bytes(source), "the bytes given", max_pixels)
+        return _decode(io.BytesIO(bytes(source)), "the bytes given", max_pixels)
     if hasattr(source, "getexif") and hasattr(source, "convert"):
-        return _from_pil(source, "the PIL image given", max_pixels)
+        return _from_pil(cast("PILImage", source), "the PIL image given", max_pixels)
     if hasattr(source, "read"):
-        return _decode(_read_stream(source), str(getattr(source, "name", "the file object given")), max_pixels)
+        label = str(getattr(source, "name", "the file object given"))
+        return _decode(_read_stream(source, label), label, max_pixels)
     raise InvalidArgumentError(
         "an image must be a path, bytes, a binary file object, an ndarray or a PIL image, "
         f"but got {type(source).__name__}"
@@ -97,9 +118,12 @@ def load_labelled(source: ImageSource | LabelledImage) -> LabelledImage:
     )
 
 
-def _read_file(path: Path) -> bytes:
+def _from_file(path: Path, max_pixels: int) -> NDArray[np.uint8]:
     try:
-        return path.read_bytes()
+        with path.open("rb") as stream:
+            # Decoded from where it lies: a file that is no picture, or too large a one, is never read as a whole.
+            regular = stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+            return _decode(stream if regular else _read_stream(stream, str(path)), str(path), max_pixels)
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except IsADirectoryError:
@@ -108,46 +132,82 @@ def _read_file(path: Path) -> bytes:
         raise ImageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
-def _read_stream(stream: Any) -> bytes:
-    data = stream.read()
-    if not isinstance(data, bytes):
-        raise InvalidArgumentError("a file object must be opened in binary mode ('rb')")
+def _read_stream(stream: Any, label: str) -> io.BytesIO:
+    """Read to the end, which a device or a socket need not have."""
+    data = io.BytesIO()
+    while True:
+        try:
+            chunk = stream.read(_CHUNK)
+        except (OSError, ValueError) as error:
+            raise ImageError(f"{label} cannot be read: {_first_line(error)}") from None
+        if not isinstance(chunk, bytes | bytearray | memoryview):
+            raise InvalidArgumentError(
+                f"a file object must be opened in binary mode ('rb'), but {label} gives {type(chunk).__name__}"
+            )
+        if not chunk:
+            break
+        data.write(chunk)
+        if data.tell() > _MAX_BYTES:
+            raise ImageError(f"{label} is longer than the limit of {_MAX_BYTES:,} bytes")
+    data.seek(0)
     return data
 
 
-def _decode(data: bytes, label: str, max_pixels: int) -> NDArray[np.uint8]:
+def _decode(stream: IO[bytes], label: str, max_pixels: int) -> NDArray[np.uint8]:
     from PIL import Image, UnidentifiedImageError
 
-    if not data:
-        raise ImageError(f"{label} is empty (0 bytes)")
     try:
-        # Our own limit below decides; Pillow's warning would only repeat it on the user's terminal.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(data))
+        if not stream.read(1):
+            raise ImageError(f"{label} is empty (0 bytes)")
+        picture = _identify(stream)
+    except ImageError:
+        raise
     except UnidentifiedImageError:
         raise ImageError(f"{label} is not an image in a known format") from None
-    except Image.DecompressionBombError:
-        raise ImageError(f"{label} is larger than the limit of {max_pixels:,} pixels") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        limit = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))
+        raise ImageError(f"{label} is larger than the limit of {limit:,} pixels") from None
     except Exception as error:  # Pillow's plugins raise whatever a broken header makes them raise
         raise ImageError(f"{label} is a broken image: {_first_line(error)}") from None
     return _from_pil(picture, label, max_pixels)
 
 
-def _from_pil(picture: PILImage, label: str, max_pixels: int) -> NDArray[np.uint8]:
-    from PIL import ImageOps
+def _identify(stream: IO[bytes]) -> PILImage:
+    from PIL import Image, UnidentifiedImageError
 
+    try:
+        return Image.open(stream, formats=_COMMON_FORMATS)
+    except UnidentifiedImageError:
+        Image.init()  # imports all of Pillow's readers, which the common formats need not wait for
+        return Image.open(stream, formats=[name for name in Image.ID if name not in _PROGRAMS])
+
+
+def _from_pil(picture: PILImage, label: str, max_pixels: int) -> NDArray[np.uint8]:
     _check_size(picture.width, picture.height, label, max_pixels)
     try:
-        picture = ImageOps.exif_transpose(picture)
-        if picture.mode in ("I", "I;16", "I;16B", "I;16L", "I;16N", "F"):
+        picture = _upright(picture)
+        if picture.mode.startswith(("I", "F")):
             return _from_array(_deep_array(picture), "bgr", max_pixels)
+        if picture.mode in _DETOURS:
+            picture = picture.convert(_DETOURS[picture.mode])
         array = np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
     except InvalidArgumentError as error:
         raise ImageError(f"{label}: {error}") from None
     except Exception as error:  # as above: decoders raise OSError, SyntaxError, ValueError, struct.error, ...
         raise ImageError(f"{label} is a broken image: {_first_line(error)}") from None
     return _to_bgr(array, "rgb")
+
+
+def _upright(picture: PILImage) -> PILImage:
+    """Decode, and apply the EXIF orientation; Pillow has done so already for TIFF."""
+    from PIL import Image
+
+    picture.load()
+    try:
+        turn = _TURNS.get(picture.getexif().get(_ORIENTATION, 1))
+    except Exception:  # a damaged EXIF block says nothing against the pixels, which are decoded by now
+        turn = None
+    return picture if turn is None else picture.transpose(Image.Transpose[turn])
 
 
 def _deep_array(picture: PILImage) -> NDArray[Any]:
@@ -169,7 +229,7 @@ def _from_array(array: NDArray[Any], color: Color, max_pixels: int) -> NDArray[n
 def _to_uint8(array: NDArray[Any]) -> NDArray[np.uint8]:
     if array.dtype == np.uint8:
         return array
-    if array.dtype == np.uint16:
+    if array.dtype.kind == "u" and array.dtype.itemsize == 2:  # in either byte order
         return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if array.dtype.kind != "f":
         raise InvalidArgumentError(f"an image array must be uint8, uint16 or float in 0..1, but got {array.dtype}")
@@ -182,7 +242,7 @@ def _to_uint8(array: NDArray[Any]) -> NDArray[np.uint8]:
 def _to_bgr(array: NDArray[np.uint8], color: Color) -> NDArray[np.uint8]:
     if array.ndim == 2 or array.shape[2] == 1:
         return np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
-    array = np.ascontiguousarray(array[:, :, :3])
+    array = np.ascontiguousarray(array if array.shape[2] == 3 else array[:, :, :3])
     if color == "bgr":
         return array
     import cv2
