@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from spherecv.errors import InvalidArgumentError
 from spherecv.files import atomic_path
-from spherecv.records import EmbeddedFace, Face, Verification
+
+if TYPE_CHECKING:
+    from spherecv.records import EmbeddedFace, Face, Verification
 
 SAME = (22, 128, 74)
 DIFFERENT = (190, 45, 45)
