@@ -113,6 +113,8 @@ def _locked(path: Path) -> Iterator[None]:
                 f"{path.name}: another process has been downloading it for {LOCK_TIMEOUT_S / 60:g} minutes; "
                 f"end that one, or wait for it (its lock is {lock_path})"
             ) from None
+        except NotImplementedError:
+            raise StorageError(f"{lock_path.parent} is on a file system without locks: set SPHERECV_CACHE") from None
     try:
         yield
     finally:

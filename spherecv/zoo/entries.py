@@ -86,6 +86,8 @@ def read_model(name: str, values: Any, recipes: Mapping[str, Recipe]) -> ModelIn
         raise EntryError(f"models.{name}: a {model_format} model cannot have the files {', '.join(roles) or '(none)'}")
     recipe = entry.take("recipe", str, cast(Any, None))
     kind = entry.choice("kind", Kind)
+    if model_format == "wheel" and kind == "embedder":
+        raise EntryError(f"models.{name}: an embedder cannot be of the format wheel")
     if (recipe is None) is (kind == "embedder") or (recipe is not None and recipe not in recipes):
         raise EntryError(f"models.{name}: an embedder needs a recipe of [recipes], a detector none; not {recipe!r}")
     rows = entry.take("thresholds", list, [])

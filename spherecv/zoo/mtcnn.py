@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from spherecv.errors import HashMismatchError
@@ -80,7 +81,7 @@ def mtcnn_onnx() -> dict[str, bytes]:
         with reading(prototxt):
             text = prototxt.read_bytes()
         key = f"mtcnn-{net}-{hashlib.sha256(text).hexdigest()[:16]}-{hashlib.sha256(data).hexdigest()[:16]}"
-        models[net] = cached_onnx(key, lambda: _convert(net, text, data), cache_dir=cache_dir() / "onnx")  # noqa: B023
+        models[net] = cached_onnx(key, partial(_convert, net, text, data), cache_dir=cache_dir() / "onnx")
     return models
 
 

@@ -84,6 +84,8 @@ class ModelSource:
     ) -> ModelSource:
         info = identify(files)
         weights = list(files.values())[-1]
+        if info:
+            _check_kind(info)
         chosen = recipe if recipe is not None else (info.recipe if info else None)
         if chosen is None:
             known = ", ".join(shipped_manifest().recipes)
@@ -127,8 +129,16 @@ class ModelSource:
             except OSError as error:
                 raise ModelFileError(f"{self.files['onnx']} cannot be read: {error.strerror or error}") from None
         from spherecv import caffe
+        from spherecv.caffe.cache import cached_onnx
 
-        return caffe.onnx_of(self.files["prototxt"], self.files["caffemodel"], cache_dir=cache_dir() / "onnx")
+        prototxt, caffemodel = self.files["prototxt"], self.files["caffemodel"]
+        folder = cache_dir() / "onnx"
+        verified = dict(self.info.file("caffemodel").digests).get("sha256") if self.info else None
+        if not verified:
+            return caffe.onnx_of(prototxt, caffemodel, cache_dir=folder)
+        # `onnx_of` would hash the 90 MB of SphereFace-20 once more, which were verified a moment or a month ago.
+        key = f"{_sha256(prototxt)[:32]}-{verified[:32]}"
+        return cached_onnx(key, lambda: caffe.load(prototxt, caffemodel).to_onnx(), cache_dir=folder)
 
     def session(self, *, backend: str = "opencv", device: str = "cpu", threads: int | None = None) -> Session:
         """Open the model for running; the options are those of `spherecv.runtime.Session`.
@@ -187,11 +197,16 @@ def open_model(model: str | os.PathLike[str], *, recipe: AnyRecipe | None = None
 
 
 def _named(info: ModelInfo, recipe: AnyRecipe | None) -> ModelSource:
-    if info.kind != "embedder" or info.format == "wheel":
+    _check_kind(info)
+    model_format: Literal["caffe", "onnx"] = "caffe" if info.format == "caffe" else "onnx"
+    return ModelSource(info.name, model_format, require(info), get_recipe(recipe or info.recipe or ""), info)
+
+
+def _check_kind(info: ModelInfo) -> None:
+    if info.kind != "embedder":
         raise InvalidArgumentError(
             f"{info.name} is a {info.kind}, not an embedder: choose {', '.join(model_names('embedder'))}"
         )
-    return ModelSource(info.name, info.format, require(info), get_recipe(recipe or info.recipe or ""), info)
 
 
 def identify(files: Mapping[str, str | os.PathLike[str]]) -> ModelInfo | None:

@@ -30,6 +30,7 @@ def test_every_model_says_what_a_user_must_know(name: str) -> None:
     assert info.name == name
     for text in (info.title, info.licence, info.terms, info.training_data, info.homepage):
         assert text.strip()
+    assert not info.card or (models_dir() / info.card).is_file()
     for file in info.files:
         assert all(urlsplit(url).scheme == "https" for url in file.urls)
 
@@ -127,6 +128,7 @@ def test_a_good_manifest_is_read(tmp_path: Path) -> None:
         ('recipe = "plain"\nlicence', "licence", "an embedder needs a recipe of [recipes], a detector none; not None"),
         ('recipe = "plain"\nlicence', 'recipe = "x"\nlicence', "not 'x'"),
         ('format = "onnx"', 'format = "caffe"', "a caffe model cannot have the files onnx"),
+        ('format = "onnx"', 'format = "wheel"', "an embedder cannot be of the format wheel"),
         ("[models.toy]", '[models."../toy"]', "a name is made of a-z"),
         ("https://example.org", "ftp://example.org", "urls must be http or https"),
         ("size = 5", "size = 0", "needs size, and sha256 or sha384"),

@@ -97,6 +97,29 @@ def test_own_files_need_a_recipe_and_have_no_thresholds(weights, tmp_path) -> No
     assert len(keys) == 4
 
 
+def test_the_file_of_a_detector_is_not_taken_for_an_embedder(monkeypatch, tmp_path) -> None:
+    path = tmp_path / "mine.onnx"
+    path.write_bytes(b"onnx")
+    monkeypatch.setattr("spherecv.zoo.source.identify", lambda files: model_info("yunet"))
+    with pytest.raises(InvalidArgumentError, match="yunet is a detector"):
+        open_model(path, recipe="sface")
+
+
+@pytest.mark.usefixtures("known")
+def test_a_known_model_is_converted_once_and_not_hashed_again(weights, monkeypatch) -> None:
+    from spherecv import caffe
+
+    class Net:
+        def to_onnx(self) -> bytes:
+            return b"converted"
+
+    with monkeypatch.context() as patch:
+        patch.setattr(caffe, "load", lambda *files: Net(), raising=False)
+        assert ModelSource.from_caffe(OURS, weights).onnx() == b"converted"
+    monkeypatch.setattr(caffe, "onnx_of", pytest.fail, raising=False)
+    assert ModelSource.from_caffe(OURS, weights).onnx() == b"converted"
+
+
 @pytest.mark.parametrize("which", ["missing", "folder"])
 def test_missing_files_are_named(weights, tmp_path, which) -> None:
     gone = tmp_path / "gone.prototxt"
