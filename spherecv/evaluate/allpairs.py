@@ -76,7 +76,9 @@ class AllPairs:
     nearest_people, nearest_rows : ndarray of int, shape (K, 2)
         Identities, and rows of the embeddings, of each.
     sample : ndarray of float64, shape (S,)
-        Impostor distances drawn evenly at random, for curves.
+        Impostor distances drawn evenly at random, for curves; all of them where they are few.
+    sample_people : ndarray of int, shape (S, 2)
+        Identities of each.
     rates : tuple of MeasuredRate
         The supported ones of those asked for.
     unsupported : tuple of float
@@ -90,6 +92,7 @@ class AllPairs:
     nearest_people: NDArray[np.intp]
     nearest_rows: NDArray[np.intp]
     sample: FloatArray
+    sample_people: NDArray[np.intp]
     rates: tuple[MeasuredRate, ...]
     unsupported: tuple[float, ...]
 
@@ -156,13 +159,14 @@ def compare_all(
     allowed = {far: allowed_false_accepts(far, impostors) for far in rates}
     usable = {far: count for far, count in allowed.items() if min_false_accepts <= count <= _KEPT}
     highest = Highest(min(impostors, max(usable.values(), default=0) + 1))
-    sampler = _Sampler(min(1.0, sample / impostors), seed)
+    sampler = _Sampler(min(1.0, sample / impostors), numbers, seed)
     for start in range(0, len(rows), _PROBES):
         probes = slice(start, min(start + _PROBES, len(rows)))
         _compare_rows(rows, numbers, probes, highest, sampler)
         if progress is not None:
             progress(probes.stop)
     similarities, first, second = highest.result()
+    sampled, sampled_people = sampler.result()
     genuine, owners = _genuine(rows, numbers)
     people = np.stack([numbers[first], numbers[second]], axis=1)
     nearest = 1.0 - similarities.astype(np.float64)
@@ -177,7 +181,8 @@ def compare_all(
         nearest=nearest,
         nearest_people=people,
         nearest_rows=np.stack([first, second], axis=1).astype(np.intp),
-        sample=sampler.result(),
+        sample=sampled,
+        sample_people=sampled_people,
         rates=tuple(measured),
         unsupported=tuple(far for far in rates if far not in usable),
     )
@@ -199,20 +204,26 @@ def largest_below(ordered: FloatArray, allowed: int) -> float:
 
 
 class _Sampler:
-    def __init__(self, share: float, seed: int) -> None:
+    """Draws impostor similarities evenly, each with the identities of its pair."""
+
+    def __init__(self, share: float, numbers: NDArray[np.intp], seed: int) -> None:
         self._share = share
+        self._numbers = numbers
         self._generator = np.random.default_rng(seed)
-        self._parts: list[Rows] = []
+        self._parts: list[tuple[Rows, NDArray[np.intp]]] = []
 
-    def add(self, values: Rows) -> None:
-        if self._share >= 1.0:
-            self._parts.append(values)
-            return
-        count = int(self._generator.binomial(len(values), self._share))
-        self._parts.append(values[self._generator.integers(len(values), size=count)] if count else values[:0])
+    def add(self, block: Rows, skip: NDArray[np.bool_], row: int, column: int) -> None:
+        chosen = np.flatnonzero(~skip)
+        if self._share < 1.0:
+            count = int(self._generator.binomial(len(chosen), self._share))
+            chosen = chosen[self._generator.integers(len(chosen), size=count)] if count else chosen[:0]
+        first, second = np.divmod(chosen, block.shape[1])
+        people = np.stack([self._numbers[first + row], self._numbers[second + column]], axis=1)
+        self._parts.append((block.reshape(-1)[chosen], people))
 
-    def result(self) -> FloatArray:
-        return np.asarray(1.0 - np.concatenate(self._parts).astype(np.float64)) if self._parts else np.empty(0)
+    def result(self) -> tuple[FloatArray, NDArray[np.intp]]:
+        values, people = (np.concatenate(part) for part in zip(*self._parts, strict=True))
+        return np.asarray(1.0 - values.astype(np.float64)), np.asarray(people, dtype=np.intp)
 
 
 def _sizes(labels: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
@@ -230,7 +241,7 @@ def _compare_rows(
         mine = np.arange(probes.start, probes.stop)[:, None]
         skip = (numbers[probes][:, None] == numbers[columns]) | (columns <= mine)
         highest.add(block, rows=probes.start, columns=probes.start + where.start, skip=skip)
-        sampler.add(block[~skip])
+        sampler.add(block, skip, probes.start, probes.start + where.start)
 
 
 def _genuine(rows: Rows, numbers: NDArray[np.intp]) -> tuple[FloatArray, NDArray[np.intp]]:

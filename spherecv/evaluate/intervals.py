@@ -136,20 +136,65 @@ def rate_interval(
     Returns
     -------
     tuple of two floats
-        0..1. With no accepted pair the upper end is the rule of three, 3 over the number of pairs, and no less.
+        0..1. With no accepted pair the upper end is the rule of three: 3 over the number of pairs.
     """
     accepted = np.asarray(people, dtype=np.intp).reshape(-1, 2)
     sizes = np.asarray(images, dtype=np.float64)
     total = (sizes.sum() ** 2 - np.square(sizes).sum()) / 2
     if not len(accepted):
         return 0.0, float(min(1.0, 3.0 / total)) if total else float("nan")
+    from scipy.sparse import coo_array
+
+    shape = (len(sizes), len(sizes))
+    table = coo_array((np.ones(len(accepted)), (accepted[:, 0], accepted[:, 1])), shape=shape).tocsr()
     rates = []
-    for counts in _draws(len(sizes), len(accepted), replicates, seed):
-        false = (counts[:, accepted[:, 0]] * counts[:, accepted[:, 1]]).sum(axis=1)
+    for counts in _draws(len(sizes), len(sizes), replicates, seed):
+        false = np.einsum("ij,ji->i", counts, table @ counts.T)
         weighed = counts * sizes
         pairs = (weighed.sum(axis=1) ** 2 - np.square(weighed).sum(axis=1)) / 2
         rates.append(np.divide(false, pairs, out=np.full(len(false), np.nan), where=pairs > 0))
     drawn = np.concatenate(rates)
+    low, high = _percentiles(drawn[~np.isnan(drawn)][:, None], level)
+    return float(low[0]), float(high[0])
+
+
+def share_interval(
+    accepted: ArrayLike,
+    identities: ArrayLike,
+    *,
+    replicates: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Interval of a share of pairs of one kind, identities resampled.
+
+    Parameters
+    ----------
+    accepted : array_like of bool, shape (N,)
+    identities : array_like, shape (N, 2)
+        Twice the same in a genuine pair.
+    replicates, level, seed
+        As for `bootstrap`.
+
+    Returns
+    -------
+    tuple of two floats
+        0..1. Where no pair, or every pair, was accepted, the open end is the rule of three: 3 over the number of
+        identities.
+    """
+    taken, people = np.asarray(accepted, dtype=np.float64), np.asarray(identities)
+    numbers = np.unique(people, return_inverse=True)[1].reshape(people.shape)
+    count = int(numbers.max()) + 1
+    if taken.min() == taken.max():
+        reach = min(1.0, 3.0 / count)
+        return (0.0, reach) if taken[0] == 0 else (1.0 - reach, 1.0)
+    one = numbers[:, 0] == numbers[:, 1]
+    shares = []
+    for counts in _draws(count, len(taken), replicates, seed):
+        weights = counts[:, numbers[:, 0]] * np.where(one, 1.0, counts[:, numbers[:, 1]])
+        totals = weights.sum(axis=1)
+        shares.append(np.divide(weights @ taken, totals, out=np.full(len(totals), np.nan), where=totals > 0))
+    drawn = np.concatenate(shares)
     low, high = _percentiles(drawn[~np.isnan(drawn)][:, None], level)
     return float(low[0]), float(high[0])
 

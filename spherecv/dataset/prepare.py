@@ -1,0 +1,212 @@
+"""A data set aligned as the SphereFace authors did it: by all cores, and from where the last run broke off."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal
+
+from spherecv.dataset.crops import NoFacePolicy, check_policy
+from spherecv.dataset.jobs import jobs_of
+from spherecv.dataset.table import Journal, TableRow, check_table, is_inside, write_table
+from spherecv.dataset.work import Work, run_jobs
+from spherecv.errors import DatasetError, InvalidArgumentError
+from spherecv.zoo import Recipe, get_recipe
+
+JOURNAL = ".align.jsonl"
+SUFFIXES = {"jpg": ".jpg", "png": ".png"}
+
+
+@dataclass(frozen=True)
+class AlignSummary:
+    """What was done.
+
+    Attributes
+    ----------
+    table : Path
+        One row for each image: path, crop, status, reason, faces, score, box, landmarks.
+    counts : dict of str to int
+        Images by status: `"ok"`, `"no face"`, `"center crop"`, `"failed"`.
+    resumed : int
+        Images that an earlier run had done.
+    processes : int
+    seconds : float
+        Wall time of this run.
+    policy : str
+        What was done with images without a face.
+    """
+
+    table: Path
+    counts: dict[str, int]
+    resumed: int
+    processes: int
+    seconds: float
+    policy: NoFacePolicy
+
+    @property
+    def images(self) -> int:
+        """How many there are."""
+        return sum(self.counts.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The summary as plain Python values, ready for JSON."""
+        return {
+            "table": str(self.table),
+            "images": self.images,
+            **{status.replace(" ", "_"): count for status, count in self.counts.items()},
+            "resumed": self.resumed,
+            "processes": self.processes,
+            "seconds": round(self.seconds, 3),
+            "no_face": self.policy,
+        }
+
+
+def align_dataset(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    recipe: Recipe | str = "sphereface",
+    detector: str = "mtcnn",
+    preset: str | None = "sphereface",
+    face: Literal["center", "largest"] = "center",
+    no_face: NoFacePolicy = "skip",
+    image_format: Literal["jpg", "png"] = "jpg",
+    quality: int = 95,
+    table: str | os.PathLike[str] | None = None,
+    images: str | os.PathLike[str] | None = None,
+    processes: int | None = None,
+    threads: int = 1,
+    restart: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> AlignSummary:
+    """Cut the faces out of a data set, into the same tree.
+
+    A run that was broken off goes on from the next image when it is called again with the same settings. Every crop is
+    written whole or not at all.
+
+    Parameters
+    ----------
+    source : path
+        A folder (`identity/image`, any depth, any image type), a list, one image, or a `dataList.mat` of the authors'
+        detection, whose landmarks are taken as they are.
+    out : path
+        Where the crops, the table and the journal go.
+    recipe : Recipe or str
+        How to align: `"sphereface"` gives 112x96, `"mobilefacenet"` 112x112; any recipe's template and size.
+    detector : str
+        The kind of detector.
+    preset : str or None
+        Of MTCNN: `"sphereface"` is how the authors ran it (min size 20, factor 0.85, thresholds 0.6, 0.7, 0.9).
+    face : {"center", "largest"}
+        Which of several: the nearest to the middle, as the authors took, or the largest.
+    no_face : {"skip", "center", "fail"}
+        What becomes of an image without a face: left out, its middle taken, or the run ended.
+    image_format : {"jpg", "png"}
+    quality : int
+        Of JPEG, 1..100.
+    table : path, optional
+        `.csv` or `.parquet`; by default `faces.csv` in `out`.
+    images : path, optional
+        Where the images of a `dataList.mat` are, as `identity/image`.
+    processes : int, optional
+        As many as this process may use cores by default. More than one are started afresh, so a script of your own
+        needs `if __name__ == "__main__":`.
+    threads : int
+        Of each process.
+    restart : bool
+        Forget what an earlier run did.
+    progress : callable, optional
+        Called with the number of images done and in all.
+
+    Returns
+    -------
+    AlignSummary
+
+    Raises
+    ------
+    DatasetError
+        The source is not what it should be; `out` lies in it; or `out` holds crops of other settings.
+    NoFaceError, ImageError
+        With `no_face="fail"`, an image without a face, or one that cannot be read.
+    InvalidArgumentError
+        An option out of range.
+    StorageError
+        Nothing can be written, or the disk is full; what is done stays, and the next run goes on from there.
+    """
+    started = perf_counter()
+    origin, goal = Path(source), Path(out)
+    work = _checked_work(goal, recipe, detector, preset, face, no_face, image_format, quality, threads)
+    count = _processes(processes)
+    sheet = Path(table) if table is not None else goal / "faces.csv"
+    check_table(sheet)
+    if origin.is_dir() and is_inside(goal, origin):
+        raise DatasetError(f"{goal} lies in {origin}: its crops would be taken for images of the data set")
+    jobs = jobs_of(origin, SUFFIXES[image_format], None if images is None else Path(images))
+    if restart:
+        (goal / JOURNAL).unlink(missing_ok=True)
+    journal = Journal(goal / JOURNAL, work.settings())
+    try:
+        waiting = [job for job in jobs if not _is_done(journal.rows.get(job.name), goal)]
+        done = resumed = len(jobs) - len(waiting)
+        for row in run_jobs(work, waiting, count):
+            journal.add(row)
+            done += 1
+            if progress is not None:
+                progress(done, len(jobs))
+    finally:
+        journal.close()
+    rows = [journal.rows[job.name] for job in jobs]
+    write_table(sheet, rows)
+    counts = Counter(row.status for row in rows)
+    return AlignSummary(sheet, dict(counts), resumed, count, perf_counter() - started, work.no_face)
+
+
+def _checked_work(
+    goal: Path,
+    recipe: Recipe | str,
+    detector: str,
+    preset: str | None,
+    face: str,
+    no_face: str,
+    image_format: str,
+    quality: int,
+    threads: int,
+) -> Work:
+    if face not in ("center", "largest"):
+        raise InvalidArgumentError(f"face must be 'center' or 'largest', but got {face!r}")
+    if image_format not in SUFFIXES:
+        raise InvalidArgumentError(f"image_format must be one of {', '.join(SUFFIXES)}, but got {image_format!r}")
+    if not 1 <= quality <= 100:
+        raise InvalidArgumentError(f"quality must be within 1..100, but got {quality}")
+    if threads < 1:
+        raise InvalidArgumentError(f"threads must be at least 1, but got {threads}")
+    return Work(
+        out=goal,
+        recipe=get_recipe(recipe),
+        detector=detector,
+        preset=preset if detector == "mtcnn" else None,
+        face="center" if face == "center" else "largest",
+        no_face=check_policy(no_face),
+        quality=quality,
+        suffix=SUFFIXES[image_format],
+        threads=threads,
+    )
+
+
+def _processes(processes: int | None) -> int:
+    if processes is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if processes < 1:
+        raise InvalidArgumentError(f"processes must be at least 1, but got {processes}")
+    return processes
+
+
+def _is_done(row: TableRow | None, goal: Path) -> bool:
+    """Failures are tried again: the disk may have come back, the file been mended."""
+    if row is None or row.status == "failed":
+        return False
+    return row.crop is None or (goal / row.crop).is_file()

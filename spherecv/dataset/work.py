@@ -1,0 +1,247 @@
+"""Images to aligned crops, in this process or in several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spherecv.align import FaceAligner
+from spherecv.dataset.crops import NoFacePolicy, center_crop
+from spherecv.dataset.jobs import Job
+from spherecv.dataset.table import TableRow
+from spherecv.errors import ImageError, NoFaceError, SphereCVError, StorageError
+from spherecv.files import write_bytes
+from spherecv.images import load_image
+from spherecv.pipeline import choose_faces
+from spherecv.records import Face
+from spherecv.zoo import Recipe
+
+_CHUNK = 8
+"""Images handed to a process at once: enough that handing over costs nothing, few enough that little is lost."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Everything that decides what a crop looks like, and where it goes.
+
+    Attributes
+    ----------
+    out : Path
+    recipe : Recipe
+        Its template, alignment and size.
+    detector : str
+    preset : str or None
+    face : {"center", "largest"}
+    no_face : {"skip", "center", "fail"}
+    quality : int
+        Of JPEG.
+    suffix : str
+        `.jpg` or `.png`.
+    threads : int
+        Of each process; changes nothing in the crops.
+    """
+
+    out: Path
+    recipe: Recipe
+    detector: str
+    preset: str | None
+    face: Literal["center", "largest"]
+    no_face: NoFacePolicy
+    quality: int
+    suffix: str
+    threads: int
+
+    def settings(self) -> dict[str, Any]:
+        """What crops depend on, as plain values."""
+        return {
+            "template": [list(point) for point in self.recipe.template_points],
+            "size": list(self.recipe.size),
+            "alignment": self.recipe.alignment,
+            "detector": self.detector,
+            "preset": self.preset,
+            "face": self.face,
+            "no_face": self.no_face,
+            "quality": self.quality,
+            "suffix": self.suffix,
+        }
+
+
+class Aligning:
+    """Detector and aligner of one process.
+
+    Parameters
+    ----------
+    work : Work
+    """
+
+    def __init__(self, work: Work) -> None:
+        import cv2
+
+        from spherecv.detect import FaceDetector
+
+        self._work = work
+        settings = {} if work.preset is None else {"preset": work.preset}
+        if work.threads == 1:
+            cv2.setNumThreads(1)  # processes share the cores; threads on top of them only wait for each other
+        self._detector = FaceDetector(work.detector, threads=work.threads, **settings)
+        self._aligner = FaceAligner(work.recipe.template, size=work.recipe.size, alignment=work.recipe.alignment)
+
+    def row(self, job: Job) -> TableRow:
+        """Align one image and write its crop.
+
+        Raises
+        ------
+        NoFaceError, ImageError
+            With the policy `"fail"`.
+        StorageError
+            The crop cannot be written.
+        """
+        try:
+            return self._row(job)
+        except StorageError:
+            raise
+        except SphereCVError as error:
+            if self._work.no_face == "fail":
+                raise
+            return TableRow(job.name, None, "failed", str(error))
+
+    def _row(self, job: Job) -> TableRow:
+        image = load_image(job.path)
+        if job.landmarks is not None:
+            points = np.array(job.landmarks, dtype=np.float32)
+            found = [Face(box=np.concatenate([points.min(axis=0), points.max(axis=0)]), landmarks=points)]
+        else:
+            found = [] if job.known else self._detector.detect(image)
+        if not found:
+            return self._without_face(job, image)
+        (face,) = choose_faces(found, image.shape, self._work.face)
+        self._write(job, self._aligner.align(image, [face])[0])
+        values = face.to_dict()
+        known = job.landmarks is not None
+        return TableRow(
+            job.name,
+            job.crop,
+            "ok",
+            faces=len(found),
+            score=None if known else values["score"],
+            box=None if known else values["box"],
+            landmarks=values["landmarks"],
+        )
+
+    def _without_face(self, job: Job, image: NDArray[np.uint8]) -> TableRow:
+        if self._work.no_face == "fail":
+            raise NoFaceError(f"no face found in {job.path}")
+        if self._work.no_face == "skip":
+            return TableRow(job.name, None, "no face")
+        self._write(job, center_crop(image, self._work.recipe.size))
+        return TableRow(job.name, job.crop, "center crop")
+
+    def _write(self, job: Job, crop: NDArray[np.uint8]) -> None:
+        import cv2
+
+        options = [cv2.IMWRITE_JPEG_QUALITY, self._work.quality] if self._work.suffix == ".jpg" else []
+        fine, data = cv2.imencode(self._work.suffix, crop, options)
+        if not fine:
+            raise ImageError(f"the crop of {job.path} cannot be encoded as {self._work.suffix}")
+        write_bytes(self._work.out / job.crop, data.tobytes())
+
+
+def run_jobs(work: Work, jobs: Sequence[Job], processes: int) -> Iterator[TableRow]:
+    """Do the work, and give a row for each image as it is done.
+
+    Parameters
+    ----------
+    work : Work
+    jobs : sequence of Job
+    processes : int
+        1 works in this process.
+
+    Yields
+    ------
+    TableRow
+        In the order of their completion.
+
+    Raises
+    ------
+    SphereCVError
+        What `Aligning.row` raises, or a process was killed.
+    """
+    if not jobs:
+        return
+    if processes == 1 or len(jobs) <= _CHUNK:
+        aligning = Aligning(work)
+        for job in jobs:
+            yield aligning.row(job)
+        return
+    # Fresh processes: a fork would copy the locks of OpenCV's and BLAS' threads in whatever state they are.
+    pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_start, initargs=(work,))
+    try:
+        yield from _collected(pool, jobs, processes)
+    except BrokenProcessPool:
+        raise SphereCVError(
+            "a process was killed, perhaps for want of memory: run again with fewer processes; what is done stays"
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _collected(pool: ProcessPoolExecutor, jobs: Sequence[Job], processes: int) -> Iterator[TableRow]:
+    """Keep two chunks for each process under way, so that memory does not grow with the data set."""
+    chunks = (jobs[start : start + _CHUNK] for start in range(0, len(jobs), _CHUNK))
+    running: set[Future[list[TableRow | _Failure]]] = set()
+    for chunk in islice(chunks, 2 * processes):
+        running.add(pool.submit(_rows, chunk))
+    while running:
+        done, running = wait(running, return_when=FIRST_COMPLETED)
+        for future in done:
+            running.update(pool.submit(_rows, chunk) for chunk in islice(chunks, 1))
+            for row in future.result():
+                if isinstance(row, _Failure):
+                    raise row.error()
+                yield row
+
+
+class _Failure(NamedTuple):
+    """An error on its way between processes; some classes cannot be made again from their message alone."""
+
+    kind: type[SphereCVError]
+    message: str
+
+    def error(self) -> SphereCVError:
+        error = self.kind.__new__(self.kind)
+        error.args = (self.message,)
+        return error
+
+
+_aligning: Aligning | _Failure | None = None
+
+
+def _start(work: Work) -> None:
+    """Open the models once for each process; an error must reach the parent as what it is."""
+    global _aligning
+    try:
+        _aligning = Aligning(work)
+    except SphereCVError as error:
+        _aligning = _Failure(type(error), str(error))
+
+
+def _rows(jobs: Sequence[Job]) -> list[TableRow | _Failure]:
+    if not isinstance(_aligning, Aligning):
+        return [_aligning or _Failure(SphereCVError, "the process was not started by run_jobs")]
+    rows: list[TableRow | _Failure] = []
+    for job in jobs:
+        try:
+            rows.append(_aligning.row(job))
+        except SphereCVError as error:
+            rows.append(_Failure(type(error), str(error)))
+            break
+    return rows

@@ -1,0 +1,300 @@
+"""Embeddings of a folder's images: made once, kept as `.npz` without pickle, and used again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spherecv.dataset.crops import NoFacePolicy, center_crop
+from spherecv.errors import CalibrationError, DatasetError, NoFaceError, SphereCVError
+from spherecv.files import atomic_path
+from spherecv.images import load_image
+from spherecv.pipeline import FacePipeline, WhichFace
+from spherecv.zoo import ModelSource, Recipe
+
+_FORMAT = 1
+_SAVE_EVERY = 2000
+"""Images between two savings: what an interrupted run loses at most."""
+
+Embeddings = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated: a model, and everything else that decides its embeddings.
+
+    Attributes
+    ----------
+    source : ModelSource
+    detector : str
+        Name of the detector, or `"whole"` where images are ready-made crops.
+    face : {"largest", "center", "whole"}
+    no_face : {"skip", "center", "fail"}
+    pipeline : callable
+        Opens the stages; called only where an image has to be embedded.
+    """
+
+    source: ModelSource
+    detector: str
+    face: WhichFace
+    no_face: NoFacePolicy
+    pipeline: Callable[[Recipe], FacePipeline] = field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What identifies it, as plain Python values."""
+        return {
+            "model": self.source.name,
+            "model_key": self.source.key,
+            "recipe": self.source.recipe.to_dict(),
+            "detector": self.detector,
+            "face": self.face,
+            "no_face": self.no_face,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class ImageEmbeddings:
+    """Embeddings of images of one folder by one model.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Of the images that could be embedded: paths in the folder, with `/`.
+    embeddings : ndarray of float32, shape (N, D)
+        Unnormalised, as the net gave them.
+    qualities : ndarray of float32, shape (N,)
+        Of the faces, 0..1; NaN where the detector gave none.
+    centred : ndarray of bool, shape (N,)
+        Where no face was found and the middle of the image was taken.
+    failures : dict of str to str
+        Images that could not be used, and why.
+    stamps : dict of str to (int, int)
+        Size in bytes and time of change of every image, by which a changed one is known.
+    mirrored : bool
+        Whether the second half of each row is the embedding of the mirror image.
+    """
+
+    names: tuple[str, ...]
+    embeddings: Embeddings
+    qualities: NDArray[np.float32]
+    centred: NDArray[np.bool_]
+    failures: dict[str, str]
+    stamps: dict[str, tuple[int, int]]
+    mirrored: bool
+
+    def rows(self, names: Sequence[str]) -> NDArray[np.intp]:
+        """Positions of these images; each must have been embedded."""
+        position = {name: i for i, name in enumerate(self.names)}
+        return np.array([position[name] for name in names], dtype=np.intp)
+
+    def by(self, recipe: Recipe) -> Embeddings:
+        """The embeddings as a recipe wants them: mirrored or not, normalised or not. Shape (N, D)."""
+        table = self.embeddings
+        if self.mirrored and not recipe.mirror:
+            table = table[:, : table.shape[1] // 2]
+        if not recipe.normalize:
+            return table
+        lengths = np.linalg.norm(table, axis=1, keepdims=True)
+        return np.divide(table, lengths, out=np.zeros_like(table), where=lengths > 0)
+
+    def save(self, path: str | os.PathLike[str], meta: dict[str, Any]) -> None:
+        """Write to an `.npz` that `numpy.load` reads without pickle; raises `StorageError`."""
+        notes = {"format": _FORMAT, "mirrored": self.mirrored, "subject": meta, "failures": self.failures}
+        with atomic_path(path) as temporary, temporary.open("wb") as stream:
+            np.savez(
+                stream,
+                names=np.array(self.names, dtype=np.str_),
+                embeddings=self.embeddings,
+                qualities=self.qualities,
+                centred=self.centred,
+                stamped=np.array(list(self.stamps), dtype=np.str_),
+                stamps=np.array(list(self.stamps.values()), dtype=np.int64).reshape(-1, 2),
+                meta=np.array(json.dumps(notes, sort_keys=True)),
+            )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> tuple[ImageEmbeddings, dict[str, Any]]:
+        """Read what `save` wrote, and what it says of model, recipe and detector.
+
+        Raises
+        ------
+        DatasetError
+            Not such a file.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                meta = json.loads(str(archive["meta"]))
+                if meta["format"] != _FORMAT:
+                    raise DatasetError(f"{path} is of another format: embed anew")
+                stamps = zip(archive["stamped"].tolist(), archive["stamps"].tolist(), strict=True)
+                loaded = cls(
+                    names=tuple(archive["names"].tolist()),
+                    embeddings=archive["embeddings"],
+                    qualities=archive["qualities"],
+                    centred=archive["centred"],
+                    failures=meta["failures"],
+                    stamps={name: (size, time) for name, (size, time) in stamps},
+                    mirrored=meta["mirrored"],
+                )
+        except DatasetError:
+            raise
+        except Exception as error:  # zipfile, NumPy and json raise whatever a broken file makes them
+            raise DatasetError(f"{path} cannot be read as saved embeddings: {error}") from None
+        return loaded, meta["subject"]
+
+
+def embed_images(
+    folder: str | os.PathLike[str],
+    names: Sequence[str],
+    subject: Subject,
+    *,
+    mirror: bool = False,
+    saved: str | os.PathLike[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> ImageEmbeddings:
+    """Embed images of a folder, but for those that are saved already.
+
+    Parameters
+    ----------
+    folder : path
+    names : sequence of str
+        Paths in the folder.
+    subject : Subject
+    mirror : bool
+        Keep the mirror image's embedding beside the image's own, whatever the recipe says.
+    saved : path, optional
+        An `.npz` to take from and to write to. Images that changed since are embedded anew.
+    progress : callable, optional
+        Called with the number of images done and in all.
+
+    Returns
+    -------
+    ImageEmbeddings
+        Of these images and of whatever else was saved.
+
+    Raises
+    ------
+    DatasetError
+        The saved file is broken, or an image is not there.
+    CalibrationError
+        The saved file is of another model, recipe, detector or policy.
+    NoFaceError, ImageError
+        With the policy `"fail"`.
+    """
+    root = Path(folder)
+    stamps = {name: _stamp(root / name) for name in names}
+    recipe = replace(subject.source.recipe, mirror=mirror or subject.source.recipe.mirror, normalize=False)
+    meta = {**subject.to_dict(), "recipe": {**recipe.to_dict(), "mirror": None}}
+    meta["model_key"] = subject.source.key.split("-")[0]
+    known = _saved(Path(saved), meta, recipe.mirror) if saved is not None else None
+    waiting = [name for name in names if known is None or known.stamps.get(name) != stamps[name]]
+    if known is not None and not waiting:
+        return known
+    kept = _Growing(known, set(waiting), recipe.mirror)
+    pipeline = subject.pipeline(recipe)
+    answers = pipeline.run((root / name for name in waiting), face=subject.face, errors="return")
+    for done, (name, answer) in enumerate(zip(waiting, answers, strict=True), start=1):
+        kept.stamps[name] = stamps[name]
+        if not isinstance(answer, SphereCVError):
+            face = answer[0]
+            kept.add(name, face.embedding, face.face.quality, centred=False)
+        elif subject.no_face == "fail":
+            raise answer
+        elif isinstance(answer, NoFaceError) and subject.no_face == "center":
+            crop = center_crop(load_image(root / name), recipe.size)
+            kept.add(name, pipeline.embedder.embed(crop[None])[0], None, centred=True)
+        else:
+            kept.failures[name] = str(answer)
+        if progress is not None:
+            progress(done, len(waiting))
+        if saved is not None and done % _SAVE_EVERY == 0:
+            kept.result().save(saved, meta)
+    found = kept.result()
+    if saved is not None:
+        found.save(saved, meta)
+    return found
+
+
+def saved_path(cache: Path, folder: str | os.PathLike[str], subject: Subject, *, mirror: bool) -> Path:
+    """Where embeddings of a folder by a subject are kept when nobody says where."""
+    recipe = replace(subject.source.recipe, mirror=mirror or subject.source.recipe.mirror, normalize=False)
+    parts = (
+        str(Path(folder).resolve()),
+        subject.source.key.split("-")[0],
+        recipe.fingerprint,
+        subject.detector,
+        subject.face,
+        subject.no_face,
+    )
+    digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    return cache / "embeddings" / f"{subject.source.name}-{digest}.npz"
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DatasetError(f"{path}: {error.strerror or error}") from None
+    return status.st_size, status.st_mtime_ns
+
+
+def _saved(path: Path, meta: dict[str, Any], mirror: bool) -> ImageEmbeddings | None:
+    if not path.exists():
+        return None
+    found, theirs = ImageEmbeddings.load(path)
+    for what, mine in meta.items():
+        if what != "model" and theirs.get(what) != mine:
+            raise CalibrationError(
+                f"{path} holds embeddings of another {what.replace('_', ' ')} ({_brief(theirs.get(what))}, not "
+                f"{_brief(mine)}): choose another file"
+            )
+    if mirror and not found.mirrored:
+        raise CalibrationError(f"{path} holds embeddings without their mirror images: choose another file")
+    return found
+
+
+def _brief(value: Any) -> str:
+    return str(value.get("name", "another") if isinstance(value, dict) else value)
+
+
+class _Growing:
+    """What is known so far, less what is embedded anew."""
+
+    def __init__(self, known: ImageEmbeddings | None, again: set[str], mirrored: bool) -> None:
+        self.failures: dict[str, str] = {}
+        self.stamps: dict[str, tuple[int, int]] = {}
+        self._known = known
+        self._mirrored = known.mirrored if known is not None else mirrored
+        self._kept = np.array([], dtype=np.intp)
+        self._rows: list[tuple[str, Embeddings, float, bool]] = []
+        if known is not None:
+            self._kept = np.array([i for i, name in enumerate(known.names) if name not in again], dtype=np.intp)
+            self.failures = {name: why for name, why in known.failures.items() if name not in again}
+            self.stamps = {name: stamp for name, stamp in known.stamps.items() if name not in again}
+
+    def add(self, name: str, embedding: Embeddings, quality: float | None, *, centred: bool) -> None:
+        self._rows.append((name, embedding, np.nan if quality is None else quality, centred))
+
+    def result(self) -> ImageEmbeddings:
+        old = self._known
+        width = len(self._rows[0][1]) if self._rows else (old.embeddings.shape[1] if old is not None else 0)
+        new = np.array([row[1] for row in self._rows], dtype=np.float32).reshape(len(self._rows), width)
+        names = [row[0] for row in self._rows]
+        qualities = np.array([row[2] for row in self._rows], dtype=np.float32)
+        centred = np.array([row[3] for row in self._rows], dtype=np.bool_)
+        if old is not None and len(self._kept):
+            names = [*(old.names[i] for i in self._kept), *names]
+            new = np.concatenate([old.embeddings[self._kept], new])
+            qualities = np.concatenate([old.qualities[self._kept], qualities])
+            centred = np.concatenate([old.centred[self._kept], centred])
+        return ImageEmbeddings(
+            tuple(names), new, qualities, centred, dict(self.failures), dict(self.stamps), self._mirrored
+        )
