@@ -84,10 +84,8 @@ def download(file: ModelFile, path: Path, *, progress: Progress | None = None, b
         for url in file.urls:
             try:
                 _from_mirror(url, file, part, progress)
-            except _MismatchError as error:
-                wrong += 1
-                reasons.append(f"{url}: {_printable(error)}")
             except _RefusedError as error:
+                wrong += isinstance(error, _MismatchError)
                 reasons.append(f"{url}: {_printable(error)}")
             else:
                 with storing(path):
@@ -129,7 +127,7 @@ def _from_mirror(url: str, file: ModelFile, part: Path, progress: Progress | Non
         try:
             _transfer(url, file, part, start, progress)
         except _StaleError:
-            _discard(part)
+            _start_over(part)
             continue
         except _InterruptedError as error:
             # A mirror that sends something each time comes to an end some day; one that sends nothing does not.
@@ -141,7 +139,7 @@ def _from_mirror(url: str, file: ModelFile, part: Path, progress: Progress | Non
             difference = difference_of(part, file)
         if not difference:
             return
-        _discard(part)
+        _start_over(part)
         if not start:
             raise _MismatchError(difference)
         # The beginning may have been another file's, from another mirror or an older day: once more from nothing.
@@ -267,6 +265,12 @@ def _writing(part: Path) -> Iterator[None]:
     except StorageError:
         _discard(part)
         raise
+
+
+def _start_over(part: Path) -> None:
+    # Loudly: a part that cannot be removed, as another user's in a shared folder, would be met again for ever.
+    with storing(part):
+        part.unlink(missing_ok=True)
 
 
 def _discard(part: Path) -> None:

@@ -117,6 +117,16 @@ def require(model: str | ModelInfo) -> dict[str, Path]:
 
     A file that is there and is not the right one is not replaced: it may be the user's.
 
+    Parameters
+    ----------
+    model : str or ModelInfo
+        A model of the manifest.
+
+    Returns
+    -------
+    dict of str to Path
+        By role; all of them verified.
+
     Raises
     ------
     SphereCVError
@@ -129,6 +139,11 @@ def require(model: str | ModelInfo) -> dict[str, Path]:
 
 def state_of(model: str | ModelInfo) -> str:
     """Say how the files of a model are, by a look at their sizes.
+
+    Parameters
+    ----------
+    model : str or ModelInfo
+        A model of the manifest.
 
     Returns
     -------

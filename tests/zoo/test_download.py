@@ -314,6 +314,26 @@ def test_too_little_space_is_seen_before_anything_is_written(site, target, monke
     assert left_behind(target) == set()
 
 
+def test_a_part_that_cannot_be_removed_ends_the_download(site, target, monkeypatch) -> None:
+    def refuse(self: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    target.parent.mkdir(parents=True)
+    target.with_name("weights.bin.part").write_bytes(b"x" * HALF)
+    monkeypatch.setattr(Path, "unlink", refuse)  # another user's file, in a folder with the sticky bit
+    with pytest.raises(StorageError, match=r"weights.bin.part cannot be written \(Operation not permitted\)"):
+        download(site.file(lambda r: r.serve()), target)
+
+
+def test_a_file_system_without_locks_is_one_clear_error(site, target, monkeypatch) -> None:
+    def refuse(self: object) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    with pytest.raises(StorageError, match="is on a file system without locks: set SPHERECV_CACHE"):
+        download(site.file(lambda r: r.serve()), target)
+
+
 def test_a_cache_below_a_file_is_one_clear_error(site, tmp_path) -> None:
     (tmp_path / "plain").write_text("not a folder")
     with pytest.raises(StorageError, match=r"plain.* cannot be written .*set SPHERECV_CACHE to another one"):
