@@ -111,3 +111,11 @@ class GalleryKeyError(GalleryError):
 
 class IdentityError(SphereCVError, LookupError):
     """An identity or image that the gallery does not hold, or holds already. `spherecv gallery list` shows them."""
+
+
+class TrainingError(SphereCVError):
+    """A training run that cannot go on: the loss diverged or got stuck. The message says what to change."""
+
+
+class SnapshotError(SphereCVError):
+    """A snapshot that is damaged or of another run. Resume from an earlier one."""

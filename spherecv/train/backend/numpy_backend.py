@@ -1,0 +1,207 @@
+"""The CPU: NumPy in blocks that stay in the cache, one BLAS thread per lane, buffers used again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from spherecv.errors import InvalidArgumentError
+from spherecv.train.backend import numpy_convolution as kernels
+from spherecv.train.backend.base import Array, Backend
+from spherecv.train.backend.memory import BufferPool, Scratch
+from spherecv.train.geometry import Window
+
+_BLOCK = 32_768  # numbers in a block: with its temporaries it stays in a core's second-level cache
+_SMALL_PRODUCT = 1 << 21  # multiply-adds below which starting the lanes costs more than it gives
+
+
+def cpu_count() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class NumpyBackend(Backend):
+    """NumPy with its work cut into lanes.
+
+    How work is cut (the lanes, the blocks) decides in which order numbers are added, hence their last bits. It
+    depends on `lanes` and on shapes only, never on timing: the same lanes give the same bits.
+
+    Parameters
+    ----------
+    threads : int, optional
+        Lanes, each a thread; the cores of the machine by default.
+    dtype : {"float32", "float64"}
+    """
+
+    def __init__(self, threads: int | None = None, dtype: str = "float32") -> None:
+        import array_api_compat.numpy
+
+        super().__init__(array_api_compat.numpy, dtype)
+        self.lanes = cpu_count() if threads is None else threads
+        if self.lanes < 1:
+            raise InvalidArgumentError(f"threads must be at least 1, but got {threads}")
+        self._workers = ThreadPoolExecutor(self.lanes, thread_name_prefix="spherecv-train")
+        self._pool = BufferPool()
+        self._scratch = [Scratch() for _ in range(self.lanes)]
+        self._nested = 0
+
+    # ------------------------------------------------------------------------------------------------ arrays
+    def empty(self, shape: Sequence[int]) -> Array:
+        return self._pool.take(shape, self.dtype)
+
+    def forget_buffers(self) -> None:
+        """Free the memory kept for later use."""
+        self._pool.clear()
+        self._scratch = [Scratch() for _ in range(self.lanes)]
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Give BLAS one thread per call while the lanes run side by side."""
+        if self._nested:
+            yield
+            return
+        self._nested += 1
+        try:
+            with _blas_threads().limit(limits=1, user_api="blas"):
+                yield
+        finally:
+            self._nested -= 1
+
+    def lanewise(self, work: Callable[[int], Any], count: int | None = None) -> list[Any]:
+        """Run ``work(lane)`` for every lane at once and return the results in the order of the lanes."""
+        lanes = self.lanes if count is None else count
+        if lanes == 1:
+            return [work(0)]
+        return list(self._workers.map(work, range(lanes)))
+
+    def cut(self, count: int) -> list[range]:
+        """Cut `count` things into one run per lane, the same every time; runs may be empty."""
+        bounds = [count * lane // self.lanes for lane in range(self.lanes + 1)]
+        return [range(low, high) for low, high in zip(bounds, bounds[1:], strict=False)]
+
+    # ------------------------------------------------------------------------------------------------ blocks
+    def blocks(
+        self, function: Callable[..., Any], arrays: Sequence[Array], fixed: Sequence[Array] = (), *, sums: int = 0
+    ) -> Any:
+        shape = arrays[0].shape
+        if arrays[0].size <= _BLOCK:
+            return super().blocks(function, arrays, fixed, sums=sums)
+        channels = shape[-1]
+        flat = [array.reshape(-1, channels) for array in arrays]
+        rows = flat[0].shape[0]
+        step = max(1, _BLOCK // channels)
+        starts = range(0, rows, step)
+        new = self.empty(shape)
+        target = new.reshape(-1, channels)
+        partial: list[tuple[Array, ...]] = [()] * len(starts)
+
+        def work(lane: int) -> None:
+            for index in runs[lane]:
+                block = slice(starts[index], starts[index] + step)
+                result = function(*(array[block] for array in flat), *fixed)
+                if sums:
+                    result, *parts = result
+                    partial[index] = tuple(parts)
+                if result is not None:
+                    target[block] = result
+
+        runs = self.cut(len(starts))
+        with self.active():
+            self.lanewise(work)
+        if not sums:
+            return new
+        # Added up in the order of the blocks, whoever finished first.
+        return (new, *(np.add.reduce(np.stack(column), axis=0) for column in zip(*partial, strict=True)))
+
+    def matmul(self, left: Array, right: Array) -> Array:
+        m, n = left.shape[0], right.shape[1]
+        out = self.empty((m, n))
+        if self.lanes == 1 or m * n * left.shape[1] < _SMALL_PRODUCT:
+            with self.active():
+                return np.matmul(left, right, out=out)
+        wide = n >= m
+        runs = self.cut(n if wide else m)
+
+        def work(lane: int) -> None:
+            part = slice(runs[lane].start, runs[lane].stop)
+            if wide:
+                # BLAS writes rows of the whole matrix: a strided target would be copied through a temporary.
+                out[:, part] = left @ right[:, part]
+            else:
+                np.matmul(left[part], right, out=out[part])
+
+        with self.active():
+            self.lanewise(work)
+        return out
+
+    # ------------------------------------------------------------------------------------------------ gather, scatter
+    def pick(self, table: Array, index: Array) -> Array:
+        return table[np.arange(len(index)), index]
+
+    def put(self, table: Array, index: Array, values: Array) -> Array:
+        new = table.copy()
+        new[np.arange(len(index)), index] = values
+        return new
+
+    def add_rows(self, table: Array, index: Array, rows: Array) -> Array:
+        new = table.copy()
+        np.add.at(new, index, rows)
+        return new
+
+    # ------------------------------------------------------------------------------------------------ convolution
+    def convolve(self, x: Array, weight: Array, bias: Array | None, window: Window) -> Array:
+        height, width = window.output(x.shape[1], x.shape[2])
+        y = self.empty((x.shape[0], height, width, weight.shape[3]))
+        kernel, images = kernels.choose(x.shape, weight.shape, window)
+        runs = self.cut(x.shape[0])
+        with self.active():
+            ready = kernel.prepare(weight)
+
+            def work(lane: int) -> None:
+                for part in _parts(runs[lane], images):
+                    kernel.forward(x[part], ready, bias, y[part], window, self._scratch[lane])
+
+            self.lanewise(work)
+        return y
+
+    def convolve_backward(
+        self, x: Array, weight: Array, dy: Array, window: Window, *, need_x: bool = True, need_weight: bool = True
+    ) -> tuple[Array | None, Array | None]:
+        dx = self.empty(x.shape) if need_x else None
+        kernel, images = kernels.choose(x.shape, weight.shape, window)
+        runs = self.cut(x.shape[0])
+        with self.active():
+            ready = kernel.prepare(weight) if need_x else None
+
+            def work(lane: int) -> Array | None:
+                scratch = self._scratch[lane]
+                total = scratch.take("dweight", kernel.gradient_shape(weight), self.dtype) if need_weight else None
+                for count, part in enumerate(_parts(runs[lane], images)):
+                    back = None if dx is None else dx[part]
+                    kernel.backward(x[part], ready, dy[part], back, total, window, scratch, add=count > 0)
+                return total if runs[lane] else None
+
+            totals = [total for total in self.lanewise(work) if total is not None]
+            if not need_weight:
+                return dx, None
+            for total in totals[1:]:
+                totals[0] += total
+            return dx, kernel.finish(totals[0], weight.shape)
+
+
+def _parts(run: range, images: int) -> Iterator[slice]:
+    for start in range(run.start, run.stop, images):
+        yield slice(start, min(start + images, run.stop))
+
+
+@cache
+def _blas_threads() -> Any:
+    import threadpoolctl
+
+    return threadpoolctl.ThreadpoolController()

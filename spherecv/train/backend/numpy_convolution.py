@@ -1,0 +1,327 @@
+"""Four ways to convolve on the CPU, and the table that says which one is used for which shape.
+
+Each kernel works on a few images at a time, so that its temporaries stay in a core's cache; lanes take different
+images. Measured ratios are in `benchmarks/train_conv.py`; the choice is made by shape alone, so that a resumed run
+adds numbers in the same order as one that was never stopped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from spherecv.train.backend.blas import Accumulator
+from spherecv.train.backend.memory import Scratch
+from spherecv.train.backend.winograd import Winograd
+from spherecv.train.geometry import Window
+
+Floats = npt.NDArray[Any]
+Shape4 = tuple[int, int, int, int]
+
+
+class Kernel(Protocol):
+    """One way to convolve."""
+
+    def prepare(self, weight: Floats) -> Any:
+        """Return the weight in the form that `forward` and `backward` want."""
+
+    def forward(
+        self, x: Floats, ready: Any, bias: Floats | None, y: Floats, window: Window, scratch: Scratch
+    ) -> None:
+        """Write the convolution of a few images into `y`."""
+
+    def gradient_shape(self, weight: Floats) -> tuple[int, ...]:
+        """Return the shape in which weight gradients are added up."""
+
+    def backward(
+        self,
+        x: Floats,
+        ready: Any,
+        dy: Floats,
+        dx: Floats | None,
+        total: Floats | None,
+        window: Window,
+        scratch: Scratch,
+        *,
+        add: bool,
+    ) -> None:
+        """Write the input's gradient into `dx`, and the weight's into `total` or, with `add`, onto it."""
+
+    def finish(self, total: Floats, shape: Shape4) -> Floats:
+        """Return the weight's gradient, in the weight's shape, from what was added up."""
+
+
+class Columns:
+    """Every output pixel's inputs side by side in one row (im2col): works for every window."""
+
+    def prepare(self, weight: Floats) -> Floats:
+        return weight
+
+    def forward(
+        self, x: Floats, ready: Any, bias: Floats | None, y: Floats, window: Window, scratch: Scratch
+    ) -> None:
+        rows, deep = math.prod(y.shape[:3]), y.shape[3] // window.group
+        wide = x.shape[3] // window.group
+        for part in range(window.group):
+            columns = self._columns(x[..., part * wide : (part + 1) * wide], y.shape[1:3], window, scratch)
+            filters = slice(part * deep, (part + 1) * deep)
+            matrix = ready[..., filters].reshape(-1, deep)
+            if window.group == 1:
+                np.matmul(columns, matrix, out=y.reshape(rows, deep))
+            else:
+                y[..., filters] = (columns @ matrix).reshape(*y.shape[:3], deep)
+        if bias is not None:
+            np.add(y, bias, out=y)
+
+    def gradient_shape(self, weight: Floats) -> tuple[int, ...]:
+        return weight.shape
+
+    def backward(
+        self,
+        x: Floats,
+        ready: Any,
+        dy: Floats,
+        dx: Floats | None,
+        total: Floats | None,
+        window: Window,
+        scratch: Scratch,
+        *,
+        add: bool,
+    ) -> None:
+        rows, deep, wide = math.prod(dy.shape[:3]), dy.shape[3] // window.group, x.shape[3] // window.group
+        for part in range(window.group):
+            channels, filters = slice(part * wide, (part + 1) * wide), slice(part * deep, (part + 1) * deep)
+            gradient = dy[..., filters].reshape(rows, deep)
+            if total is not None:
+                columns = self._columns(x[..., channels], dy.shape[1:3], window, scratch)
+                term = (columns.T @ gradient).reshape(*window.kernel, wide, deep)
+                total[..., filters] = total[..., filters] + term if add else term
+            if dx is not None:
+                matrix = ready[..., filters].reshape(-1, deep)
+                back = scratch.take("columns", (rows, matrix.shape[0]), dy.dtype)
+                np.matmul(gradient, matrix.T, out=back)
+                self._scatter(back.reshape(*dy.shape[:3], *window.kernel, wide), dx[..., channels], window, scratch)
+
+    def finish(self, total: Floats, shape: Shape4) -> Floats:
+        return total.reshape(shape).copy()
+
+    def _columns(self, x: Floats, size: tuple[int, ...], window: Window, scratch: Scratch) -> Floats:
+        count, _, _, channels = x.shape
+        if window.pointwise:
+            return x.reshape(-1, channels)
+        padded = pad(x, window.pad, scratch)
+        columns = scratch.take("columns", (count, *size, *window.kernel, channels), x.dtype)
+        for ky, kx, rows, cols in taps(window, size):
+            columns[:, :, :, ky, kx] = padded[:, rows, cols]
+        return columns.reshape(math.prod((count, *size)), -1)
+
+    def _scatter(self, back: Floats, dx: Floats, window: Window, scratch: Scratch) -> None:
+        if window.pointwise:
+            dx[...] = back[:, :, :, 0, 0]
+            return
+        (top, left), (count, height, width, channels) = window.pad, dx.shape
+        padded = scratch.take("padded", (count, height + 2 * top, width + 2 * left, channels), dx.dtype)
+        padded[...] = 0
+        for ky, kx, rows, cols in taps(window, back.shape[1:3]):
+            padded[:, rows, cols] += back[:, :, :, ky, kx]
+        dx[...] = padded[:, top : top + height, left : left + width]
+
+
+class Shifted:
+    """Nine products on shifted runs of padded rows: no columns are copied. For windows without stride or groups.
+
+    A map is laid out as rows of pixels with one run of padding between lines, which ends one line and starts the
+    next. A tap of the kernel then reads the whole map from another starting row.
+    """
+
+    def prepare(self, weight: Floats) -> Floats:
+        return weight
+
+    def forward(
+        self, x: Floats, ready: Any, bias: Floats | None, y: Floats, window: Window, scratch: Scratch
+    ) -> None:
+        plan = _Lines(x.shape, window)
+        source = plan.spread(x, plan.before, scratch, "spread")
+        out = scratch.take("sum", (plan.rows, ready.shape[3]), x.dtype)
+        product = Accumulator(plan.rows, ready.shape[3], x.shape[3], x.dtype, transpose=False)
+        for count, (ky, kx, shift) in enumerate(plan.shifts()):
+            product(source[shift : shift + plan.rows], ready[ky, kx], out, add=count > 0)
+        result = plan.inner(out, y.shape)
+        if bias is None:
+            y[...] = result
+        else:
+            np.add(result, bias, out=y)
+
+    def gradient_shape(self, weight: Floats) -> tuple[int, ...]:
+        return weight.shape
+
+    def backward(
+        self,
+        x: Floats,
+        ready: Any,
+        dy: Floats,
+        dx: Floats | None,
+        total: Floats | None,
+        window: Window,
+        scratch: Scratch,
+        *,
+        add: bool,
+    ) -> None:
+        plan = _Lines(x.shape, window)
+        if total is not None:
+            source = plan.spread(x, plan.before, scratch, "spread")
+            gradient = plan.spread(dy, 0, scratch, "gradient")[: plan.rows]
+            outer = Accumulator(x.shape[3], dy.shape[3], plan.rows, x.dtype)
+            for ky, kx, shift in plan.shifts():
+                outer(source[shift : shift + plan.rows], gradient, total[ky, kx], add=add)
+        if dx is not None:
+            # The input's gradient is a convolution of dy with the kernel turned round, from the other side.
+            source = plan.spread(dy, plan.after, scratch, "gradient")
+            back = scratch.take("sum", (plan.rows, x.shape[3]), x.dtype)
+            product = Accumulator(plan.rows, x.shape[3], dy.shape[3], x.dtype, transpose=False)
+            turned = np.ascontiguousarray(ready.transpose(0, 1, 3, 2))
+            for count, (ky, kx, shift) in enumerate(plan.shifts()):
+                start = plan.before + plan.after - shift
+                product(source[start : start + plan.rows], turned[ky, kx], back, add=count > 0)
+            dx[...] = plan.inner(back, x.shape)
+
+    def finish(self, total: Floats, shape: Shape4) -> Floats:
+        return total.reshape(shape).copy()
+
+
+class _Lines:
+    """Where each pixel goes in the layout of `Shifted`."""
+
+    def __init__(self, shape: tuple[int, ...], window: Window) -> None:
+        self.count, height, width, _ = shape
+        out_height, out_width = window.output(height, width)
+        self.window = window
+        top, left = window.pad
+        reach = [d * (k - 1) for d, k in zip(window.dilation, window.kernel, strict=True)]
+        self.stride = max(width + left, out_width - left + reach[1], width + reach[1] - left)
+        self.lines = max(height + top, out_height - top + reach[0], height + reach[0] - top)
+        self.rows = self.count * self.lines * self.stride
+        self.before = top * self.stride + left
+        self.after = max(0, reach[0] - top) * self.stride + max(0, reach[1] - left)
+
+    def shifts(self) -> Iterator[tuple[int, int, int]]:
+        for ky in range(self.window.kernel[0]):
+            for kx in range(self.window.kernel[1]):
+                yield ky, kx, ky * self.window.dilation[0] * self.stride + kx * self.window.dilation[1]
+
+    def spread(self, maps: Floats, before: int, scratch: Scratch, name: str) -> Floats:
+        channels = maps.shape[3]
+        rows = scratch.take(name, (self.before + self.rows + self.after, channels), maps.dtype)
+        rows[:before] = 0
+        rows[before + self.rows :] = 0
+        grid = rows[before : before + self.rows].reshape(self.count, self.lines, self.stride, channels)
+        height, width = maps.shape[1:3]
+        grid[:, :height, :width] = maps
+        grid[:, height:] = 0
+        grid[:, :height, width:] = 0
+        return rows
+
+    def inner(self, rows: Floats, shape: tuple[int, ...]) -> Floats:
+        return rows.reshape(self.count, self.lines, self.stride, -1)[:, : shape[1], : shape[2]]
+
+
+class Channelwise:
+    """One filter per channel (depthwise): a weighted sum of shifted maps, without any product of matrices."""
+
+    def prepare(self, weight: Floats) -> Floats:
+        return weight
+
+    def forward(
+        self, x: Floats, ready: Any, bias: Floats | None, y: Floats, window: Window, scratch: Scratch
+    ) -> None:
+        padded = pad(x, window.pad, scratch)
+        term = scratch.take("term", y.shape, x.dtype)
+        y[...] = 0 if bias is None else bias
+        for ky, kx, rows, cols in taps(window, y.shape[1:3]):
+            np.multiply(padded[:, rows, cols], ready[ky, kx, 0], out=term)
+            np.add(y, term, out=y)
+
+    def gradient_shape(self, weight: Floats) -> tuple[int, ...]:
+        return weight.shape
+
+    def backward(
+        self,
+        x: Floats,
+        ready: Any,
+        dy: Floats,
+        dx: Floats | None,
+        total: Floats | None,
+        window: Window,
+        scratch: Scratch,
+        *,
+        add: bool,
+    ) -> None:
+        term = scratch.take("term", dy.shape, x.dtype)
+        if total is not None:
+            padded = pad(x, window.pad, scratch)
+            for ky, kx, rows, cols in taps(window, dy.shape[1:3]):
+                np.multiply(padded[:, rows, cols], dy, out=term)
+                part = term.reshape(-1, dy.shape[3]).sum(axis=0)
+                total[ky, kx, 0] = total[ky, kx, 0] + part if add else part
+        if dx is not None:
+            (top, left), (count, height, width, channels) = window.pad, dx.shape
+            padded = scratch.take("padded", (count, height + 2 * top, width + 2 * left, channels), dx.dtype)
+            padded[...] = 0
+            for ky, kx, rows, cols in taps(window, dy.shape[1:3]):
+                np.multiply(dy, ready[ky, kx, 0], out=term)
+                padded[:, rows, cols] += term
+            dx[...] = padded[:, top : top + height, left : left + width]
+
+    def finish(self, total: Floats, shape: Shape4) -> Floats:
+        return total.reshape(shape).copy()
+
+
+def pad(x: Floats, border: tuple[int, int], scratch: Scratch) -> Floats:
+    """Return maps with a border of zeros, in scratch memory."""
+    top, left = border
+    if top == left == 0:
+        return x
+    count, height, width, channels = x.shape
+    padded = scratch.take("padded", (count, height + 2 * top, width + 2 * left, channels), x.dtype)
+    padded[:, :top] = padded[:, top + height :] = 0
+    padded[:, :, :left] = padded[:, :, left + width :] = 0
+    padded[:, top : top + height, left : left + width] = x
+    return padded
+
+
+def taps(window: Window, size: tuple[int, ...]) -> Iterator[tuple[int, int, slice, slice]]:
+    """Yield every tap of a kernel with the rows and columns of the padded map that it meets."""
+    for ky in range(window.kernel[0]):
+        for kx in range(window.kernel[1]):
+            y, x = ky * window.dilation[0], kx * window.dilation[1]
+            rows = slice(y, y + (size[0] - 1) * window.stride[0] + 1, window.stride[0])
+            yield ky, kx, rows, slice(x, x + (size[1] - 1) * window.stride[1] + 1, window.stride[1])
+
+
+COLUMNS, SHIFTED, CHANNELWISE = Columns(), Shifted(), Channelwise()
+WINOGRAD2, WINOGRAD4 = Winograd(2), Winograd(4)
+
+
+def choose(x: tuple[int, ...], weight: tuple[int, ...], window: Window) -> tuple[Kernel, int]:
+    """Return the kernel for a shape and how many images it takes at a time. A function of the shape alone.
+
+    The limits come from `benchmarks/train_conv.py` (two cores with AVX-512 and 2 MB of second-level cache each).
+    """
+    height, width = window.output(x[1], x[2])
+    pixels, channels, filters = height * width, x[3], weight[3]
+    if window.group == channels == filters and window.group > 1:
+        return CHANNELWISE, _images(pixels * channels, 65_536)
+    if window.kernel == (3, 3) and window.dense and min(channels, filters) >= 32:
+        if max(channels, filters) >= 512 or min(height, width) < 8:
+            return WINOGRAD2, _images(pixels, 512)
+        return WINOGRAD4, _images(pixels, 1024)
+    taken = window.kernel[0] * window.kernel[1] * channels // window.group
+    return COLUMNS, _images(pixels * taken, 524_288)
+
+
+def _images(each: int, wanted: int) -> int:
+    return max(1, round(wanted / each))

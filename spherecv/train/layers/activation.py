@@ -1,0 +1,119 @@
+"""Layers that look at one number at a time: PReLU, ReLU, Sigmoid, TanH, Dropout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from spherecv.train.backend.base import Array
+from spherecv.train.layers.base import Layer
+from spherecv.train.params import BlobOrder, Shape
+
+
+class PReLU(Layer):
+    """A slope below zero that is learnt, per channel or (`channel_shared`) one for all."""
+
+    def setup(self, shapes: Sequence[Shape]) -> list[Shape]:
+        settings = self.spec.param.prelu_param
+        filler = settings.filler
+        order = BlobOrder.plain((1,) if settings.channel_shared else (shapes[0][-1],))
+        # Caffe's default slope is 0.25, where a filler's own default would be 0.
+        self.slope = self._param(0, filler, order, value=None if settings.HasField("filler") else 0.25)
+        return [shapes[0]]
+
+    def forward(self, bottoms: Sequence[Array]) -> list[Array]:
+        xp = self.backend.xp
+        self._kept = bottoms[0]
+        zero = xp.zeros((), dtype=self.backend.dtype)
+
+        def rectify(x: Array, slope: Array) -> Array:
+            return xp.maximum(x, zero) + slope * xp.minimum(x, zero)
+
+        return [self.backend.blocks(rectify, bottoms, (self.slope.data,))]
+
+    def backward(self, grads: Sequence[Array | None], needed: Sequence[bool]) -> list[Array | None]:
+        xp, x, dy = self.backend.xp, self._take(), grads[0]
+        zero = xp.zeros((), dtype=self.backend.dtype)
+
+        def back(x: Array, dy: Array, slope: Array) -> Array:
+            return xp.where(x > zero, dy, slope * dy)
+
+        def back_both(x: Array, dy: Array, slope: Array) -> tuple[Array, Array]:
+            return back(x, dy, slope), xp.sum(xp.minimum(x, zero) * dy, axis=0)
+
+        if not self.slope.trainable:
+            return [self.backend.blocks(back, (x, dy), (self.slope.data,)) if needed[0] else None]
+        dx, dslope = self.backend.blocks(back_both, (x, dy), (self.slope.data,), sums=1)
+        if self.slope.data.shape[0] == 1:
+            dslope = xp.sum(dslope, axis=0, keepdims=True)
+        self.slope.add_grad(self.backend, dslope)
+        return [dx]
+
+
+class ReLU(Layer):
+    """max(x, 0), with `negative_slope` below zero."""
+
+    def setup(self, shapes: Sequence[Shape]) -> list[Shape]:
+        self.slope = float(self.spec.param.relu_param.negative_slope)
+        return [shapes[0]]
+
+    def forward(self, bottoms: Sequence[Array]) -> list[Array]:
+        xp, slope = self.backend.xp, self.slope
+        self._kept = bottoms[0]
+        return [self.backend.blocks(lambda x: xp.where(x > 0, x, slope * x), bottoms)]
+
+    def backward(self, grads: Sequence[Array | None], needed: Sequence[bool]) -> list[Array | None]:
+        xp, slope, x = self.backend.xp, self.slope, self._take()
+        return [self.backend.blocks(lambda x, dy: xp.where(x > 0, dy, slope * dy), (x, grads[0]))]
+
+
+class Sigmoid(Layer):
+    """1 / (1 + exp(-x))."""
+
+    def setup(self, shapes: Sequence[Shape]) -> list[Shape]:
+        return [shapes[0]]
+
+    def forward(self, bottoms: Sequence[Array]) -> list[Array]:
+        xp = self.backend.xp
+        self._kept = self.backend.blocks(lambda x: 0.5 * xp.tanh(0.5 * x) + 0.5, bottoms)
+        return [self._kept]
+
+    def backward(self, grads: Sequence[Array | None], needed: Sequence[bool]) -> list[Array | None]:
+        return [self.backend.blocks(lambda y, dy: dy * y * (1 - y), (self._take(), grads[0]))]
+
+
+class TanH(Layer):
+    """The hyperbolic tangent."""
+
+    def setup(self, shapes: Sequence[Shape]) -> list[Shape]:
+        return [shapes[0]]
+
+    def forward(self, bottoms: Sequence[Array]) -> list[Array]:
+        self._kept = self.backend.blocks(self.backend.xp.tanh, bottoms)
+        return [self._kept]
+
+    def backward(self, grads: Sequence[Array | None], needed: Sequence[bool]) -> list[Array | None]:
+        return [self.backend.blocks(lambda y, dy: dy * (1 - y * y), (self._take(), grads[0]))]
+
+
+class Dropout(Layer):
+    """Numbers are dropped while training, and the others scaled up so that the expectation stays."""
+
+    def setup(self, shapes: Sequence[Shape]) -> list[Shape]:
+        self.ratio = float(self.spec.param.dropout_param.dropout_ratio)
+        if not 0 <= self.ratio < 1:
+            raise self.spec.mistake(f"dropout_ratio must be in [0, 1), but is {self.ratio}")
+        return [shapes[0]]
+
+    def forward(self, bottoms: Sequence[Array]) -> list[Array]:
+        if not self.context.train:
+            self._kept = None
+            return [bottoms[0]]
+        kept = self.context.rng.random(bottoms[0].shape) >= self.ratio
+        self._kept = self.backend.asarray(kept / (1.0 - self.ratio))
+        return [self.backend.blocks(lambda x, mask: x * mask, (bottoms[0], self._kept))]
+
+    def backward(self, grads: Sequence[Array | None], needed: Sequence[bool]) -> list[Array | None]:
+        mask = self._take()
+        if mask is None:
+            return [grads[0]]
+        return [self.backend.blocks(lambda dy, mask: dy * mask, (grads[0], mask))]

@@ -1,0 +1,92 @@
+"""What a layer is: shapes once, then forward and backward as often as wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from spherecv.caffe.graph import Layer as Spec
+from spherecv.train.backend.base import Array, Backend
+from spherecv.train.fillers import fill
+from spherecv.train.params import BlobOrder, Param, Shape
+
+
+@dataclass
+class Context:
+    """What all layers of a net share.
+
+    Attributes
+    ----------
+    backend : Backend
+    rng : numpy Generator
+        Fills weights and draws dropout masks; its state is part of a snapshot.
+    train : bool
+        Whether dropout drops and batch normalisation uses the batch's own statistics.
+    exact_margin : bool
+        Whether margin layers give the true derivative instead of the released one.
+    """
+
+    backend: Backend
+    rng: np.random.Generator
+    train: bool = True
+    exact_margin: bool = False
+
+
+class Layer:
+    """One layer of a net.
+
+    A layer keeps between `forward` and `backward` what the gradient needs, and drops it afterwards. Maps are
+    (images, height, width, channels) arrays, everything else is as in Caffe.
+
+    Parameters
+    ----------
+    spec : spherecv.caffe.graph.Layer
+        Name, bottoms, tops and settings.
+    context : Context
+    """
+
+    differentiable = True  # False where no gradient goes to the bottoms: accuracy, data
+
+    def __init__(self, spec: Spec, context: Context) -> None:
+        self.spec = spec
+        self.name = spec.name
+        self.context = context
+        self.backend = context.backend
+        self.params: list[Param] = []
+        self._kept: Any = None
+
+    def setup(self, shapes: Sequence[Shape]) -> list[Shape]:
+        """Make the parameters for bottoms of these shapes and return the shapes of the tops."""
+        raise NotImplementedError
+
+    def forward(self, bottoms: Sequence[Array]) -> list[Array]:
+        """Return the tops."""
+        raise NotImplementedError
+
+    def backward(self, grads: Sequence[Array | None], needed: Sequence[bool]) -> list[Array | None]:
+        """Return the bottoms' gradients (None where not needed) and add to those of the parameters."""
+        raise NotImplementedError
+
+    def state(self) -> dict[str, float]:
+        """Return the numbers, beside the parameters, that a resumed run needs."""
+        return {}
+
+    def restore(self, state: dict[str, float]) -> None:
+        """Take back what `state` returned."""
+
+    def _take(self) -> Any:
+        kept, self._kept = self._kept, None
+        return kept
+
+    def _param(self, index: int, filler: Any, order: BlobOrder, *, learned: bool = True, value: Any = None) -> Param:
+        """Make the layer's next parameter, with the multipliers its `param` block of the same index states."""
+        specs = self.spec.param.param
+        lr_mult, decay_mult = (specs[index].lr_mult, specs[index].decay_mult) if index < len(specs) else (1.0, 1.0)
+        start = fill(order.caffe, filler, self.context.rng) if value is None else np.full(order.caffe, value)
+        data = self.backend.asarray(order.to_internal(start))
+        param = Param(f"{self.name}/{index}", data, order, lr_mult, decay_mult, learned=learned)
+        self.params.append(param)
+        return param

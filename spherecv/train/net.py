@@ -1,0 +1,300 @@
+"""A net that learns: built from a prototxt, run forwards and backwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from spherecv.caffe.graph import Layer as Spec
+from spherecv.caffe.graph import check_wiring, in_phase, layers_of, open_ends, single_assignment
+from spherecv.caffe.inputs import declared_inputs
+from spherecv.caffe.layers import DATA
+from spherecv.caffe.reader import Source, read_definition
+from spherecv.caffe.spherecv_caffe_pb2 import TEST, TRAIN, NetParameter
+from spherecv.caffe.upgrade import upgrade
+from spherecv.errors import InvalidArgumentError
+from spherecv.train.backend.base import Array, Backend
+from spherecv.train.layers import LOSS_LAYERS, Context, Layer, make_layer
+from spherecv.train.params import Param, Shape
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a forward pass gives.
+
+    Attributes
+    ----------
+    loss : float
+        The weighted sum of the loss layers; 0 where there is none.
+    blobs : dict of str to array
+        The net's outputs, and the blobs that were asked for.
+    """
+
+    loss: float
+    blobs: dict[str, Array]
+
+
+class Net:
+    """A net, its parameters and its gradients.
+
+    Maps are arrays (images, height, width, channels); files hold Caffe's order.
+
+    Parameters
+    ----------
+    definition : NetParameter
+        Upgraded; training layers included.
+    shapes : dict of str to tuple of int
+        The shape of each input in Caffe's order, ``{"data": (32, 3, 112, 96), "label": (32,)}``. The number of images
+        may change from pass to pass.
+    backend : Backend
+    until : str, optional
+        The blob at which the net shall end; layers it does not need are left out.
+    phase : {0, 1}
+        Which include and exclude rules hold: TRAIN (0) or TEST (1).
+    seed : int
+        Of weights and dropout.
+    exact_margin : bool
+        Whether margin layers give the true derivative instead of the released one.
+    specs : sequence of Spec, optional
+        The layers of the definition with their lines, for errors.
+    """
+
+    def __init__(
+        self,
+        definition: NetParameter,
+        shapes: Mapping[str, Shape],
+        backend: Backend,
+        *,
+        until: str | None = None,
+        phase: int = TRAIN,
+        seed: int = 0,
+        exact_margin: bool = False,
+        specs: Sequence[Spec] | None = None,
+    ) -> None:
+        self.definition = definition
+        self.name = definition.name
+        self.backend = backend
+        self.context = Context(backend, np.random.default_rng(seed), phase == TRAIN, exact_margin)
+        running = in_phase(layers_of(definition) if specs is None else specs, definition, phase)
+        self.data_layers = [spec for spec in running if spec.type in DATA]
+        computing = [spec for spec in running if spec.type not in DATA and spec.type != "Input"]
+        if until is not None:
+            computing = _needed_for(until, computing)
+        self.inputs = {name: tuple(shape) for name, shape in shapes.items()}
+        check_wiring(computing, list(self.inputs))
+        ends = open_ends(computing)
+        renamed, final = single_assignment(computing, list(self.inputs))
+        self._final = final
+        self.outputs = tuple(end for end in ends if end in final)
+        self.layers = [make_layer(spec, self.context) for spec in renamed]
+        self.shapes = self._set_up()
+        self.params = _distinct(param for layer in self.layers for param in layer.params)
+        self._needs = self._mark()
+        self._losses = {top: weight for layer in self.layers for top, weight in _loss_tops(layer.spec)}
+
+    @classmethod
+    def from_prototxt(
+        cls, prototxt: Source, backend: Backend, *, shapes: Mapping[str, Shape] | None = None, **settings: Any
+    ) -> Net:
+        """Build a net from a prototxt: a path, or its text as bytes.
+
+        Parameters
+        ----------
+        prototxt : str, path or bytes
+        backend : Backend
+        shapes : dict, optional
+            Of inputs whose shape the prototxt does not tell, such as those of an ImageData layer.
+        **settings
+            As for `Net`.
+        """
+        source = read_definition(prototxt)
+        definition = upgrade(source.message)
+        specs = layers_of(definition, source.outline)
+        return cls(definition, {**input_shapes(definition), **(shapes or {})}, backend, specs=specs, **settings)
+
+    # ------------------------------------------------------------------------------------------------ running
+    def forward(self, inputs: Mapping[str, Array], *, keep: Sequence[str] = (), learn: bool = True) -> Outputs:
+        """Run the net.
+
+        Parameters
+        ----------
+        inputs : dict of str to array
+            Maps as (images, height, width, channels); labels as whole numbers, (images,).
+        keep : sequence of str
+            Names of blobs to return beside the outputs.
+        learn : bool
+            Whether a backward pass may follow. Without, less is kept in memory.
+        """
+        missing = [name for name in self.inputs if name not in inputs]
+        if missing:
+            raise InvalidArgumentError(f"the net {self.name!r} needs the input {missing[0]!r}")
+        values: dict[str, Array] = {name: inputs[name] for name in self.inputs}
+        wanted = {self._final[name]: name for name in (*self.outputs, *keep) if name in self._final}
+        last_use = self._last_uses()
+        with self.backend.active():
+            for index, layer in enumerate(self.layers):
+                tops = layer.forward([values[name] for name in layer.spec.bottoms])
+                if not learn:
+                    layer._kept = None
+                values.update(zip(layer.spec.tops, tops, strict=True))
+                for name in last_use.get(index, ()):
+                    if name not in wanted and name not in self._losses:
+                        values.pop(name, None)
+        loss = sum(weight * float(values[top]) for top, weight in self._losses.items())
+        return Outputs(float(loss), {name: values[full] for full, name in wanted.items()})
+
+    def backward(self, grads: Mapping[str, Array] | None = None, *, weight: float = 1.0) -> dict[str, Array]:
+        """Run the net backwards, adding to the parameters' gradients.
+
+        Parameters
+        ----------
+        grads : dict of str to array, optional
+            Gradients of blobs, from a loss outside the net. The net's own loss layers start by themselves.
+        weight : float
+            Factor on the net's own losses.
+
+        Returns
+        -------
+        dict of str to array
+            The gradients of the net's inputs, where `differentiate_inputs` was called.
+        """
+        backend = self.backend
+        due: dict[str, Array] = {self._final[name]: grad for name, grad in (grads or {}).items()}
+        for top, share in self._losses.items():
+            due[top] = backend.asarray(weight * share)
+        with backend.active():
+            for layer in reversed(self.layers):
+                arriving = [due.pop(top, None) for top in layer.spec.tops]
+                needed = [name in self._needs for name in layer.spec.bottoms]
+                learns = any(param.trainable for param in layer.params)
+                if all(grad is None for grad in arriving) or not (any(needed) or learns) or not layer.differentiable:
+                    layer._kept = None
+                    continue
+                leaving = layer.backward(arriving, needed)
+                del arriving
+                for name, need, grad in zip(layer.spec.bottoms, needed, leaving, strict=True):
+                    if need and grad is not None:
+                        due[name] = backend.blocks(_sum, (due[name], grad)) if name in due else grad
+                del leaving
+        return {name: due[name] for name in self.inputs if name in due}
+
+    def differentiate_inputs(self) -> None:
+        """Also compute the gradients of the inputs (those that are not labels), which training does not need."""
+        self._needs = self._mark({name for name, shape in self.inputs.items() if len(shape) > 1})
+
+    def forget(self) -> None:
+        """Drop what was kept for a backward pass that never came, and all gradients."""
+        for layer in self.layers:
+            layer._kept = None
+        for param in self.params:
+            param.grad = None
+
+    # ------------------------------------------------------------------------------------------------ looking
+    def layer(self, name: str) -> Layer:
+        """Return a layer by its name."""
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise InvalidArgumentError(f"the net {self.name!r} has no layer {name!r}")
+
+    def width(self, blob: str) -> int:
+        """Return how many numbers a blob has per image."""
+        if blob not in self._final or self._final[blob] not in self.shapes:
+            raise InvalidArgumentError(f"the net {self.name!r} has no blob {blob!r}")
+        return int(np.prod(self.shapes[self._final[blob]][1:]))
+
+    def train(self, mode: bool = True) -> None:
+        """Switch dropout and batch statistics on or off."""
+        self.context.train = mode
+
+    def state(self) -> dict[str, dict[str, float]]:
+        """Return the numbers, beside the parameters, that a resumed run needs, by layer."""
+        return {layer.name: state for layer in self.layers if (state := layer.state())}
+
+    def restore(self, state: Mapping[str, dict[str, float]]) -> None:
+        """Take back what `state` returned."""
+        for layer in self.layers:
+            if layer.name in state:
+                layer.restore(state[layer.name])
+
+    # ------------------------------------------------------------------------------------------------ building
+    def _set_up(self) -> dict[str, Shape]:
+        shapes = {name: _internal(shape) for name, shape in self.inputs.items()}
+        for layer in self.layers:
+            tops = layer.setup([shapes[name] for name in layer.spec.bottoms])
+            if len(tops) != len(layer.spec.tops):
+                raise layer.spec.mistake(f"makes {len(tops)} tops, but {len(layer.spec.tops)} are named")
+            shapes.update(zip(layer.spec.tops, tops, strict=True))
+        return shapes
+
+    def _mark(self, start: set[str] | None = None) -> set[str]:
+        """Return the blobs whose gradient is needed: those that depend on something learnt."""
+        needs = set(start or ())
+        for layer in self.layers:
+            depends = any(name in needs for name in layer.spec.bottoms)
+            if layer.differentiable and (depends or any(param.trainable for param in layer.params)):
+                needs.update(layer.spec.tops)
+        return needs
+
+    def refresh_needs(self) -> None:
+        """Look again at what learns, after a parameter's `lr_mult` was changed."""
+        self._needs = self._mark()
+
+    def _last_uses(self) -> dict[int, list[str]]:
+        last: dict[str, int] = {}
+        for index, layer in enumerate(self.layers):
+            for name in (*layer.spec.bottoms, *layer.spec.tops):
+                last[name] = index
+        uses: dict[int, list[str]] = {}
+        for name, index in last.items():
+            uses.setdefault(index, []).append(name)
+        return uses
+
+
+def input_shapes(definition: NetParameter, phase: int = TRAIN) -> dict[str, Shape]:
+    """Return the inputs whose shapes a prototxt states by itself, outside data layers."""
+    found = {name: shape for name, shape in declared_inputs(definition).items() if shape is not None}
+    for spec in in_phase(layers_of(definition), definition, phase):
+        if spec.type == "Input":
+            stated = [tuple(shape.dim) for shape in spec.param.input_param.shape]
+            stated = stated * len(spec.tops) if len(stated) == 1 else stated
+            found |= dict(zip(spec.tops, stated, strict=False))
+    return found
+
+
+def _internal(shape: Shape) -> Shape:
+    return (shape[0], shape[2], shape[3], shape[1]) if len(shape) == 4 else tuple(shape)
+
+
+def _sum(left: Array, right: Array) -> Array:
+    return left + right
+
+
+def _loss_tops(spec: Spec) -> list[tuple[str, float]]:
+    stated = list(spec.param.loss_weight)
+    default = 1.0 if spec.type in LOSS_LAYERS else 0.0
+    weights = stated or [default, *[0.0] * (len(spec.tops) - 1)]
+    return [(top, weight) for top, weight in zip(spec.tops, weights, strict=False) if weight]
+
+
+def _needed_for(blob: str, specs: Sequence[Spec]) -> list[Spec]:
+    """Return the layers that lead to a blob's last value."""
+    wanted, kept = {blob}, []
+    if not any(blob in spec.tops for spec in specs):
+        made = ", ".join(dict.fromkeys(top for spec in specs for top in spec.tops))
+        raise InvalidArgumentError(f"the net makes no blob {blob!r}; it makes {made}")
+    for spec in reversed(specs):
+        if wanted & set(spec.tops):
+            kept.append(spec)
+            wanted |= set(spec.bottoms)
+    return kept[::-1]
+
+
+def _distinct(params: Any) -> list[Param]:
+    return list({id(param): param for param in params}.values())
+
+
+__all__ = ["TEST", "TRAIN", "Net", "Outputs", "input_shapes"]

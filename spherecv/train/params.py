@@ -1,0 +1,113 @@
+"""Learnable arrays, and how their order in memory relates to Caffe's."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from spherecv.train.backend.base import Array, Backend
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class BlobOrder:
+    """Caffe's shape of a blob and the order of its axes here.
+
+    Attributes
+    ----------
+    caffe : tuple of int
+        The shape in files.
+    split : tuple of int
+        The same, with merged axes taken apart.
+    axes : tuple of int
+        The axes of `split` in our order.
+    internal : tuple of int
+        Our shape, after the axes have been put in order.
+    """
+
+    caffe: Shape
+    split: Shape
+    axes: Shape
+    internal: Shape
+
+    @classmethod
+    def plain(cls, shape: Shape) -> BlobOrder:
+        """Return the order of a blob that is stored as Caffe stores it."""
+        return cls(shape, shape, tuple(range(len(shape))), shape)
+
+    @classmethod
+    def convolution(cls, filters: int, channels: int, height: int, width: int) -> BlobOrder:
+        """Return the order of a convolution's weight: filters last here, first in Caffe."""
+        shape = (filters, channels, height, width)
+        return cls(shape, shape, (2, 3, 1, 0), (height, width, channels, filters))
+
+    @classmethod
+    def dense(cls, filters: int, bottom: Shape) -> BlobOrder:
+        """Return the order of an inner product's weight; over maps its columns run channel by channel in Caffe."""
+        length = math.prod(bottom)
+        if len(bottom) != 3:
+            return cls.plain((filters, length))
+        height, width, channels = bottom
+        return cls((filters, length), (filters, channels, height, width), (0, 2, 3, 1), (filters, length))
+
+    def to_internal(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return an array of Caffe's order in ours."""
+        return np.ascontiguousarray(values.reshape(self.split).transpose(self.axes)).reshape(self.internal)
+
+    def to_caffe(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return an array of our order in Caffe's."""
+        inner = values.reshape(tuple(self.split[axis] for axis in self.axes))
+        return np.ascontiguousarray(inner.transpose(np.argsort(self.axes))).reshape(self.caffe)
+
+
+@dataclass
+class Param:
+    """One learnable array.
+
+    Attributes
+    ----------
+    name : str
+        ``layer/0`` for the first blob of a layer.
+    data : array
+        In our order.
+    order : BlobOrder
+    lr_mult, decay_mult : float
+        Factors on the solver's learning rate and weight decay; a rate of 0 freezes the array.
+    grad : array or None
+        What the backward passes since the last update have added up.
+    learned : bool
+        False for running statistics, which a solver never touches and a blob list still holds.
+    """
+
+    name: str
+    data: Array
+    order: BlobOrder
+    lr_mult: float = 1.0
+    decay_mult: float = 1.0
+    grad: Array | None = field(default=None, repr=False)
+    learned: bool = True
+
+    @property
+    def trainable(self) -> bool:
+        """Whether the solver changes it."""
+        return self.learned and self.lr_mult != 0
+
+    def add_grad(self, backend: Backend, term: Array) -> None:
+        """Add a gradient to what is there."""
+        if self.grad is None:
+            self.grad = term
+        else:
+            self.grad = backend.blocks(lambda old, new: old + new, (self.grad, term))
+
+    def to_caffe(self, backend: Backend) -> npt.NDArray[Any]:
+        """Return the values in Caffe's shape and order."""
+        return self.order.to_caffe(backend.numpy(self.data))
+
+    def from_caffe(self, backend: Backend, values: npt.NDArray[Any]) -> None:
+        """Take values in Caffe's order."""
+        self.data = backend.asarray(self.order.to_internal(values))

@@ -1,0 +1,76 @@
+"""Learning-rate policies, as Caffe defines them, and the half cosine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from spherecv.errors import InvalidArgumentError
+
+POLICIES = ("fixed", "step", "exp", "inv", "multistep", "poly", "sigmoid", "cosine")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The learning rate as a function of the iteration.
+
+    Attributes
+    ----------
+    kind : str
+        ``fixed``; ``step``: base gamma^floor(i / stepsize); ``exp``: base gamma^i; ``inv``: base (1 + gamma i)^-power;
+        ``multistep``: base gamma^(number of `stepvalue` reached); ``poly``: base (1 - i / max_iter)^power;
+        ``sigmoid``: base / (1 + exp(-gamma (i - stepsize))); ``cosine``: base (1 + cos(pi i / max_iter)) / 2.
+    warmup : int
+        Iterations over which the rate first rises in a line to what the policy says; 0 in Caffe.
+    """
+
+    kind: str = "fixed"
+    base_lr: float = 0.01
+    gamma: float = 0.1
+    power: float = 1.0
+    stepsize: int = 0
+    stepvalue: Sequence[int] = field(default=())
+    max_iter: int = 0
+    warmup: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in POLICIES:
+            raise InvalidArgumentError(f"lr_policy must be one of {', '.join(POLICIES)}, but got {self.kind!r}")
+        if self.kind == "step" and self.stepsize < 1:
+            raise InvalidArgumentError("lr_policy step needs a stepsize of at least 1")
+        if self.kind in ("poly", "cosine") and self.max_iter < 1:
+            raise InvalidArgumentError(f"lr_policy {self.kind} needs max_iter")
+        if list(self.stepvalue) != sorted(self.stepvalue):
+            raise InvalidArgumentError(f"stepvalue must rise, but is {list(self.stepvalue)}")
+        if not (math.isfinite(self.base_lr) and self.base_lr >= 0):
+            raise InvalidArgumentError(f"base_lr must be a number of at least 0, but got {self.base_lr}")
+
+    def __call__(self, iteration: int) -> float:
+        """Return the rate of an iteration, counted from 0."""
+        rate = self._rate(iteration)
+        return rate * min(1.0, (iteration + 1) / self.warmup) if self.warmup else rate
+
+    def step_of(self, iteration: int) -> int:
+        """Return how many steps have been taken: `current_step` in a solverstate."""
+        if self.kind == "step":
+            return iteration // self.stepsize
+        if self.kind == "multistep":
+            return sum(iteration >= value for value in self.stepvalue)
+        return 0
+
+    def _rate(self, iteration: int) -> float:
+        base, gamma = self.base_lr, self.gamma
+        if self.kind in ("step", "multistep"):
+            return float(base * gamma ** self.step_of(iteration))
+        if self.kind == "exp":
+            return float(base * gamma**iteration)
+        if self.kind == "inv":
+            return float(base * (1 + gamma * iteration) ** -self.power)
+        if self.kind == "poly":
+            return float(base * max(0.0, 1 - iteration / self.max_iter) ** self.power)
+        if self.kind == "sigmoid":
+            return base / (1 + math.exp(-gamma * (iteration - self.stepsize)))
+        if self.kind == "cosine":
+            return base * (1 + math.cos(math.pi * min(1.0, iteration / self.max_iter))) / 2
+        return base

@@ -1,0 +1,244 @@
+"""Solvers: what turns gradients into new weights. Caffe's SGD, Nesterov and Adam."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from spherecv.caffe.reader import Source, read_message
+from spherecv.caffe.spherecv_caffe_pb2 import SolverParameter
+from spherecv.errors import InvalidArgumentError
+from spherecv.train.backend.base import Array, Backend
+from spherecv.train.params import Param
+from spherecv.train.policies import Policy
+
+_OLD_TYPES = ("SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam")
+
+
+@dataclass(frozen=True)
+class SolverSettings:
+    """What a solver prototxt says.
+
+    Attributes
+    ----------
+    kind : {"SGD", "Nesterov", "Adam"}
+    policy : Policy
+    momentum, momentum2, delta, weight_decay : float
+        `momentum2` and `delta` are Adam's.
+    clip_gradients : float
+        The largest length of all gradients together; below 0 there is none.
+    iter_size : int
+        Batches whose gradients are averaged into one update.
+    max_iter, snapshot, display, average_loss : int
+        `snapshot` and `display` of 0 mean never.
+    snapshot_prefix : str
+    random_seed : int
+        Below 0: 0, so that a run can be repeated.
+    net : str
+        The train prototxt, as the solver names it.
+    """
+
+    kind: str = "SGD"
+    policy: Policy = field(default_factory=Policy)
+    momentum: float = 0.0
+    momentum2: float = 0.999
+    delta: float = 1e-8
+    weight_decay: float = 0.0
+    clip_gradients: float = -1.0
+    iter_size: int = 1
+    max_iter: int = 0
+    snapshot: int = 0
+    display: int = 0
+    average_loss: int = 1
+    snapshot_prefix: str = "snapshot"
+    snapshot_after_train: bool = True
+    random_seed: int = 0
+    net: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in _UPDATES:
+            raise InvalidArgumentError(f"solver type must be one of {', '.join(_UPDATES)}, but got {self.kind!r}")
+        if self.iter_size < 1:
+            raise InvalidArgumentError(f"iter_size must be at least 1, but got {self.iter_size}")
+        if not 0 <= self.momentum < 1 or not 0 <= self.momentum2 < 1:
+            raise InvalidArgumentError(f"momenta must be in [0, 1), but got {self.momentum} and {self.momentum2}")
+        if self.max_iter < 0 or self.snapshot < 0 or self.display < 0:
+            raise InvalidArgumentError("max_iter, snapshot and display must not be negative")
+
+    @classmethod
+    def from_prototxt(cls, source: Source) -> SolverSettings:
+        """Read a solver prototxt: a path, or its text as bytes."""
+        message = read_message(source, SolverParameter)
+        if message.regularization_type != "L2":
+            raise InvalidArgumentError("regularization_type: only L2 is known")
+        kind = message.type if message.HasField("type") else _OLD_TYPES[message.solver_type]
+        if message.HasField("type") and message.HasField("solver_type"):
+            raise InvalidArgumentError("the solver has both type and solver_type: keep one")
+        policy = Policy(
+            kind=message.lr_policy or "fixed",
+            base_lr=message.base_lr,
+            gamma=message.gamma,
+            power=message.power,
+            stepsize=message.stepsize,
+            stepvalue=tuple(message.stepvalue),
+            max_iter=message.max_iter,
+        )
+        return cls(
+            kind=kind,
+            policy=policy,
+            momentum=message.momentum,
+            momentum2=message.momentum2,
+            delta=message.delta,
+            weight_decay=message.weight_decay,
+            clip_gradients=message.clip_gradients,
+            iter_size=message.iter_size,
+            max_iter=message.max_iter,
+            snapshot=message.snapshot,
+            display=message.display,
+            average_loss=max(1, message.average_loss),
+            snapshot_prefix=message.snapshot_prefix or "snapshot",
+            snapshot_after_train=message.snapshot_after_train,
+            random_seed=max(0, message.random_seed),
+            net=message.train_net or message.net,
+        )
+
+    def replaced(self, **changes: Any) -> SolverSettings:
+        """Return the settings with some changed; names of the policy's settings work too."""
+        of_policy = {name: changes.pop(name) for name in list(changes) if name in Policy.__dataclass_fields__}
+        if "max_iter" in of_policy:
+            changes["max_iter"] = of_policy["max_iter"]
+        return replace(self, policy=replace(self.policy, **of_policy), **changes)
+
+
+class Solver:
+    """Updates parameters and holds their history.
+
+    Parameters
+    ----------
+    params : sequence of Param
+        Those that are not trainable are passed over, and have a history of zeros in files, as Caffe's have.
+    settings : SolverSettings
+    backend : Backend
+    """
+
+    def __init__(self, params: Sequence[Param], settings: SolverSettings, backend: Backend) -> None:
+        self.settings, self.backend = settings, backend
+        self.params = [param for param in params if param.learned]
+        self.slots = 2 if settings.kind == "Adam" else 1
+        self.history = [[backend.zeros(param.data.shape) for _ in range(self.slots)] for param in self.params]
+
+    def step(self, iteration: int) -> float:
+        """Update every parameter from its gradient, drop the gradients, and return the rate used.
+
+        Parameters
+        ----------
+        iteration : int
+            Counted from 0.
+        """
+        settings, backend = self.settings, self.backend
+        rate = settings.policy(iteration)
+        factor = self._clip_factor() / settings.iter_size
+        update = _UPDATES[settings.kind]
+        with backend.active():
+            for param, history in zip(self.params, self.history, strict=True):
+                if param.grad is not None and param.trainable:
+                    decay = settings.weight_decay * param.decay_mult
+                    update(backend, settings, param, history, rate * param.lr_mult, decay, factor, iteration)
+                param.grad = None
+        return rate
+
+    def gradient_length(self) -> float:
+        """Return the length of all gradients together, averaged over `iter_size`."""
+        total = 0.0
+        for param in self.params:
+            if param.grad is not None and param.trainable:
+                flat = self.backend.xp.reshape(param.grad, (-1, 1))
+                total += float(self.backend.xp.sum(flat * flat))
+        return math.sqrt(total) / self.settings.iter_size
+
+    def _clip_factor(self) -> float:
+        limit = self.settings.clip_gradients
+        if limit < 0:
+            return 1.0
+        length = self.gradient_length()
+        return limit / length if length > limit else 1.0
+
+
+def _rows(backend: Backend, array: Array) -> Array:
+    """Return an array as rows, so that `blocks` can cut it whatever its shape."""
+    return backend.xp.reshape(array, (-1, array.shape[-1]))
+
+
+def _apply(backend: Backend, param: Param, history: list[Array], new: Sequence[Array]) -> None:
+    shape = param.data.shape
+    param.data = backend.xp.reshape(new[0], shape)
+    history[:] = [backend.xp.reshape(part, shape) for part in new[1:]]
+
+
+def _sgd(
+    backend: Backend, settings: SolverSettings, param: Param, history: list[Array], rate: float, decay: float,
+    factor: float, iteration: int,
+) -> None:
+    """v = momentum v + rate (g + decay w); w = w - v. The rate is inside the velocity, unlike in PyTorch."""
+
+    def velocity(v: Array, g: Array, w: Array) -> Array:
+        return settings.momentum * v + rate * (factor * g + decay * w)
+
+    v = backend.blocks(velocity, [_rows(backend, a) for a in (history[0], param.grad, param.data)])
+    w = backend.blocks(lambda w, v: w - v, [_rows(backend, param.data), v])
+    _apply(backend, param, history, (w, v))
+
+
+def _nesterov(
+    backend: Backend, settings: SolverSettings, param: Param, history: list[Array], rate: float, decay: float,
+    factor: float, iteration: int,
+) -> None:
+    """v' = momentum v + rate g; w = w - ((1 + momentum) v' - momentum v)."""
+    m = settings.momentum
+
+    def velocity(v: Array, g: Array, w: Array) -> Array:
+        return m * v + rate * (factor * g + decay * w)
+
+    old = _rows(backend, history[0])
+    v = backend.blocks(velocity, [old, *(_rows(backend, a) for a in (param.grad, param.data))])
+    w = backend.blocks(lambda w, v, old: w - ((1 + m) * v - m * old), [_rows(backend, param.data), v, old])
+    _apply(backend, param, history, (w, v))
+
+
+def _adam(
+    backend: Backend, settings: SolverSettings, param: Param, history: list[Array], rate: float, decay: float,
+    factor: float, iteration: int,
+) -> None:
+    """Adam with Caffe's correction: rate sqrt(1 - b2^t) / (1 - b1^t), delta outside the root, decay in the gradient."""
+    b1, b2, t, xp = settings.momentum, settings.momentum2, iteration + 1, backend.xp
+    corrected = rate * math.sqrt(1 - b2**t) / (1 - b1**t)
+
+    def first(m: Array, g: Array, w: Array) -> Array:
+        return b1 * m + (1 - b1) * (factor * g + decay * w)
+
+    def second(s: Array, g: Array, w: Array) -> Array:
+        g = factor * g + decay * w
+        return b2 * s + (1 - b2) * g * g
+
+    gradient, weight = _rows(backend, param.grad), _rows(backend, param.data)
+    m = backend.blocks(first, [_rows(backend, history[0]), gradient, weight])
+    s = backend.blocks(second, [_rows(backend, history[1]), gradient, weight])
+    w = backend.blocks(lambda w, m, s: w - corrected * m / (xp.sqrt(s) + settings.delta), [weight, m, s])
+    _apply(backend, param, history, (w, m, s))
+
+
+_UPDATES = {"SGD": _sgd, "Nesterov": _nesterov, "Adam": _adam}
+
+
+def net_path(settings: SolverSettings, solver: Path) -> Path:
+    """Return the train prototxt a solver names: as it stands, or beside the solver's file."""
+    if not settings.net:
+        raise InvalidArgumentError(f"{solver} names no net: add a line net: \"train.prototxt\"")
+    named = Path(settings.net)
+    for candidate in (named, solver.parent / named, solver.parent / named.name):
+        if candidate.is_file():
+            return candidate
+    raise InvalidArgumentError(f"{solver} names the net {settings.net!r}, which is neither there nor beside it")
