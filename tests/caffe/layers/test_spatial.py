@@ -1,0 +1,301 @@
+"""Convolution, Deconvolution and Pooling against loops over every window, as Caffe's own loops go."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spherecv.caffe import load
+from spherecv.errors import PrototxtError, UnsupportedLayerError
+
+SEEDS = st.integers(0, 1000)
+many = settings(max_examples=150, deadline=None, derandomize=True)
+few = settings(max_examples=40, deadline=None, derandomize=True)
+
+
+@st.composite
+def windows(draw, smallest=1):
+    """kernel, stride, pad, dilation: each a pair."""
+    pair = lambda low, high: (draw(st.integers(low, high)), draw(st.integers(low, high)))  # noqa: E731
+    return pair(1, 4), pair(smallest, 3), pair(0, 2), pair(1, 2)
+
+
+@st.composite
+def convolutions(draw):
+    kernel, stride, pad, dilation = draw(windows())
+    group = draw(st.sampled_from([1, 2, 3]))
+    sizes = [
+        d * (k - 1) + 1 - 2 * p + draw(st.integers(0, 6)) for k, p, d in zip(kernel, pad, dilation, strict=True)
+    ]
+    return {
+        "window": (kernel, stride, pad, dilation),
+        "group": group,
+        "inputs": group * draw(st.integers(1, 2)),
+        "outputs": group * draw(st.integers(1, 2)),
+        "sizes": [max(1, size) for size in sizes],
+        "bias": draw(st.booleans()),
+        "seed": draw(SEEDS),
+    }
+
+
+def _settings(case):
+    kernel, stride, pad, dilation = case["window"]
+    return (
+        f"convolution_param {{ num_output: {case['outputs']} group: {case['group']} "
+        f"kernel_h: {kernel[0]} kernel_w: {kernel[1]} stride_h: {stride[0]} stride_w: {stride[1]} "
+        f"pad_h: {pad[0]} pad_w: {pad[1]} dilation: {dilation[0]} dilation: {dilation[1]} "
+        f"bias_term: {str(case['bias']).lower()} }}"
+    )
+
+
+def _convolve(x, weight, bias, case):
+    kernel, stride, pad, dilation = case["window"]
+    group = case["group"]
+    padded = np.pad(x, ((0, 0), (0, 0), (pad[0],) * 2, (pad[1],) * 2))
+    out = [
+        (padded.shape[2 + a] - (dilation[a] * (kernel[a] - 1) + 1)) // stride[a] + 1 for a in range(2)
+    ]
+    y = np.zeros((len(x), len(weight), *out))
+    per_in, per_out = x.shape[1] // group, len(weight) // group
+    for o, i, ky, kx in product(range(len(weight)), range(per_in), range(kernel[0]), range(kernel[1])):
+        channel = o // per_out * per_in + i
+        rows = slice(ky * dilation[0], ky * dilation[0] + (out[0] - 1) * stride[0] + 1, stride[0])
+        columns = slice(kx * dilation[1], kx * dilation[1] + (out[1] - 1) * stride[1] + 1, stride[1])
+        y[:, o] += weight[o, i, ky, kx] * padded[:, channel, rows, columns]
+    return y + bias.reshape(1, -1, 1, 1)
+
+
+def _deconvolve(x, weight, bias, case):
+    kernel, stride, pad, dilation = case["window"]
+    group = case["group"]
+    full = [stride[a] * (x.shape[2 + a] - 1) + dilation[a] * (kernel[a] - 1) + 1 for a in range(2)]
+    per_in, per_out = x.shape[1] // group, weight.shape[1]
+    y = np.zeros((len(x), per_out * group, *full))
+    for i, o, ky, kx in product(range(x.shape[1]), range(per_out), range(kernel[0]), range(kernel[1])):
+        channel = i // per_in * per_out + o
+        rows = slice(ky * dilation[0], ky * dilation[0] + (x.shape[2] - 1) * stride[0] + 1, stride[0])
+        columns = slice(kx * dilation[1], kx * dilation[1] + (x.shape[3] - 1) * stride[1] + 1, stride[1])
+        y[:, channel, rows, columns] += weight[i, o, ky, kx] * x[:, i]
+    y = y[:, :, pad[0] : full[0] - pad[0], pad[1] : full[1] - pad[1]]
+    return y + bias.reshape(1, -1, 1, 1)
+
+
+def _check_convolution(case, check_layer, draw_array, *, transposed=False, **options):
+    x = draw_array(case["seed"], (2, case["inputs"], *case["sizes"]))
+    first, second = (case["inputs"], case["outputs"]) if transposed else (case["outputs"], case["inputs"])
+    weight = draw_array(case["seed"] + 1, (first, second // case["group"], *case["window"][0]))
+    blobs = [weight, draw_array(case["seed"] + 2, (case["outputs"],))][: 1 + case["bias"]]
+    compute = _deconvolve if transposed else _convolve
+
+    def oracle(x, weight, bias=np.zeros(case["outputs"])):  # noqa: B008
+        return compute(x, weight, bias, case)
+
+    kind = "Deconvolution" if transposed else "Convolution"
+    check_layer(kind, _settings(case), [x], oracle, blobs=blobs, batches=(1, 3), **options)
+
+
+@many
+@given(case=convolutions())
+def test_convolution(case, check_layer, draw_array):
+    _check_convolution(case, check_layer, draw_array)
+
+
+@pytest.mark.runtime
+@few
+@given(case=convolutions())
+def test_convolution_in_opencv(case, check_layer, draw_array):
+    _check_convolution(case, check_layer, draw_array, opencv=True)
+
+
+def _fits(case):
+    """A transposed convolution whose padding leaves something."""
+    kernel, stride, pad, dilation = case["window"]
+    return all(
+        stride[a] * (case["sizes"][a] - 1) + dilation[a] * (kernel[a] - 1) + 1 - 2 * pad[a] >= 1 for a in range(2)
+    )
+
+
+@many
+@given(case=convolutions().filter(_fits))
+def test_deconvolution(case, check_layer, draw_array):
+    _check_convolution(case, check_layer, draw_array, transposed=True)
+
+
+@pytest.mark.runtime
+@few
+@given(case=convolutions().filter(_fits))
+def test_deconvolution_in_opencv(case, check_layer, draw_array):
+    # OpenCV 4.14's own Caffe importer ignores the dilation of a Deconvolution; Caffe does not.
+    _check_convolution(case, check_layer, draw_array, transposed=True, opencv=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "window"),
+    [
+        ("kernel_size: 3", ((3, 3), (1, 1), (0, 0), (1, 1))),
+        ("kernel_size: 3 kernel_size: 2 stride: 2 stride: 1 pad: 1 pad: 0", ((3, 2), (2, 1), (1, 0), (1, 1))),
+        ("kernel_size: 2 pad_h: 1 dilation: 2", ((2, 2), (1, 1), (1, 0), (2, 2))),
+        ("kernel_h: 1 kernel_w: 3 stride: 2", ((1, 3), (2, 2), (0, 0), (1, 1))),
+    ],
+)
+def test_every_way_to_state_a_window(text, window, check_layer, draw_array):
+    # OpenCV 4.14's own Caffe importer ignores a pad_h without a pad_w; Caffe does not.
+    case = {"window": window, "group": 1}
+    x, weight, bias = draw_array(1, (2, 2, 9, 8)), draw_array(2, (3, 2, *window[0])), draw_array(3, (3,))
+    oracle = lambda x, w, b: _convolve(x, w, b, case)  # noqa: E731
+    check_layer("Convolution", f"convolution_param {{ num_output: 3 {text} }}", [x], oracle, blobs=[weight, bias])
+
+
+@st.composite
+def poolings(draw):
+    kernel = (draw(st.integers(1, 4)), draw(st.integers(1, 4)))
+    stride = (draw(st.integers(1, 4)), draw(st.integers(1, 4)))
+    pad = tuple(draw(st.integers(0, k - 1)) for k in kernel)
+    sizes = (draw(st.integers(1, 11)), draw(st.integers(1, 11)))
+    return {"kernel": kernel, "stride": stride, "pad": pad, "sizes": sizes, "seed": draw(SEEDS)}
+
+
+def _pool(x, case, method, floor=False):
+    """Caffe's PoolingLayer, window by window (pooling_layer.cpp)."""
+    kernel, stride, pad, sizes = case["kernel"], case["stride"], case["pad"], x.shape[2:]
+    rounded = math.floor if floor else math.ceil
+    out = [rounded((sizes[a] + 2 * pad[a] - kernel[a]) / stride[a]) + 1 for a in range(2)]
+    if any(pad):
+        out = [n - 1 if (n - 1) * stride[a] >= sizes[a] + pad[a] else n for a, n in enumerate(out)]
+    y = np.empty((*x.shape[:2], *out))
+    for i, j in product(*map(range, out)):
+        start = [i * stride[0] - pad[0], j * stride[1] - pad[1]]
+        end = [min(start[a] + kernel[a], sizes[a] + pad[a]) for a in range(2)]
+        area = (end[0] - start[0]) * (end[1] - start[1])
+        start, end = [max(s, 0) for s in start], [min(e, n) for e, n in zip(end, sizes, strict=True)]
+        part = x[:, :, start[0] : end[0], start[1] : end[1]]
+        y[:, :, i, j] = part.max((2, 3)) if method == "MAX" else part.sum((2, 3)) / area
+    return y
+
+
+def _defined(case):
+    """Whether every window touches the image, and there is one."""
+    for kernel, stride, pad, size in zip(case["kernel"], case["stride"], case["pad"], case["sizes"], strict=True):
+        count = math.ceil((size + 2 * pad - kernel) / stride) + 1
+        if any(case["pad"]) and (count - 1) * stride >= size + pad:
+            count -= 1
+        if count < 1 or (count - 1) * stride - pad >= size:
+            return False
+    return True
+
+
+def _pooling(case, method):
+    (kh, kw), (sh, sw), (ph, pw) = case["kernel"], case["stride"], case["pad"]
+    return (
+        f"pooling_param {{ pool: {method} kernel_h: {kh} kernel_w: {kw} "
+        f"stride_h: {sh} stride_w: {sw} pad_h: {ph} pad_w: {pw} }}"
+    )
+
+
+@many
+@given(case=poolings().filter(_defined), method=st.sampled_from(["MAX", "AVE"]))
+def test_pooling(case, method, check_layer, draw_array):
+    x = draw_array(case["seed"], (2, 3, *case["sizes"]))
+    check_layer("Pooling", _pooling(case, method), [x], lambda x: _pool(x, case, method), batches=(1, 3))
+
+
+@pytest.mark.runtime
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(case=poolings().filter(_defined), method=st.sampled_from(["MAX", "AVE"]))
+def test_pooling_in_opencv(case, method, check_layer, draw_array):
+    x = draw_array(case["seed"], (2, 3, *case["sizes"]))
+    check_layer("Pooling", _pooling(case, method), [x], lambda x: _pool(x, case, method), batches=(1, 3), opencv=True)
+
+
+@pytest.mark.runtime
+@pytest.mark.parametrize("method", ["MAX", "AVE"])
+@pytest.mark.parametrize(("kernel", "stride", "pad"), [(2, 2, 0), (3, 2, 0), (3, 2, 1), (3, 1, 1), (5, 3, 2)])
+def test_pooling_rounds_up_at_every_size_of_one_model(
+    method, kernel, stride, pad, convert, run_onnxruntime, run_opencv, draw_array, deviation
+):
+    text = (
+        'input: "data" input_shape { dim: 1 dim: 3 dim: 12 dim: 12 } '
+        'layer { name: "pool" type: "Pooling" bottom: "data" top: "pool" '
+        f"pooling_param {{ pool: {method} kernel_size: {kernel} stride: {stride} pad: {pad} }} }}"
+    )
+    _, model = convert(text, {})
+    case = {"kernel": (kernel,) * 2, "stride": (stride,) * 2, "pad": (pad,) * 2}
+    feeds = [{"data": draw_array(n, (1 + n % 2, 3, 7 + n, 16 - n))} for n in range(8)]
+    expected = [_pool(feed["data"].astype(np.float64), case, method) for feed in feeds]
+    results = [("onnxruntime", [run_onnxruntime(model, feed) for feed in feeds]), *run_opencv(model, feeds, ["pool"])]
+    for runtime, outputs in results:
+        for output, wanted in zip(outputs, expected, strict=True):
+            assert deviation(output["pool"], wanted) < 1e-5, runtime
+
+
+@pytest.mark.runtime
+@pytest.mark.parametrize("method", ["MAX", "AVE"])
+def test_global_pooling(method, check_layer, draw_array):
+    reduce = np.max if method == "MAX" else np.mean
+    check_layer(
+        "Pooling",
+        f"pooling_param {{ pool: {method} global_pooling: true }}",
+        [draw_array(3, (2, 3, 7, 5))],
+        lambda x: reduce(x, (2, 3), keepdims=True),
+        batches=(1,),
+        opencv=True,
+    )
+
+
+@pytest.mark.parametrize("method", ["MAX", "AVE"])
+def test_pooling_rounds_down_when_told_to(method, check_layer, draw_array):
+    case = {"kernel": (3, 3), "stride": (2, 2), "pad": (1, 1)}
+    text = f"pooling_param {{ pool: {method} kernel_size: 3 stride: 2 pad: 1 round_mode: FLOOR }}"
+    check_layer("Pooling", text, [draw_array(3, (2, 3, 8, 10))], lambda x: _pool(x, case, method, floor=True))
+
+
+def _net(kind, settings, sizes=(6, 6)):
+    return (
+        f'input: "data" input_shape {{ dim: 1 dim: 4 dim: {sizes[0]} dim: {sizes[1]} }}\n\n'
+        f'layer {{ name: "it" type: "{kind}" bottom: "data" top: "it" {settings} }}'
+    ).encode()
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "complaint"),
+    [
+        ("Convolution", "convolution_param { num_output: 2 }", "kernel_size is missing"),
+        ("Convolution", "convolution_param { kernel_size: 3 }", "num_output"),
+        ("Convolution", "convolution_param { num_output: 2 kernel_size: 3 stride: 0 }", "at least 1"),
+        ("Convolution", "convolution_param { num_output: 2 kernel_size: 3 kernel_h: 3 }", "not both"),
+        ("Convolution", "convolution_param { num_output: 2 kernel_size: 3 group: 3 }", "group 3 does not divide"),
+        ("Convolution", "convolution_param { num_output: 2 kernel_size: 3 pad: 1 pad: 1 pad: 1 }", "3 times"),
+        ("Convolution", "convolution_param { num_output: 2 kernel_size: 9 }", "too small"),
+        ("Convolution", "convolution_param { num_output: 4000000000 kernel_size: 3 }", "more than a blob can hold"),
+        ("Deconvolution", "convolution_param { num_output: 2 kernel_size: 1 pad: 3 }", "too small"),
+        ("Pooling", "", "kernel_size is missing"),
+        ("Pooling", "pooling_param { kernel_size: 2 pad: 2 }", "smaller than the kernel"),
+        ("Pooling", "pooling_param { kernel_h: 2 }", "both kernel_h and kernel_w"),
+        ("Pooling", "pooling_param { kernel_size: 2 stride: 2 stride_h: 2 stride_w: 2 }", "not both"),
+        ("Pooling", "pooling_param { global_pooling: true pad: 1 }", "neither stride nor pad"),
+    ],
+)
+def test_mistakes_name_layer_and_line(kind, text, complaint):
+    with pytest.raises(PrototxtError, match=complaint) as caught:
+        load(_net(kind, text))
+    assert f"layer 'it' ({kind}, line 3)" in str(caught.value)
+    assert caught.value.line == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("Convolution", "convolution_param { num_output: 2 kernel_size: 3 axis: 2 }"),
+        ("Pooling", "pooling_param { kernel_size: 2 pool: STOCHASTIC }"),
+        ("Pooling", 'pooling_param { kernel_size: 2 } top: "mask"'),
+        ("Pooling", "pooling_param { kernel_size: 1 stride: 4 }"),  # the last window would start outside
+    ],
+)
+def test_what_is_not_supported_says_so(kind, text):
+    with pytest.raises(UnsupportedLayerError, match="layer 'it'"):
+        load(_net(kind, text))
