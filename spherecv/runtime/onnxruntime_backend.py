@@ -1,0 +1,83 @@
+"""ONNX Runtime, on the CPU or through its CUDA provider."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from contextlib import redirect_stdout
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spherecv.errors import DeviceError
+from spherecv.runtime.backend import ChunkLimit, FloatArray, Model, Settings, backend_error
+from spherecv.runtime.devices import import_onnxruntime, onnxruntime_cuda_missing
+
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_NOTHING_BELOW_FATAL = 4
+
+
+class OnnxRuntimeBackend:
+    """One `InferenceSession`, which is thread-safe of itself."""
+
+    name = "onnxruntime"
+
+    # Its time per item is flat from 32 items on.
+    limit = ChunkLimit(items=64, numbers=1 << 21)
+
+    def __init__(self, model: Model, device: str, settings: Settings) -> None:
+        self._onnxruntime = onnxruntime = import_onnxruntime()
+        self._where = model.where
+        self._outputs = list(settings.outputs)
+        cuda = device == "cuda"
+        if cuda and (missing := onnxruntime_cuda_missing(onnxruntime)):
+            raise DeviceError(f"backend 'onnxruntime' cannot use device 'cuda': {missing}")
+        usable = _usable_processors()
+        self.threads = settings.threads or usable
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = _NOTHING_BELOW_FATAL
+        # Left alone, it takes the physical cores of the whole machine and pins a thread to each, which fails, loudly,
+        # in a container that may use only some of them.
+        if settings.threads or usable != os.cpu_count():
+            options.intra_op_num_threads = self.threads
+        source = model.source if isinstance(model.source, bytes) else str(model.source)
+        try:
+            if cuda and hasattr(onnxruntime, "preload_dlls"):
+                with redirect_stdout(io.StringIO()):  # it prints what it does not find
+                    onnxruntime.preload_dlls()  # of pip's nvidia packages
+            self._session = onnxruntime.InferenceSession(
+                source, options, providers=[_CUDA, _CPU] if cuda else [_CPU], enable_fallback=0
+            )
+        except Exception as error:  # its exceptions have no base of their own
+            what = f"ONNX Runtime {onnxruntime.__version__} cannot load {model.where}"
+            raise backend_error(what, _reason(error)) from None
+        self._session.disable_fallback()
+        # A provider whose libraries do not load is left out of the session without an error.
+        if cuda and _CUDA not in self._session.get_providers():
+            raise DeviceError(
+                f"ONNX Runtime {onnxruntime.__version__} could not start its CUDA provider: "
+                "check nvidia-smi, and that CUDA and cuDNN are of the versions that it was built with"
+            )
+
+    def run(self, feeds: dict[str, FloatArray]) -> list[NDArray[np.generic]]:
+        """Run the session; see `Backend`."""
+        try:
+            answers: list[Any] = self._session.run(self._outputs, feeds)
+        except Exception as error:  # its exceptions have no base of their own
+            version = self._onnxruntime.__version__
+            raise backend_error(f"ONNX Runtime {version} failed on {self._where}", _reason(error)) from None
+        return answers
+
+
+def _usable_processors() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows
+        return os.cpu_count() or 1
+
+
+def _reason(error: Exception) -> str:
+    """What failed, without ONNX Runtime's code number."""
+    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : (\w+) : ", "", str(error))

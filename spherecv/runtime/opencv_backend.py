@@ -1,0 +1,203 @@
+"""OpenCV's dnn module, 4.10 to 5.x."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spherecv.errors import DeviceError
+from spherecv.runtime.backend import ChunkLimit, FloatArray, Model, Settings, backend_error
+from spherecv.runtime.devices import import_cv2, opencv_cuda_missing
+from spherecv.runtime.signature import Signature
+
+# What the classic engine was checked on with batches and sizes that change from call to call (tests/runtime). Shape
+# arithmetic (Shape, Gather, Reshape to a computed size) is not among it: that engine folds it at the first shape.
+_CLASSIC_OPERATORS = frozenset(
+    ("Add", "AveragePool", "Concat", "Conv", "Dropout", "Flatten", "Gemm", "GlobalAveragePool", "Identity", "LeakyRelu",
+     "MaxPool", "Mul", "PRelu", "Relu", "Sigmoid", "Slice", "Softmax", "Tanh")
+)  # fmt: skip
+
+
+class OpenCVBackend:
+    """One `cv2.dnn.Net` behind a lock.
+
+    A Net is not thread-safe. One net per thread was measured against one net and a lock, with 1 to 4 calling threads on
+    2 cores: with all cores per call the lock costs 0 to 10 %, and a second SphereFace-20 would cost 350 MB. Callers who
+    want calls side by side open one Session per thread, each with `threads=1`.
+    """
+
+    name = "opencv"
+
+    # Above this, OpenCV's time per item grows (R-net of MTCNN: +25 % at 256 items): the activations leave the cache.
+    limit = ChunkLimit(items=32, numbers=1 << 20)
+
+    def __init__(self, model: Model, device: str, settings: Settings) -> None:
+        self._cv2 = cv2 = import_cv2()
+        self._where = model.where
+        self._outputs = settings.outputs
+        self._threads = settings.threads
+        self._lock = threading.Lock()
+        ranks = {port.name: None if port.dims is None else len(port.dims) for port in model.signature.outputs}
+        self._ranks = [ranks[name] for name in settings.outputs]
+        if device == "cuda" and (missing := opencv_cuda_missing(cv2)):
+            raise DeviceError(f"backend 'opencv' cannot use device 'cuda': {missing}")
+        try:
+            with _process.held(cv2, None):
+                self._net = _read(cv2, model.source, _engine(cv2, model.signature, device))
+                # Winograd's transform doubles the speed of SphereFace-20 (3x3 convolutions of stride 1) in the classic
+                # engine and in 4.x, costs the sixth digit, and does nothing in the new engine: on, as OpenCV has it.
+                self._net.enableWinograd(settings.winograd is not False)
+                if device == "cuda":
+                    self._net.setPreferableBackend(cv2.dnn.DNN_BACKEND_CUDA)
+                    self._net.setPreferableTarget(cv2.dnn.DNN_TARGET_CUDA)
+        except cv2.error as error:
+            raise backend_error(f"OpenCV {cv2.__version__} cannot load {model.where}", _reason(error)) from None
+
+    @property
+    def threads(self) -> int:
+        """How many threads one call may use: what was asked for, or the process's number at the moment."""
+        return self._threads or int(self._cv2.getNumThreads())
+
+    def run(self, feeds: dict[str, FloatArray]) -> list[NDArray[np.generic]]:
+        """Run the net; see `Backend`."""
+        cv2 = self._cv2
+        try:
+            with self._lock, _process.held(cv2, self._threads):
+                for name, array in feeds.items():
+                    self._net.setInput(_as_mat(cv2, array), name)
+                # The binding copies every Mat into an array of NumPy's own: the next forward does not touch it.
+                arrays = self._net.forward(self._outputs)
+        except cv2.error as error:
+            raise backend_error(f"OpenCV {cv2.__version__} failed on {self._where}", _reason(error)) from None
+        return [_of_rank(array, rank) for array, rank in zip(arrays, self._ranks, strict=True)]
+
+
+class _Process:
+    """What OpenCV keeps per process: the number of threads, and how much it prints. Set while nets run, then put back.
+
+    Calls with equal settings run side by side; a call with another number of threads waits until they are done, and
+    holds up those that come after it, so that nobody waits for ever. Code outside SphereCV that uses OpenCV in another
+    thread sees these settings while a net runs.
+    """
+
+    def __init__(self) -> None:
+        self._queue = threading.Lock()
+        self._changed = threading.Condition()
+        self._running = 0
+        self._threads: int | None = None
+        self._before: tuple[int, int] = (0, 0)
+
+    @contextmanager
+    def held(self, cv2: Any, threads: int | None) -> Iterator[None]:
+        """Run with so many threads (None: as many as the process has), and without OpenCV's log on stderr."""
+        with self._queue, self._changed:
+            self._changed.wait_for(lambda: not self._running or self._threads == threads)
+            if not self._running:
+                self._enter(cv2, threads)
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running -= 1
+                if not self._running:
+                    self._leave(cv2)
+                    self._changed.notify_all()
+
+    def _enter(self, cv2: Any, threads: int | None) -> None:
+        logging = cv2.utils.logging
+        self._threads = threads
+        self._before = (cv2.getNumThreads(), logging.getLogLevel())
+        if threads is not None and threads != self._before[0]:
+            cv2.setNumThreads(threads)
+        # What it has to say comes as an exception too. Who asked for more than warnings is looking for something.
+        if self._before[1] <= logging.LOG_LEVEL_WARNING:
+            logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+
+    def _leave(self, cv2: Any) -> None:
+        before, level = self._before
+        if self._threads is not None and self._threads != before:
+            cv2.setNumThreads(before)
+        cv2.utils.logging.setLogLevel(level)
+
+
+_process = _Process()
+
+
+def _engine(cv2: Any, signature: Signature, device: str) -> int | None:
+    """Choose between the two engines of OpenCV 5; None where there is no choice.
+
+    Measured with OpenCV 5.0, 2 cores, time of classic / new: SphereFace-20 1.08 at batch 1, 0.96 at 4, 0.83 at 32;
+    R-net and O-net of MTCNN 0.8 to 1.0; MobileFaceNet (depthwise) 2.0; a P-net pyramid of a 1920x1080 photograph 1.3,
+    because the classic engine allocates anew whenever the size changes. Hence: classic for nets of one image size
+    without grouped convolutions and with operators that it was checked on, new for all others. CUDA is there in the
+    classic engine only.
+    """
+    if not hasattr(cv2.dnn, "ENGINE_NEW"):
+        return None
+    classic: int | None = getattr(cv2.dnn, "ENGINE_CLASSIC", None)  # later 5.x releases drop it
+    suits = signature.fixed_size and not signature.grouped and signature.operators <= _CLASSIC_OPERATORS
+    if classic is not None and (device == "cuda" or suits):
+        return classic
+    return int(cv2.dnn.ENGINE_NEW)
+
+
+def _read(cv2: Any, source: bytes | Path, engine: int | None) -> Any:
+    """Read the net from a file, even if it is bytes.
+
+    OpenCV's binding copies a buffer one number at a time (SphereFace-20: 300 ms against 150 ms), and OpenCV 5.0 does
+    not heed the engine asked for when it reads from a buffer.
+    """
+    options = [] if engine is None else [engine]
+    with _file_of(source) as path:
+        if path is None:
+            buffer = source if isinstance(source, bytes) else source.read_bytes()
+            return cv2.dnn.readNetFromONNX(np.frombuffer(buffer, np.uint8), *options)
+        return cv2.dnn.readNetFromONNX(path, *options)
+
+
+@contextmanager
+def _file_of(source: bytes | Path) -> Iterator[str | None]:
+    """Give a path that OpenCV can open, or None where there is none."""
+    if isinstance(source, Path):
+        path = str(source)
+        # On Windows, OpenCV opens files by names in the system's code page.
+        yield path if sys.platform != "win32" or path.isascii() else None
+    elif hasattr(os, "memfd_create"):
+        with os.fdopen(os.memfd_create("spherecv-net"), "wb", buffering=0) as file:
+            view = memoryview(source)
+            while view:
+                view = view[file.write(view) :]
+            yield f"/proc/self/fd/{file.fileno()}"
+    else:
+        with tempfile.TemporaryDirectory(prefix="spherecv-") as folder:
+            net = Path(folder) / "net.onnx"
+            net.write_bytes(source)
+            with _file_of(net) as name:
+                yield name
+
+
+def _as_mat(cv2: Any, array: FloatArray) -> Any:
+    """Keep OpenCV from reading an array of three axes as an image with channels."""
+    return array if array.ndim == 4 else cv2.Mat(array, wrap_channels=False)
+
+
+def _of_rank(array: NDArray[np.generic], rank: int | None) -> NDArray[np.generic]:
+    """Undo that a Mat has two axes at least: give arrays of fewer the rank that the model states."""
+    if rank is not None and rank < 2 and array.ndim != rank:
+        return array.reshape(-1) if rank else array.reshape(())
+    return array
+
+
+def _reason(error: Any) -> object:
+    """What failed, without the position in OpenCV's source that surrounds it."""
+    return getattr(error, "err", "") or error

@@ -1,0 +1,226 @@
+"""A Session: an ONNX model that is ready to run, on any backend."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spherecv.errors import DeviceError, InvalidArgumentError, ModelFileError
+from spherecv.runtime.backend import BACKENDS, Backend, FloatArray, Model, Settings, backend_error, open_backend
+from spherecv.runtime.devices import backends_for
+from spherecv.runtime.inputs import Inputs, listed
+from spherecv.runtime.signature import Batch, read_signature
+
+_DEVICES = ("cpu", "cuda", "auto")
+_MOST_THREADS = 1024
+_FLOATING = ("float32", "float16", "float64", "bfloat16")
+
+
+class Session:
+    """An ONNX model that is loaded and ready to run.
+
+    May be used from any number of threads. A batch of any size can be given: a large one is run in chunks, so that
+    memory is bounded, and a model whose batch is fixed at one is run item by item. Image sizes that the model leaves
+    open may change from call to call.
+
+    Parameters
+    ----------
+    onnx : bytes or path
+        A serialised ONNX model, or the path of one.
+    backend : {"opencv", "onnxruntime", "openvino", "auto"}
+        What runs it. "auto" takes the one that was measured to be the fastest of those installed.
+    device : {"cpu", "cuda", "auto"}
+        "auto" takes CUDA where the backend has it. A device that is asked for by name is used or is an error.
+    threads : int, optional
+        How many threads one call may use; all usable cores by default. For OpenCV the number belongs to the whole
+        process: it is set while the net runs and then put back, and calls with different numbers wait for each other.
+        By default OpenCV runs with the number that `cv2.setNumThreads` was last given.
+    outputs : sequence of str, optional
+        Names of the model's outputs that are wanted, in the order wanted; all by default.
+    winograd : bool, optional
+        Whether OpenCV may use Winograd's transform for convolutions: faster, and about one digit less exact. The
+        other backends never use it. OpenCV's own choice, yes, by default.
+
+    Attributes
+    ----------
+    inputs : dict of str to tuple of (int or None)
+        The shape of every input; None is a size that may change from call to call.
+    outputs : tuple of str
+        The names of what `run` returns.
+    backend : str
+        The name of the backend in use, never "auto".
+    device : str
+        "cpu" or "cuda".
+
+    Raises
+    ------
+    InvalidArgumentError
+        An option has a value it cannot have.
+    ModelFileError
+        The model cannot be read, is damaged, or takes or gives something other than floating-point arrays.
+    BackendError
+        The backend cannot load the model.
+    DeviceError
+        The device asked for is not there.
+    MissingDependencyError
+        The backend's package is not installed.
+
+    Examples
+    --------
+    >>> session = Session("sphereface.onnx", backend="openvino", threads=2)       # doctest: +SKIP
+    >>> session.inputs                                                             # doctest: +SKIP
+    {'data': (None, 3, 112, 96)}
+    >>> session.run(np.zeros((7, 3, 112, 96), np.float32))["fc5"].shape            # doctest: +SKIP
+    (7, 512)
+    """
+
+    def __init__(
+        self,
+        onnx: bytes | bytearray | memoryview | str | os.PathLike[str],
+        *,
+        backend: str = "opencv",
+        device: str = "cpu",
+        threads: int | None = None,
+        outputs: Sequence[str] | None = None,
+        winograd: bool | None = None,
+    ) -> None:
+        _one_of("backend", backend, (*BACKENDS, "auto"))
+        _one_of("device", device, _DEVICES)
+        if threads is not None and (not isinstance(threads, int) or not 1 <= threads <= _MOST_THREADS):
+            raise InvalidArgumentError(f"threads must be a whole number from 1 to {_MOST_THREADS}, but got {threads!r}")
+        model = _model(onnx)
+        self.outputs = _wanted(model, outputs)
+        self._batch = model.signature.batch(self.outputs)
+        self._inputs = Inputs(model, self._batch)
+        self.inputs = self._inputs.shapes
+        self._backend, self.device = _open(model, backend, device, Settings(self.outputs, threads, winograd))
+        self._where = model.where
+
+    @property
+    def backend(self) -> str:
+        """The name of the backend in use."""
+        return self._backend.name
+
+    @property
+    def threads(self) -> int:
+        """How many threads one call may use."""
+        return self._backend.threads
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(f"{name} {shape}" for name, shape in self.inputs.items())
+        return f"Session({inputs} -> {', '.join(self.outputs)}; {self.backend}, {self.device})"
+
+    def run(self, inputs: NDArray[np.float32] | Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        """Run the model.
+
+        Parameters
+        ----------
+        inputs : ndarray of float32, or mapping of str to ndarray of float32
+            One array for each input, by name; the array alone where there is one input. The values are not looked at:
+            NaN goes in and NaN comes out.
+
+        Returns
+        -------
+        dict of str to ndarray of float32
+            The outputs, C-contiguous, the caller's own. A batch of none gives outputs of the right shape with no items.
+
+        Raises
+        ------
+        InvalidArgumentError
+            An input is missing, unknown, or of the wrong type or shape.
+        BackendError
+            The backend failed; with OpenCV also where it cannot compute a model that the others can.
+        """
+        feeds = self._inputs.check(inputs)
+        size = next(iter(feeds.values())).shape[0] if self._batch is not Batch.NONE else None
+        if size == 0:
+            one = {name: np.zeros((1, *array.shape[1:]), np.float32) for name, array in feeds.items()}
+            return {name: array[:0].copy() for name, array in self._forward(one, 1).items()}
+        chunks = [self._forward(part, stop - start) for start, stop, part in self._chunks(feeds, size)]
+        if len(chunks) == 1:
+            return chunks[0]
+        try:
+            return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in self.outputs}
+        except ValueError as error:
+            raise backend_error(f"{self._where} gives the items of a batch different shapes", error) from None
+
+    def _forward(self, feeds: dict[str, FloatArray], size: int | None) -> dict[str, FloatArray]:
+        arrays = self._backend.run(feeds)
+        answers = {}
+        for name, array in zip(self.outputs, arrays, strict=True):
+            if size is not None and (not array.ndim or array.shape[0] != size):
+                what = f"{self.backend} cannot run {self._where} in batches, try another backend"
+                raise backend_error(what, f"output {name!r} has shape {array.shape} for {size} items")
+            answers[name] = np.ascontiguousarray(array, np.float32)
+        return answers
+
+    def _chunks(
+        self, feeds: dict[str, FloatArray], size: int | None
+    ) -> Iterator[tuple[int, int, dict[str, FloatArray]]]:
+        """Cut a batch into parts of nearly equal size, within the limit of the backend."""
+        if size is None:
+            yield 0, 0, feeds
+            return
+        limit = self._backend.limit
+        numbers = sum(array.size for array in feeds.values()) / size
+        most = 1 if self._batch is Batch.ONE else max(1, min(limit.items, int(limit.numbers / max(numbers, 1))))
+        count = math.ceil(size / most)
+        for index in range(count):
+            start, stop = size * index // count, size * (index + 1) // count
+            yield start, stop, {name: array[start:stop] for name, array in feeds.items()}
+
+
+def _model(onnx: object) -> Model:
+    """Take the model as bytes or as a path, and read its signature."""
+    if isinstance(onnx, bytes | bytearray | memoryview):
+        source = bytes(onnx)
+        return Model(source, read_signature(source, "the model"), "the model")
+    if not isinstance(onnx, str | os.PathLike):
+        kind = type(onnx).__name__
+        raise InvalidArgumentError(f"onnx must be the bytes or the path of an ONNX model, but got {kind}")
+    path = Path(os.fspath(onnx))
+    try:
+        with path.open("rb") as file:
+            if not os.fstat(file.fileno()).st_size:  # which cannot be mapped
+                raise ModelFileError(f"{path} is empty: fetch or convert the model again")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                return Model(path, read_signature(mapped, str(path)), str(path))
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def _wanted(model: Model, outputs: Sequence[str] | None) -> tuple[str, ...]:
+    """Check the outputs asked for; all of the model's by default."""
+    ports = {port.name: port for port in model.signature.outputs}
+    if isinstance(outputs, str) or (outputs is not None and not outputs):
+        raise InvalidArgumentError(f"outputs must be a sequence of names, but got {outputs!r}")
+    names = tuple(ports) if outputs is None else tuple(dict.fromkeys(outputs))
+    for name in names:
+        if name not in ports:
+            raise InvalidArgumentError(f"{model.where} has no output {name!r}: it has {listed(ports)}")
+        kind = ports[name].type_name
+        if kind not in _FLOATING:
+            raise ModelFileError(f"output {name!r} of {model.where} is {kind}: a Session gives float32 only")
+    return names
+
+
+def _open(model: Model, backend: str, device: str, settings: Settings) -> tuple[Backend, str]:
+    """Open the first pair of backend and device that works; only with device "auto" are there several to try."""
+    pairs = backends_for(backend, device)
+    for name, on in pairs[:-1]:
+        with suppress(DeviceError):
+            return open_backend(name, model, on, settings), on
+    name, on = pairs[-1]
+    return open_backend(name, model, on, settings), on
+
+
+def _one_of(option: str, value: object, values: Sequence[str]) -> None:
+    if value not in values:
+        raise InvalidArgumentError(f"{option} must be one of {listed(values)}, but got {value!r}")
