@@ -104,3 +104,27 @@ def test_nothing_is_unpickled_before_its_hash_is_known(monkeypatch, tmp_path, pa
         with pytest.raises(HashMismatchError, match=r"pnet.lz4 is not the file that is known: .*pip install mtcnn=="):
             read()
     assert not (tmp_path / "bomb-went-off").exists()
+
+
+@pytest.mark.runtime
+@pytest.mark.parametrize("backend", ["opencv", "onnxruntime"])
+def test_the_sessions_give_faces_boxes_and_landmarks(data_dir: Path, backend: str) -> None:
+    import onnxruntime
+
+    from spherecv import caffe
+    from spherecv.zoo import mtcnn_sessions
+
+    generator = np.random.default_rng(1)
+    sessions = dict(zip(OFFICIAL, mtcnn_sessions(backend=backend, threads=1), strict=True))
+    names = {"pnet": {"prob1", "conv4-2"}, "rnet": {"prob1", "conv5-2"}, "onet": {"prob1", "conv6-2", "conv6-3"}}
+    for net, session in sessions.items():
+        side = {"pnet": 37, "rnet": 24, "onet": 48}[net]
+        image = generator.uniform(-1, 1, (3, 3, side, side)).astype(np.float32)
+        answers = session.run({"data": image})
+        assert set(answers) == names[net]
+        stem = data_dir / "mtcnn-caffe" / OFFICIAL[net]
+        official = caffe.load(stem.with_suffix(".prototxt"), stem.with_suffix(".caffemodel")).to_onnx()
+        oracle = onnxruntime.InferenceSession(official, providers=["CPUExecutionProvider"])
+        for name in names[net]:
+            (theirs,) = oracle.run([name], {"data": image})
+            np.testing.assert_allclose(answers[name], theirs, rtol=0, atol=1e-4 * np.abs(theirs).max())
