@@ -59,7 +59,7 @@ def parts():
 
 def image(faces: int, shade: int = 100) -> np.ndarray:
     picture = np.full((200, 200, 3), shade, np.uint8)
-    picture[0, 0, 0] = faces
+    picture[0, 0] = faces
     return picture
 
 

@@ -24,6 +24,8 @@ class _Root(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except (typer.Exit, typer.Abort):
+            raise
         except SphereCVError as error:
             _complain("error", error)
             raise typer.Exit(FAILED) from None

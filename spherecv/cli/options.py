@@ -78,9 +78,7 @@ def make_detector(
     """Open the detector that the options name."""
     from spherecv.detect import FaceDetector
 
-    settings = {"preset": preset, "min_size": min_size}
-    given = {name: value for name, value in settings.items() if value is not None}
-    return FaceDetector(kind, device=device, threads=threads, **given)
+    return FaceDetector(kind, device=device, threads=threads, preset=preset, min_size=min_size)
 
 
 def which_face(name: str) -> WhichFace:
