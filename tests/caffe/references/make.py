@@ -4,7 +4,7 @@ Run from the project's root, in an environment with OpenCV 4.14 and with the tes
 
     python tests/caffe/references/make.py
 
-Kept of each output: its largest absolute value, and up to 256 values at even distances.
+Kept of each output: its largest absolute value, and up to 1024 values at even distances.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-SAMPLES = 256
+SAMPLES = 1024
 
 # name -> (files in the test data, or a depth of SphereFace with seeded weights; inputs as batch, height, width)
 CASES = {
