@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from spherecv.caffe.builder import NetBuilder
     from spherecv.caffe.cache import CONVERTER_VERSION, onnx_of
     from spherecv.caffe.graph import Layer
-    from spherecv.caffe.legacy import upgrade
     from spherecv.caffe.net import CaffeNet, load
     from spherecv.caffe.reader import read_caffemodel, read_message, read_prototxt
     from spherecv.caffe.writer import write_caffemodel, write_prototxt
@@ -30,7 +29,6 @@ __all__ = [
     "read_caffemodel",
     "read_message",
     "read_prototxt",
-    "upgrade",
     "write_blob",
     "write_caffemodel",
     "write_prototxt",
@@ -47,7 +45,6 @@ _HOME = {
     "read_caffemodel": "reader",
     "read_message": "reader",
     "read_prototxt": "reader",
-    "upgrade": "legacy",
     "write_blob": "blobs",
     "write_caffemodel": "writer",
     "write_prototxt": "writer",

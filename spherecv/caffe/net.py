@@ -11,12 +11,12 @@ from spherecv.caffe.cache import CONVERTER_VERSION
 from spherecv.caffe.graph import Layer, Shape, check_wiring, in_phase, layers_of, open_ends
 from spherecv.caffe.inputs import deployed
 from spherecv.caffe.layers import kind_of
-from spherecv.caffe.legacy import upgrade
 from spherecv.caffe.onnx_export import export
 from spherecv.caffe.reader import Source, read_caffemodel, read_definition
 from spherecv.caffe.shapes import infer
 from spherecv.caffe.spherecv_caffe_pb2 import NetParameter
 from spherecv.caffe.summary import Summary, summarize
+from spherecv.caffe.upgrade import upgrade
 from spherecv.caffe.weights import merge
 from spherecv.caffe.writer import write_caffemodel, write_prototxt
 from spherecv.errors import InvalidArgumentError, ModelFileError

@@ -44,7 +44,7 @@ def read_prototxt(source: Source) -> NetParameter:
     Returns
     -------
     NetParameter
-        As the file has it; `upgrade` turns legacy `layers` into `layer`.
+        As the file has it; `spherecv.caffe.upgrade.upgrade` turns legacy `layers` into `layer`.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def read_caffemodel(source: Source) -> NetParameter:
     Returns
     -------
     NetParameter
-        As the file has it, V1 or V2; `upgrade` turns V1 into V2.
+        As the file has it, V1 or V2; `spherecv.caffe.upgrade.upgrade` turns V1 into V2.
 
     Raises
     ------

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spherecv.caffe import load, read_prototxt, upgrade, wire, write_blob
-from spherecv.caffe.legacy import type_name
+from spherecv.caffe import load, read_prototxt, wire, write_blob
 from spherecv.caffe.spherecv_caffe_pb2 import LayerParameter, NetParameter, ParamSpec, V1LayerParameter
+from spherecv.caffe.upgrade import type_name, upgrade
 from spherecv.errors import ModelFileError
 
 # A LeNet-like net in the legacy form, written after the examples of Caffe's own first releases.
