@@ -10,6 +10,12 @@ nbclient = pytest.importorskip("nbclient")
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
+@pytest.fixture(autouse=True)
+def kernels_find_spherecv(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a checkout that is not installed too."""
+    monkeypatch.setenv("PYTHONPATH", str(EXAMPLES.parent))
+
+
 def run_notebook(name: str, folder: Path) -> list[str]:
     notebook = nbformat.read(EXAMPLES / name, as_version=4)
     nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder)}}).execute()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -128,3 +130,29 @@ def test_wrong_settings_are_refused_at_the_call(parts) -> None:
     with pytest.raises(InvalidArgumentError, match="batch_size"):
         parts.pipeline.run([], batch_size=0)
     assert list(parts.pipeline.run([])) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the module resource is not there")
+def test_memory_does_not_grow_with_the_number_of_images(data_dir: Path) -> None:
+    peaks = [int(subprocess.check_output([sys.executable, "-c", EMBED_MANY, str(data_dir), n])) for n in ("60", "500")]
+    # 440 photos more: their pixels alone would be 405 MB, their crops 16 MB.
+    assert peaks[1] - peaks[0] < 12_000, f"peak resident kB: {peaks}"
+
+
+EMBED_MANY = """
+import resource, sys
+from itertools import repeat
+import subprocess
+import sys
+from pathlib import Path
+from spherecv.embed import FaceEmbedder
+from spherecv.pipeline import FacePipeline
+from spherecv.zoo import ModelSource
+
+model = Path(sys.argv[1], "mobilefacenet-caffe", "mobilefacenet")
+files = model.with_suffix(".prototxt"), model.with_suffix(".caffemodel")
+pipeline = FacePipeline(FaceEmbedder(ModelSource.from_caffe(*files, recipe="mobilefacenet"), threads=2))
+photos = (np.full((480, 640, 3), shade % 256, np.uint8) for shade in range(int(sys.argv[2])))
+assert sum(len(faces) for faces in pipeline.run(photos, face="whole")) == int(sys.argv[2])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""

@@ -115,7 +115,8 @@ def _models() -> list[Finding]:
         mend = "" if ready else f"spherecv models download {name}"
         if state == "not installed":
             mend = "pip install --force-reinstall spherecv"
-        findings.append(Finding(f"model {name}", "ok" if ready else "note", f"{state}; {model_info(name).terms}", mend))
+        how: State = "ok" if ready else "fault" if state == "broken" else "note"
+        findings.append(Finding(f"model {name}", how, f"{state}; {model_info(name).terms}", mend))
     return findings
 
 

@@ -47,6 +47,7 @@ def model(data_dir: Path) -> tuple[object, ...]:
 def broken_images(folder: Path, photo: Path) -> dict[str, Path]:
     header = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     huge = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    huge += struct.pack(">I", 9) + b"IDAT"
     contents = {"text.jpg": b"not a picture", "empty.jpg": b"", "huge.png": huge, "cut.jpg": photo.read_bytes()[:9000]}
     for name, data in contents.items():
         (folder / name).write_bytes(data)
@@ -113,7 +114,7 @@ def test_every_bad_model_is_one_line_and_exit_code_2(photos: Path, data_dir: Pat
     liar = tmp_path / "liar.caffemodel"
     liar.write_bytes(b"\xa2\x06\xff\xff\xff\xff\x0f" + b"\x00" * 3)
     for files, text in {
-        (typo, caffemodel): "line 3",
+        (typo, caffemodel): "typo.prototxt:3:19",
         (prototxt, cut): "cut.caffemodel",
         (prototxt, liar): "liar.caffemodel",
         (prototxt, data_dir / "mtcnn-caffe" / "det1.caffemodel"): "det1.caffemodel",
