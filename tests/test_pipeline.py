@@ -141,10 +141,8 @@ def test_memory_does_not_grow_with_the_number_of_images(data_dir: Path) -> None:
 
 EMBED_MANY = """
 import resource, sys
-from itertools import repeat
-import subprocess
-import sys
 from pathlib import Path
+import numpy as np
 from spherecv.embed import FaceEmbedder
 from spherecv.pipeline import FacePipeline
 from spherecv.zoo import ModelSource
