@@ -141,13 +141,13 @@ def check_wiring(layers: Sequence[Layer], inputs: Sequence[str]) -> None:
         for bottom in layer.bottoms:
             if bottom not in made:
                 raise layer.mistake(f"its bottom {bottom!r} is not made by an input or an earlier layer")
+        if len(set(layer.tops)) != len(layer.tops):
+            raise layer.mistake("names one top twice")
         bottoms = set(layer.bottoms)
         for top in layer.tops:
             if top in made and top not in bottoms:
                 raise layer.mistake(f"its top {top!r} was made before: only in-place layers may write a blob again")
             made.add(top)
-        if len(set(layer.tops)) != len(layer.tops):
-            raise layer.mistake("names one top twice")
 
 
 def open_ends(layers: Sequence[Layer]) -> tuple[str, ...]:
