@@ -89,10 +89,9 @@ class Aligning:
         from spherecv.detect import FaceDetector
 
         self._work = work
-        settings = {} if work.preset is None else {"preset": work.preset}
         if work.threads == 1:
             cv2.setNumThreads(1)  # processes share the cores; threads on top of them only wait for each other
-        self._detector = FaceDetector(work.detector, threads=work.threads, **settings)
+        self._detector = FaceDetector(work.detector, threads=work.threads, preset=work.preset)
         self._aligner = FaceAligner(work.recipe.template, size=work.recipe.size, alignment=work.recipe.alignment)
 
     def row(self, job: Job) -> TableRow:
@@ -188,7 +187,8 @@ def run_jobs(work: Work, jobs: Sequence[Job], processes: int) -> Iterator[TableR
         yield from _collected(pool, jobs, processes)
     except BrokenProcessPool:
         raise SphereCVError(
-            "a process was killed, perhaps for want of memory: run again with fewer processes; what is done stays"
+            "a process was killed, perhaps for want of memory, or this script lacks `if __name__ == '__main__':`; "
+            "what is done stays, and another run goes on from there"
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -103,7 +103,7 @@ class ImageEmbeddings:
         if not recipe.normalize:
             return table
         lengths = np.linalg.norm(table, axis=1, keepdims=True)
-        return np.divide(table, lengths, out=np.zeros_like(table), where=lengths > 0)
+        return np.asarray(np.divide(table, lengths, out=np.zeros_like(table), where=lengths > 0))
 
     def save(self, path: str | os.PathLike[str], meta: dict[str, Any]) -> None:
         """Write to an `.npz` that `numpy.load` reads without pickle; raises `StorageError`."""
@@ -195,6 +195,7 @@ def embed_images(
     meta = {**subject.to_dict(), "recipe": {**recipe.to_dict(), "mirror": None}}
     meta["model_key"] = subject.source.key.split("-")[0]
     known = _saved(Path(saved), meta, recipe.mirror) if saved is not None else None
+    recipe = replace(recipe, mirror=known.mirrored) if known is not None else recipe
     waiting = [name for name in names if known is None or known.stamps.get(name) != stamps[name]]
     if known is not None and not waiting:
         return known

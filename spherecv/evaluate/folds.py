@@ -161,6 +161,50 @@ def evaluate_folds(
     return FoldTable(names, accuracies, thresholds, distances, numbers, method, notes)
 
 
+def evaluate_split(
+    training: tuple[ArrayLike, ArrayLike, ArrayLike],
+    tested: tuple[ArrayLike, ArrayLike, ArrayLike],
+    *,
+    subtract_mean: bool = True,
+    authors_threshold: bool = True,
+) -> FoldTable:
+    """Run the same evaluation where one set chooses and another is judged: view 1 of LFW.
+
+    Parameters
+    ----------
+    training, tested : tuple of left (N, D), right (N, D) and same (N,)
+        As for `evaluate_folds`; mean and threshold come from `training` alone.
+    subtract_mean, authors_threshold : bool
+        As for `evaluate_folds`.
+
+    Returns
+    -------
+    FoldTable
+        With the tested pairs as its only fold, number 1; its spreads are 0 and NaN.
+
+    Raises
+    ------
+    InvalidArgumentError, NotEnoughDataError
+        As for `evaluate_folds`.
+    """
+    columns = zip(training, tested, strict=True)
+    sides = [np.concatenate([np.asarray(a, np.float64), np.asarray(b, np.float64)]) for a, b in columns]
+    folds = np.repeat([0, 1], [len(np.asarray(training[2])), len(np.asarray(tested[2]))])
+    both = evaluate_folds(
+        sides[0],
+        sides[1],
+        sides[2].astype(np.bool_),
+        folds,
+        subtract_mean=subtract_mean,
+        authors_threshold=authors_threshold,
+    )
+    kept = folds == 1
+    method = both.method.replace("other folds", "training pairs")
+    return FoldTable(
+        both.folds[1:], both.accuracies[1:], both.thresholds[1:], both.distances[kept], both.pair_folds[kept], method
+    )
+
+
 def fold_distances(distances: ArrayLike, same: ArrayLike, folds: ArrayLike) -> FoldTable:
     """Cross-validate the threshold of distances that are there already, of any metric.
 

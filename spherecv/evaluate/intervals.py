@@ -158,6 +158,57 @@ def rate_interval(
     return float(low[0]), float(high[0])
 
 
+def group_interval(
+    accepted: ArrayLike,
+    first: ArrayLike,
+    second: ArrayLike,
+    *,
+    same: bool,
+    replicates: int = 300,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Interval of the false match rate between two groups, or within one, people resampled.
+
+    Parameters
+    ----------
+    accepted : array_like of int, shape (A, 2)
+        The two people of each impostor pair that was accepted.
+    first, second : array_like of int, shape (N,) and (M,)
+        The person of every image of the two groups.
+    same : bool
+        Whether they are one group.
+    replicates, level, seed
+        As for `bootstrap`.
+
+    Returns
+    -------
+    tuple of two floats
+        0..1; NaN without pairs. With none accepted, the upper end is the rule of three.
+    """
+    from scipy.sparse import coo_array
+
+    taken = np.asarray(accepted, dtype=np.intp).reshape(-1, 2)
+    sides = np.asarray(first, dtype=np.intp), np.asarray(second, dtype=np.intp)
+    size = int(max(side.max(initial=-1) for side in sides)) + 1
+    one, two = (np.bincount(side, minlength=size).astype(np.float64) for side in sides)
+    half = 0.5 if same else 1.0
+    total = half * float(one.sum() * two.sum() - (one * two).sum())
+    if total <= 0:
+        return float("nan"), float("nan")
+    if not len(taken):
+        return 0.0, float(min(1.0, 3.0 / total))
+    table = coo_array((np.ones(len(taken)), (taken[:, 0], taken[:, 1])), shape=(size, size)).tocsr()
+    rates = []
+    for counts in _draws(size, size, replicates, seed):
+        false = np.einsum("ij,ji->i", counts, table @ counts.T)
+        pairs = half * ((counts @ one) * (counts @ two) - np.square(counts) @ (one * two))
+        rates.append(np.divide(false, pairs, out=np.full(len(false), np.nan), where=pairs > 0))
+    drawn = np.concatenate(rates)
+    low, high = _percentiles(drawn[~np.isnan(drawn)][:, None], level)
+    return float(low[0]), float(high[0])
+
+
 def share_interval(
     accepted: ArrayLike,
     identities: ArrayLike,

@@ -95,7 +95,7 @@ class PairList:
         )
 
 
-def make_pairs(rows: Sequence[PairRow], source: str) -> PairList:
+def make_pairs(rows: Sequence[PairRow], source: str, *, trust_labels: bool = False) -> PairList:
     """Check the pairs of a file and give every image and person a number.
 
     Where the file does not say who is who, images joined by genuine pairs are taken for one person.
@@ -105,6 +105,8 @@ def make_pairs(rows: Sequence[PairRow], source: str) -> PairList:
     rows : sequence of PairRow
     source : str
         What to call the file in messages.
+    trust_labels : bool
+        Believe a label that contradicts the people's names: for lists whose labels were corrected.
 
     Returns
     -------
@@ -137,7 +139,7 @@ def make_pairs(rows: Sequence[PairRow], source: str) -> PairList:
         identities = _joined(rows, position, source)
         notes.append("the file does not name people: images joined by genuine pairs count as one person")
     else:
-        identities = _named(rows, images, source)
+        identities = _named(rows, images, source, trust_labels)
     return PairList(
         images=images,
         first=np.array([position[row.first] for row in rows], dtype=np.intp),
@@ -206,14 +208,14 @@ def _missing_text(missing: list[str], listings: dict[str, dict[str, str]], root:
     )
 
 
-def _named(rows: Sequence[PairRow], images: Sequence[str], source: str) -> NDArray[np.intp]:
+def _named(rows: Sequence[PairRow], images: Sequence[str], source: str, trust_labels: bool) -> NDArray[np.intp]:
     owner: dict[str, str] = {}
     for row in rows:
         first, second = row.people or ("", "")
         for name, person in ((row.first, first), (row.second, second)):
             if owner.setdefault(name, person) != person:
                 raise DatasetError(f"{source}, line {row.line}: {name} is {person} here and {owner[name]} before")
-        if (first == second) != row.same:
+        if (first == second) != row.same and not trust_labels:
             raise DatasetError(
                 f"{source}, line {row.line}: the pair is said to be {'the same' if row.same else 'different people'}, "
                 f"but names {first} and {second}"

@@ -1,0 +1,95 @@
+"""`spherecv align`: photos to aligned crops, in the same tree, with a table of what was found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from spherecv.cli import options
+from spherecv.cli.counting import counted
+from spherecv.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from spherecv.dataset import AlignSummary
+
+
+def align(
+    source: Annotated[
+        Path, typer.Argument(metavar="SRC", help="A folder, an image, a list, or the authors' dataList.mat.")
+    ],
+    out: Annotated[Path | None, typer.Argument(metavar="[OUT]", help="Folder of the crops, in the same tree.")] = None,
+    out_option: Annotated[Path | None, typer.Option("--out", "-o", help="The same as OUT.", show_default=False)] = None,
+    recipe: Annotated[
+        str,
+        typer.Option("--recipe", help="How to align: sphereface (112x96), mobilefacenet (112x112), or a .toml file."),
+    ] = "sphereface",
+    detector: options.Detector = "mtcnn",
+    preset: Annotated[
+        str | None, typer.Option("--preset", help="Settings of mtcnn: sphereface as the authors ran it, or fast.")
+    ] = "sphereface",
+    face: Annotated[str, typer.Option("--face", help="Which of several: center or largest.")] = "center",
+    no_face: Annotated[
+        str, typer.Option("--no-face", help="Images without a face: skip, center (crop the middle) or fail.")
+    ] = "skip",
+    image_format: Annotated[str, typer.Option("--format", help="Of the crops: jpg or png.")] = "jpg",
+    quality: Annotated[int, typer.Option("--quality", help="Of JPEG, 1..100.")] = 95,
+    table: Annotated[
+        Path | None, typer.Option("--table", help="Where the table goes: .csv or .parquet.  [default: OUT/faces.csv]")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="Where the images of a dataList.mat are.", show_default=False)
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option("--processes", "-j", help="Processes; one for each core by default.")
+    ] = None,
+    threads: Annotated[int, typer.Option("--threads", help="Threads of each process.")] = 1,
+    restart: Annotated[bool, typer.Option("--restart", help="Do everything again.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Align a data set as the SphereFace authors did: detect, take the face nearest the centre, cut it out.
+
+    A run that was broken off goes on where it stopped when the same command is given again.
+
+    Examples:
+
+      spherecv align lfw/ lfw-112x96/
+
+      spherecv align CASIA-WebFace/ --out casia-112x96/ --table casia.parquet
+    """
+    from spherecv.dataset import align_dataset
+
+    if (out is None) == (out_option is None):
+        raise InvalidArgumentError("say once where the crops go: spherecv align SRC OUT, or --out OUT")
+    with counted("aligning") as progress:
+        summary = align_dataset(
+            source,
+            cast(Path, out or out_option),
+            recipe=recipe,
+            detector=detector,
+            preset=preset,
+            face=cast(Any, face),
+            no_face=cast(Any, no_face),
+            image_format=cast(Any, image_format),
+            quality=quality,
+            table=table,
+            images=images,
+            processes=processes,
+            threads=threads,
+            restart=restart,
+            progress=progress,
+        )
+    typer.echo(json.dumps(summary.to_dict()) if as_json else _text(summary))
+
+
+def _text(summary: AlignSummary) -> str:
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.counts.items(), reverse=True))
+    new = summary.images - summary.resumed
+    rate = f", {new / summary.seconds:.1f} images/s" if new and summary.seconds else ""
+    return (
+        f"{summary.images} images: {counts}; {summary.resumed} of them were done before\n"
+        f"{summary.seconds:.1f} s in {summary.processes} processes{rate}; images without a face: {summary.policy}\n"
+        f"table: {summary.table}"
+    )

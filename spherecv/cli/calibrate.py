@@ -1,0 +1,121 @@
+"""`spherecv calibrate`: a threshold and a probability for your own cameras, at an error rate that was measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spherecv.cli import options, subjects
+from spherecv.cli.counting import counted
+from spherecv.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from spherecv.evaluate.calibrating import Choice
+    from spherecv.thresholds import Calibration
+
+
+def calibrate(
+    pairs: Annotated[
+        Path, typer.Argument(metavar="PAIRS", help="A list of pairs, or a PERSON/IMAGE folder: all its pairs.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The calibration (.toml).")],
+    images: Annotated[
+        Path | None, typer.Option("--images", help="Folder of the list's images; by default the list's own.")
+    ] = None,
+    far: Annotated[
+        list[float] | None,
+        typer.Option("--far", help="False accept rate wanted; the first is the default threshold, more may follow."),
+    ] = None,
+    choose: Annotated[
+        str, typer.Option("--choose", help="Without --far: best accuracy, EER or information gain (C4.5).")
+    ] = "best accuracy",
+    impostors: Annotated[
+        str, typer.Option("--impostors", help="Impostor pairs: listed, or all across the list's people.")
+    ] = "listed",
+    metric: Annotated[str, typer.Option("--metric", help="cosine or euclidean.")] = "cosine",
+    model: options.Model = None,
+    prototxt: options.Prototxt = None,
+    caffemodel: options.Caffemodel = None,
+    recipe: options.Recipe = None,
+    detector: options.Detector = "mtcnn",
+    preset: subjects.Preset = None,
+    face: subjects.Face = "largest",
+    no_face: subjects.NoFace = "skip",
+    embeddings: subjects.Embeddings = None,
+    replicates: subjects.Replicates = 1000,
+    backend: options.Backend = "opencv",
+    device: options.Device = "cpu",
+    threads: options.Threads = None,
+    as_json: options.Json = False,
+) -> None:
+    """Measure thresholds and a probability on pairs of your own, for `FaceVerifier(calibration=...)`.
+
+    A rate is refused where fewer than 30 false accepts stand behind it. The file is used with this model, recipe,
+    metric and detector only.
+
+    Examples:
+
+      spherecv calibrate pairs.csv --images photos/ --far 0.01 --out door.toml
+
+      spherecv calibrate photos/ --far 0.001 --out door.toml
+    """
+    from spherecv.evaluate.calibrating import Choice, calibrate_subject
+    from spherecv.metrics import check_metric
+
+    if (prototxt is None) != (caffemodel is None):
+        raise InvalidArgumentError("--prototxt and --caffemodel go together: give both")
+    if prototxt is not None and model is not None:
+        raise InvalidArgumentError("give --model, or --prototxt and --caffemodel, not both")
+    name = f"{prototxt},{caffemodel}" if prototxt is not None else model
+    (subject,) = subjects.make_subjects(
+        None if name is None else [name],
+        None if recipe is None else [recipe],
+        detector=detector,
+        preset=preset,
+        face=face,
+        no_face=no_face,
+        backend=backend,
+        device=device,
+        threads=threads,
+    )
+    choice: Choice = Choice(
+        rule=far[0] if far else choose,
+        rates=tuple(far or ())[1:],
+        impostors=impostors,
+        metric=check_metric(metric),
+        replicates=replicates,
+    )
+    saved: Any = subjects.saved_at(embeddings, subject, several=False)
+    with counted("embedding") as progress:
+        calibration = calibrate_subject(pairs, subject, choice, images=images, saved=saved, progress=progress)
+    calibration.save(out)
+    typer.echo(json.dumps(_plain(calibration, out)) if as_json else _text(calibration, out))
+
+
+def _plain(calibration: Calibration, out: Path) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    values = asdict(calibration)
+    return {**values, "recipe": calibration.recipe.to_dict(), "out": str(out)}
+
+
+def _text(calibration: Calibration, out: Path) -> str:
+    rows = [
+        f"  {row.chosen_for}: {calibration.metric} distance {row.threshold:.4f}; "
+        f"FAR {row.measured_far:.2e} ({row.far_interval[0]:.1e} to {row.far_interval[1]:.1e}, "
+        f"{row.false_accepts:,} false accepts), TAR {100 * row.measured_tar:.2f} % "
+        f"({100 * row.tar_interval[0]:.2f} to {100 * row.tar_interval[1]:.2f})"
+        for row in calibration.thresholds
+    ]
+    curve = calibration.probability
+    if curve is not None:
+        errors = ", ".join(f"{name} {error:.4f}" for name, error in curve.ece.items())
+        rows.append(f"  probability: {curve.method}; expected calibration error, cross-validated: {errors}")
+    head = (
+        f"wrote {out}: {calibration.model}, {calibration.genuine:,} genuine and {calibration.impostors:,} impostor "
+        f"pairs ({calibration.impostor_pairs_from}), {calibration.identities} people"
+    )
+    return "\n".join([head, *rows, *(f"note: {note}" for note in calibration.notes)])

@@ -1,0 +1,265 @@
+"""`spherecv evaluate`: protocols from the literature, and pairs of your own; figures with intervals, and a report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from spherecv.cli import options, subjects
+from spherecv.cli.counting import counted
+from spherecv.cli.megaface import megaface
+from spherecv.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from spherecv.evaluate import Experiment, Subject
+
+app = typer.Typer(no_args_is_help=True, help="Measure a model: LFW, YTF, MegaFace-style, or pairs of your own.")
+app.command("megaface")(megaface)
+
+Images = Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of the images, as PERSON/IMAGE.")]
+Groups = Annotated[
+    Path | None,
+    typer.Option("--groups", help="CSV with group columns (age, sex, ...): adds false match rates by group."),
+]
+GroupImages = Annotated[
+    Path | None, typer.Option("--group-images", help="Folder of the group table's images: ready-made crops.")
+]
+GroupBy = Annotated[list[str] | None, typer.Option("--group-by", help="A column of the table; several times for more.")]
+
+
+@app.command("lfw")
+def lfw(
+    images: Images,
+    pairs: Annotated[Path, typer.Option("--pairs", help="pairs.txt (view 2) or pairsDevTest.txt (view 1), or .mat.")],
+    training_pairs: Annotated[
+        Path | None, typer.Option("--training-pairs", help="pairsDevTrain.txt: chooses the threshold of view 1.")
+    ] = None,
+    model: subjects.Models = None,
+    recipe: subjects.Recipes = None,
+    detector: options.Detector = "mtcnn",
+    preset: subjects.Preset = "sphereface",
+    face: subjects.Face = "center",
+    no_face: subjects.NoFace = "skip",
+    embeddings: subjects.Embeddings = None,
+    replicates: subjects.Replicates = 1000,
+    report: subjects.Report = None,
+    groups: Groups = None,
+    group_images: GroupImages = None,
+    group_by: GroupBy = None,
+    backend: options.Backend = "opencv",
+    device: options.Device = "cpu",
+    threads: options.Threads = None,
+    as_json: options.Json = False,
+) -> None:
+    """LFW view 2, or view 1, exactly as the SphereFace authors evaluate, and without their refinements.
+
+    Examples:
+
+      spherecv evaluate lfw lfw/ --pairs pairs.txt --report lfw-report/
+
+      spherecv evaluate lfw lfw/ --pairs pairsDevTest.txt --training-pairs pairsDevTrain.txt -m sphereface-20
+    """
+    from spherecv.evaluate.run import evaluate_lfw
+
+    def run(subject: Subject, saved: Any, progress: Any) -> Experiment:
+        return evaluate_lfw(
+            images,
+            pairs,
+            subject,
+            training_pairs=training_pairs,
+            saved=saved,
+            replicates=replicates,
+            progress=progress,
+        )
+
+    chosen = subjects.make_subjects(
+        model,
+        recipe,
+        detector=detector,
+        preset=preset,
+        face=face,
+        no_face=no_face,
+        backend=backend,
+        device=device,
+        threads=threads,
+    )
+    _answer(_run(run, chosen, embeddings, groups, group_images, group_by), report, as_json)
+
+
+@app.command("ytf")
+def ytf(
+    images: Annotated[Path, typer.Argument(metavar="FRAMES", help="Folder of frames, as PERSON/NUMBER/FRAME.")],
+    splits: Annotated[Path, typer.Option("--splits", help="YTF's splits.txt.")],
+    corrections: Annotated[
+        Path | None,
+        typer.Option("--corrections", help="Known label errors: two videos and same, different or drop, a line each."),
+    ] = None,
+    frames: Annotated[
+        int | None, typer.Option("--frames", help="Frames taken of each video, evenly spread; all by default.")
+    ] = None,
+    pooling: Annotated[str, typer.Option("--pooling", help="Of frames into a template: mean or quality.")] = "mean",
+    model: subjects.Models = None,
+    recipe: subjects.Recipes = None,
+    detector: options.Detector = "mtcnn",
+    preset: subjects.Preset = "sphereface",
+    face: subjects.Face = "center",
+    no_face: subjects.NoFace = "skip",
+    embeddings: subjects.Embeddings = None,
+    replicates: subjects.Replicates = 1000,
+    report: subjects.Report = None,
+    backend: options.Backend = "opencv",
+    device: options.Device = "cpu",
+    threads: options.Threads = None,
+    as_json: options.Json = False,
+) -> None:
+    """YouTube Faces: 5,000 pairs of videos in 10 splits, a template for each video.
+
+    Example:
+
+      spherecv evaluate ytf frame_images_DB/ --splits splits.txt --frames 100
+    """
+    from spherecv.evaluate.run import evaluate_ytf
+
+    def run(subject: Subject, saved: Any, progress: Any) -> Experiment:
+        return evaluate_ytf(
+            images,
+            splits,
+            subject,
+            corrections=corrections,
+            frames=frames,
+            pooling=cast(Any, pooling),
+            saved=saved,
+            replicates=replicates,
+            progress=progress,
+        )
+
+    chosen = subjects.make_subjects(
+        model,
+        recipe,
+        detector=detector,
+        preset=preset,
+        face=face,
+        no_face=no_face,
+        backend=backend,
+        device=device,
+        threads=threads,
+    )
+    _answer(_run(run, chosen, embeddings), report, as_json)
+
+
+@app.command("pairs")
+def pairs_command(
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder that the list's paths are relative to.")],
+    pairs: Annotated[Path, typer.Option("--pairs", help="CSV, LFW's form, `path path label`, or the authors' .mat.")],
+    metric: Annotated[str, typer.Option("--metric", help="cosine or euclidean.")] = "cosine",
+    threshold: Annotated[
+        float | None, typer.Option("--threshold", help="Largest distance accepted, chosen elsewhere.")
+    ] = None,
+    model: subjects.Models = None,
+    recipe: subjects.Recipes = None,
+    detector: options.Detector = "mtcnn",
+    preset: subjects.Preset = None,
+    face: subjects.Face = "largest",
+    no_face: subjects.NoFace = "skip",
+    embeddings: subjects.Embeddings = None,
+    replicates: subjects.Replicates = 1000,
+    report: subjects.Report = None,
+    groups: Groups = None,
+    group_images: GroupImages = None,
+    group_by: GroupBy = None,
+    backend: options.Backend = "opencv",
+    device: options.Device = "cpu",
+    threads: options.Threads = None,
+    as_json: options.Json = False,
+) -> None:
+    """Pairs of your own, compared by the model's recipe as `spherecv verify` does.
+
+    Example:
+
+      spherecv evaluate pairs photos/ --pairs photos/pairs.csv --report my-report/
+    """
+    from spherecv.evaluate.run import evaluate_pairs
+    from spherecv.metrics import check_metric
+
+    def run(subject: Subject, saved: Any, progress: Any) -> Experiment:
+        return evaluate_pairs(
+            images,
+            pairs,
+            subject,
+            metric=check_metric(metric),
+            threshold=threshold,
+            saved=saved,
+            replicates=replicates,
+            progress=progress,
+        )
+
+    chosen = subjects.make_subjects(
+        model,
+        recipe,
+        detector=detector,
+        preset=preset,
+        face=face,
+        no_face=no_face,
+        backend=backend,
+        device=device,
+        threads=threads,
+    )
+    _answer(_run(run, chosen, embeddings, groups, group_images, group_by), report, as_json)
+
+
+def _run(
+    run: Callable[[Subject, Any, Any], Experiment],
+    chosen: list[Subject],
+    embeddings: Path | None,
+    groups: Path | None = None,
+    group_images: Path | None = None,
+    group_by: list[str] | None = None,
+) -> list[Experiment]:
+    if (groups is None) != (group_images is None):
+        raise InvalidArgumentError("--groups and --group-images go together: give both")
+    experiments = []
+    for subject in chosen:
+        saved = subjects.saved_at(embeddings, subject, len(chosen) > 1)
+        with counted(f"embedding, {subject.source.name}") as progress:
+            experiment = run(subject, saved, progress)
+        if groups is not None and group_images is not None:
+            experiment = _with_groups(experiment, subject, groups, group_images, group_by or [])
+        experiments.append(experiment)
+    return experiments
+
+
+def _with_groups(
+    experiment: Experiment, subject: Subject, groups: Path, images: Path, columns: list[str]
+) -> Experiment:
+    """Add false match rates by group, at the threshold of the experiment's plain comparison, on ready-made crops."""
+    from dataclasses import replace
+
+    from spherecv.evaluate.run import evaluate_groups
+    from spherecv.thresholds import WHOLE
+
+    cropped = replace(subject, detector=WHOLE, face="whole")
+    threshold = experiment.variants[-1].threshold
+    saved = subjects.saved_at(None, cropped, several=False)
+    with counted("embedding groups") as progress:
+        rates = evaluate_groups(
+            images, groups, cropped, threshold, columns=tuple(columns), saved=saved, progress=progress
+        )
+    note = f"false match rates by group: at the threshold of {experiment.variants[-1].name!r}, {threshold:.4f}"
+    return replace(experiment, groups=rates, notes=(*experiment.notes, note))
+
+
+def _answer(experiments: list[Experiment], report: Path | None, as_json: bool) -> None:
+    if report is not None:
+        from spherecv.evaluate.report import write_report
+
+        page = write_report(report, experiments)
+        typer.echo(f"wrote {page}", err=True)
+    if as_json:
+        typer.echo(json.dumps([experiment.to_dict() for experiment in experiments]))
+    else:
+        typer.echo("\n\n".join(str(experiment) for experiment in experiments))

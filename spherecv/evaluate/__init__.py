@@ -1,0 +1,56 @@
+"""Protocols, figures with intervals, calibration and reports: what a model is worth, and at which error rate."""
+
+from spherecv.evaluate.allpairs import AllPairs, compare_all
+from spherecv.evaluate.calibration import calibrate_all, calibrate_pairs, information_gain
+from spherecv.evaluate.collection import ImageEmbeddings, Subject, embed_images
+from spherecv.evaluate.curves import Roc, area_under, best_accuracy, equal_error, roc_curve, tar_at_far
+from spherecv.evaluate.experiment import Experiment, Variant
+from spherecv.evaluate.figures import Figure, VerificationFigures, verification_figures
+from spherecv.evaluate.folds import FoldTable, evaluate_folds, evaluate_split, fold_distances
+from spherecv.evaluate.groups import GroupRates, false_match_rates
+from spherecv.evaluate.identification import Identification, identify
+from spherecv.evaluate.likelihood import expected_calibration_error, fit_probability
+from spherecv.evaluate.pairfiles import read_pairs
+from spherecv.evaluate.pairs import PairList, find_pairs
+from spherecv.evaluate.report import write_report
+from spherecv.evaluate.run import evaluate_groups, evaluate_lfw, evaluate_pairs, evaluate_ytf
+
+__all__ = [
+    "AllPairs",
+    "Experiment",
+    "Figure",
+    "FoldTable",
+    "GroupRates",
+    "Identification",
+    "ImageEmbeddings",
+    "PairList",
+    "Roc",
+    "Subject",
+    "Variant",
+    "VerificationFigures",
+    "area_under",
+    "best_accuracy",
+    "calibrate_all",
+    "calibrate_pairs",
+    "compare_all",
+    "embed_images",
+    "equal_error",
+    "evaluate_folds",
+    "evaluate_groups",
+    "evaluate_lfw",
+    "evaluate_pairs",
+    "evaluate_split",
+    "evaluate_ytf",
+    "expected_calibration_error",
+    "false_match_rates",
+    "find_pairs",
+    "fit_probability",
+    "fold_distances",
+    "identify",
+    "information_gain",
+    "read_pairs",
+    "roc_curve",
+    "tar_at_far",
+    "verification_figures",
+    "write_report",
+]

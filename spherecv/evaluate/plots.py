@@ -1,0 +1,111 @@
+"""Curves and histograms of experiments, as PNG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spherecv.errors import MissingDependencyError
+from spherecv.evaluate.experiment import Experiment
+from spherecv.evaluate.groups import GroupRates
+from spherecv.evaluate.identification import Identification
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_DPI = 110
+_BINS = 60
+
+
+def roc_png(experiments: Sequence[Experiment]) -> bytes:
+    """ROC curves of the first variant of each experiment, FAR on a log axis."""
+    figure, axes = _canvas()
+    for experiment in experiments:
+        roc = experiment.variants[0].figures.roc
+        axes.step(np.maximum(roc.far, _least(experiment)), roc.tar, where="post", label=experiment.model)
+    axes.set(xscale="log", xlabel="false accept rate", ylabel="true accept rate", title="ROC")
+    axes.legend(loc="lower right")
+    return _png(figure, axes)
+
+
+def det_png(experiments: Sequence[Experiment]) -> bytes:
+    """DET curves of the first variant of each experiment, both axes logarithmic."""
+    figure, axes = _canvas()
+    for experiment in experiments:
+        roc = experiment.variants[0].figures.roc
+        least = 0.5 / max(roc.genuine, 1)
+        axes.step(
+            np.maximum(roc.far, _least(experiment)), np.maximum(roc.frr, least), where="post", label=experiment.model
+        )
+    axes.set(xscale="log", yscale="log", xlabel="false accept rate", ylabel="false reject rate", title="DET")
+    axes.legend(loc="lower left")
+    return _png(figure, axes)
+
+
+def histogram_png(experiment: Experiment) -> bytes:
+    """Distances of genuine and impostor pairs, with the threshold."""
+    figure, axes = _canvas()
+    variant = experiment.variants[0]
+    edges = np.histogram_bin_edges(variant.distances, bins=_BINS).tolist()
+    for same, label, color in ((True, "genuine", "tab:blue"), (False, "impostor", "tab:orange")):
+        chosen = variant.distances[experiment.pairs.same == same]
+        if len(chosen):
+            axes.hist(chosen, edges, density=True, alpha=0.6, label=f"{label} ({len(chosen):,})", color=color)
+    axes.axvline(variant.threshold, color="black", linestyle="--", label=f"threshold {variant.threshold:.4f}")
+    axes.set(xlabel="distance", ylabel="density", title=f"{experiment.model}: {variant.name}")
+    axes.legend()
+    return _png(figure, axes)
+
+
+def groups_png(rates: GroupRates) -> bytes:
+    """False match rates within and between groups, as a table of colours."""
+    figure, axes = _canvas()
+    shown = axes.imshow(rates.rates, cmap="viridis")
+    figure.colorbar(shown, ax=axes, label=f"false match rate at {rates.threshold:.4f}")
+    axes.set_xticks(range(len(rates.names)), rates.names, rotation=45, ha="right")
+    axes.set_yticks(range(len(rates.names)), rates.names)
+    for row, values in enumerate(rates.rates):
+        for column, value in enumerate(values):
+            if np.isfinite(value):
+                axes.text(column, row, f"{value:.1e}", ha="center", va="center", color="white", fontsize=7)
+    axes.set_title(f"false match rate by {rates.column}")
+    return _png(figure, axes, grid=False)
+
+
+def cmc_png(results: Sequence[tuple[str, Identification]], depth: int = 100) -> bytes:
+    """CMC curves: one line for each model and number of distractors."""
+    figure, axes = _canvas()
+    for model, result in results:
+        for count, curve in zip(result.distractors, result.cmc(depth), strict=True):
+            axes.plot(np.arange(1, depth + 1), curve, label=f"{model}, {count:,} distractors")
+    axes.set(xscale="log", xlabel="rank", ylabel="found at this rank or before", title="CMC")
+    axes.legend(loc="lower right", fontsize=7)
+    return _png(figure, axes)
+
+
+def _least(experiment: Experiment) -> float:
+    """Where a rate of nothing is drawn on a log axis: half of one pair."""
+    return 0.5 / max(experiment.variants[0].figures.impostors, 1)
+
+
+def _canvas() -> tuple[Figure, Axes]:
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingDependencyError("matplotlib", "plot", "a report") from None
+    figure = Figure(figsize=(6.4, 4.6), dpi=_DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot()
+
+
+def _png(figure: Any, axes: Any, *, grid: bool = True) -> bytes:
+    if grid:
+        axes.grid(visible=True, which="major", alpha=0.3)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", metadata={"Software": None})
+    return stream.getvalue()
