@@ -13,8 +13,10 @@ _HOMES = {
     "FaceAligner": "align",
     "FaceDetector": "detect",
     "FaceEmbedder": "embed",
+    "FaceGallery": "gallery",
     "FacePipeline": "pipeline",
     "FaceVerifier": "verify",
+    "Match": "records",
     "Recipe": "zoo",
     "SphereCVError": "errors",
     "Verification": "records",
@@ -27,8 +29,10 @@ __all__ = [
     "FaceAligner",
     "FaceDetector",
     "FaceEmbedder",
+    "FaceGallery",
     "FacePipeline",
     "FaceVerifier",
+    "Match",
     "Recipe",
     "SphereCVError",
     "Verification",
@@ -42,10 +46,11 @@ if TYPE_CHECKING:
     from spherecv.detect import FaceDetector
     from spherecv.embed import FaceEmbedder
     from spherecv.errors import SphereCVError
+    from spherecv.gallery import FaceGallery
     from spherecv.images import load_image
     from spherecv.pipeline import FacePipeline
     from spherecv.quality import face_quality
-    from spherecv.records import Face, Verification
+    from spherecv.records import Face, Match, Verification
     from spherecv.verify import FaceVerifier
     from spherecv.zoo import Recipe
 

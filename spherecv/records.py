@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -233,4 +234,103 @@ class VerificationMatrix:
             "threshold": self.threshold,
             "similarity_metric": self.metric,
             "facial_areas": {"img1": first, "img2": second},
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """Someone, or some photo, that a face may be of.
+
+    Attributes
+    ----------
+    identity : str or None
+        Who; None for a photo of nobody known.
+    distance, similarity : float
+        As in `Verification`.
+    image : str or None
+        The nearest enrolled image; None where the distance is to an average of several.
+    box : tuple of float, or None
+        Where the face is in that image: `x1, y1, x2, y2` in pixels.
+    metadata : mapping
+        What was said of the person when they were enrolled.
+    """
+
+    identity: str | None
+    distance: float
+    similarity: float
+    image: str | None = None
+    box: tuple[float, float, float, float] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The candidate as plain Python values, ready for JSON."""
+        return {
+            "identity": self.identity,
+            "distance": self.distance,
+            "similarity": self.similarity,
+            "image": self.image,
+            "box": None if self.box is None else [round(float(value), 2) for value in self.box],
+            "metadata": dict(self.metadata),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Match:
+    """The answer to "who is this?" for one face.
+
+    Attributes
+    ----------
+    identity : str or None
+        The nearest person, if near enough; None says that it is nobody of the gallery. Never a guess.
+    candidates : tuple of Candidate
+        The nearest people or photos, the nearest first, however far; empty for an empty gallery.
+    threshold : float
+        The largest distance that counts as the same person.
+    metric : str
+        `"cosine"` or `"euclidean"`.
+    face : Face or None
+        Where the face is in the probe image; None where only an embedding was given.
+    far : float or None
+        The false accept rate of one comparison that the threshold was measured at, 0..1.
+    threshold_source : str
+        What the threshold was measured on, in words.
+    probability : float or None
+        A classifier's certainty, 0..1; None for plain distances.
+    """
+
+    identity: str | None
+    candidates: tuple[Candidate, ...]
+    threshold: float
+    metric: str
+    face: Face | None = None
+    far: float | None = None
+    threshold_source: str = ""
+    probability: float | None = None
+
+    def __bool__(self) -> bool:
+        return self.identity is not None
+
+    @property
+    def distance(self) -> float | None:
+        """Distance to the nearest candidate; None for an empty gallery."""
+        return self.candidates[0].distance if self.candidates else None
+
+    @property
+    def similarity(self) -> float | None:
+        """Similarity to the nearest candidate; None for an empty gallery."""
+        return self.candidates[0].similarity if self.candidates else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer as plain Python values, ready for JSON."""
+        return {
+            "identity": self.identity,
+            "distance": self.distance,
+            "similarity": self.similarity,
+            "threshold": self.threshold,
+            "similarity_metric": self.metric,
+            "far": self.far,
+            "threshold_source": self.threshold_source,
+            "probability": self.probability,
+            "face": None if self.face is None else self.face.to_dict(),
+            "candidates": [candidate.to_dict() for candidate in self.candidates],
         }

@@ -1,0 +1,166 @@
+"""Questions to a gallery."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from spherecv.errors import IdentityError
+from spherecv.gallery import templates
+from spherecv.gallery.base import GalleryBase, check_choice, checked_count, checked_rows
+from spherecv.gallery.identify import Template, as_match, nearest_people
+from spherecv.gallery.rows import Hit, Vector
+from spherecv.images import ImageSource
+from spherecv.metrics import distance, similarity
+from spherecv.pipeline import WhichFace
+from spherecv.records import Candidate, EmbeddedFace, Match
+from spherecv.thresholds import Threshold
+
+
+class Asking(GalleryBase):
+    """The part of a gallery that answers."""
+
+    def identify(
+        self,
+        image: ImageSource,
+        k: int = 5,
+        *,
+        threshold: float | None = None,
+        far: float | None = None,
+        template: Template = "best",
+        face: WhichFace = "all",
+    ) -> list[Match]:
+        """Say who is on a photo, face by face; the answer may be nobody.
+
+        Parameters
+        ----------
+        image : path, bytes, binary file object, ndarray or PIL image
+        k : int
+            Candidates to name for each face.
+        threshold : float, optional
+            The largest distance that counts as the same person; by default the one known for the model.
+        far : float, optional
+            Take the threshold measured at this false accept rate. It is the rate of one comparison: a stranger has as
+            many chances as the gallery has people.
+        template : {"best", "mean"}
+            A person is as near as the nearest of their images, or as the quality-weighted mean of them.
+        face : {"all", "largest", "center", "whole"}
+
+        Returns
+        -------
+        list of Match
+            One for each face found.
+
+        Raises
+        ------
+        ImageError, NoFaceError, MissingThresholdError
+        """
+        settled = self._stages.threshold(self.metric, threshold, far)
+        found = self.pipeline.faces(image, face=face)
+        hits = self._people(_stacked(found), k, template)
+        return [
+            as_match(self.store, near, item.face, settled, self.metric)
+            for item, near in zip(found, hits, strict=True)
+        ]
+
+    def identify_embeddings(
+        self, embeddings: ArrayLike, k: int = 5, *, threshold: float, template: Template = "best"
+    ) -> list[Match]:
+        """Say who ready-made embeddings are of; arguments and answers as for `identify`, one for each row."""
+        settled = Threshold(threshold)
+        hits = self._people(checked_rows(embeddings), k, template)
+        return [as_match(self.store, near, None, settled, self.metric) for near in hits]
+
+    def _people(self, rows: Vector, k: int, template: Template) -> list[list[Hit]]:
+        check_choice("template", template, Template)
+        return nearest_people(self.store, rows, checked_count(k), self.metric, template)
+
+    def find(
+        self,
+        image: ImageSource,
+        k: int = 100,
+        *,
+        threshold: float | None = None,
+        far: float | None = None,
+        face: WhichFace = "all",
+    ) -> list[Match]:
+        """Find photos of the people on a photo among those that `add_unknown` took in.
+
+        Parameters
+        ----------
+        image : path, bytes, binary file object, ndarray or PIL image
+        k : int
+            Most photos to name for each face.
+        threshold, far, face
+            As for `identify`.
+
+        Returns
+        -------
+        list of Match
+            One for each face found; its candidates are the photos within the threshold, its identity is None.
+        """
+        settled = self._stages.threshold(self.metric, threshold, far)
+        found = self.pipeline.faces(image, face=face)
+        hits = self.store.nearest(_stacked(found), checked_count(k), self.metric, "unknown")
+        near = [[hit for hit in row if hit.distance <= settled.value] for row in hits]
+        return [
+            as_match(self.store, row, item.face, settled, self.metric, photos=True)
+            for item, row in zip(found, near, strict=True)
+        ]
+
+    def verify(
+        self,
+        identity: str,
+        image: ImageSource,
+        *,
+        threshold: float | None = None,
+        far: float | None = None,
+        template: Template = "mean",
+        face: WhichFace = "largest",
+    ) -> Match:
+        """Say whether a photo shows the person it is said to show.
+
+        Parameters
+        ----------
+        identity : str
+            Of the gallery.
+        image : path, bytes, binary file object, ndarray or PIL image
+        threshold, far, face
+            As for `identify`.
+        template : {"mean", "best"}
+
+        Returns
+        -------
+        Match
+            True where they are; its one candidate is the person.
+
+        Raises
+        ------
+        IdentityError
+            The gallery does not hold them.
+        """
+        settled = self._stages.threshold(self.metric, threshold, far)
+        table = self.store.table(identity=identity)
+        if not len(table.ids):
+            raise IdentityError(f"{self.store.label} holds no face of {identity!r}")
+        (found,) = self.pipeline.faces(image, face=face)
+        check_choice("template", template, Template)
+        stored = table.vectors if template == "best" else templates.mean_of(table, self.metric)
+        away = float(distance(found.embedding, stored, self.metric).min())
+        note = self.store.people_metadata([identity])[0]
+        candidate = Candidate(identity, away, float(similarity(away, self.metric)), metadata=note)
+        return Match(
+            identity=identity if away <= settled.value else None,
+            candidates=(candidate,),
+            threshold=settled.value,
+            metric=self.metric,
+            face=found.face,
+            far=settled.far,
+            threshold_source=settled.source,
+        )
+
+
+def _stacked(found: Sequence[EmbeddedFace]) -> Vector:
+    return np.stack([item.embedding for item in found])

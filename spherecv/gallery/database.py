@@ -1,0 +1,267 @@
+"""One SQLite file, opened carefully: whose it is, who may write, what every failure of it means."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from spherecv.errors import GalleryError, GalleryLockedError, GalleryMismatchError, StorageError
+
+_APPLICATION = 0x53434756  # "SCGV", by which a gallery is told from other SQLite files
+FORMAT = 1
+_PAGE = 16_384  # seven embeddings of 512 numbers a page; at SQLite's 4096 bytes it would be one, and half of it air
+_SMALL = 64 << 20
+"""Bytes up to which a file is simply written anew after a removal, in a fraction of a second."""
+_MOST_SCANNED = 16 << 30
+"""Bytes that a search for traces may look through before rewriting a large file is the cheaper proof."""
+_PIECE, _SCAN = 32, 64 << 20
+
+_TABLES = """
+CREATE TABLE properties (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE identities (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, lookup BLOB NOT NULL UNIQUE, name BLOB NOT NULL, metadata BLOB NOT NULL);
+CREATE TABLE images (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, identity INTEGER REFERENCES identities (id), lookup BLOB NOT NULL,
+    path BLOB NOT NULL, digest BLOB NOT NULL, size INTEGER, mtime_ns INTEGER, problem BLOB NOT NULL);
+CREATE INDEX images_of ON images (identity);
+CREATE INDEX images_by_lookup ON images (lookup);
+CREATE TABLE faces (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, image INTEGER NOT NULL REFERENCES images (id), box BLOB, score REAL,
+    quality REAL);
+CREATE INDEX faces_of ON faces (image);
+CREATE TABLE vectors (face INTEGER PRIMARY KEY REFERENCES faces (id), vector BLOB NOT NULL);
+CREATE TABLE attachments (name TEXT PRIMARY KEY, value BLOB NOT NULL);
+"""
+
+
+class Database:
+    """A gallery's file.
+
+    Parameters
+    ----------
+    path : path
+    create : bool
+        Whether a missing file is made.
+    timeout : float
+        Seconds to wait for another process that writes.
+
+    Raises
+    ------
+    GalleryError
+        Missing, damaged, or the file of something else.
+    GalleryMismatchError
+        Of another version.
+    StorageError
+        Not permitted, or no room.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, create: bool, timeout: float) -> None:
+        self.path = Path(path)
+        self.timeout = timeout
+        self._lock = threading.RLock()
+        self._check_place(create)
+        self._process = os.getpid()
+        self._left_behind: list[sqlite3.Connection] = []
+        self._raw = self._connect()
+        try:
+            self._prepare()
+        except BaseException:
+            self._raw.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file; SQLite then folds its log (`-wal`) into it, if nobody else has it open."""
+        with self._lock:
+            self._raw.close()
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection that sees one state of the gallery, whatever others write meanwhile."""
+        with self._lock, self._explained():
+            connection = self._connection()
+            if connection.in_transaction:
+                yield connection
+                return
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                _roll_back(connection)
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection whose changes become true together when the block ends well, and not at all otherwise."""
+        with self._lock, self._explained():
+            connection = self._connection()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                _roll_back(connection)
+                raise
+
+    def get(self, name: str) -> str | None:
+        """Value of a property."""
+        with self.read() as connection:
+            row = connection.execute("SELECT value FROM properties WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def bytes_on_disk(self) -> int:
+        """Bytes of the file and of its log."""
+        files = (self.path, self.path.with_name(self.path.name + "-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    def flush(self) -> bool:
+        """Fold the log into the file and empty it; False while other readers still need what is in it."""
+        with self._lock, self._explained():
+            (busy, *_) = self._connection().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
+
+    def erase(self, traces: Iterable[bytes] | None) -> bool:
+        """Make sure that removed values are in no byte of the files.
+
+        SQLite overwrites what is deleted (`secure_delete`) and the log is emptied; but pages that were rearranged
+        earlier may hold a second copy in the space between their cells. So a small file is written anew, and a large
+        one is searched for the values, and written anew where a piece of one is found.
+
+        Parameters
+        ----------
+        traces : iterable of bytes, or None
+            Values that were removed, as they were written; None where they are not known any more.
+
+        Returns
+        -------
+        bool
+            False while another process still reads an older state: the removal holds, the log keeps the bytes until
+            the next call.
+        """
+        if not self.flush():
+            return False
+        if traces is None or self.path.stat().st_size <= _SMALL or self._holds(_pieces(traces)):
+            with self._lock, self._explained():
+                connection = self._connection()
+                connection.execute("PRAGMA temp_store = FILE")  # as large as the gallery: not in memory
+                try:
+                    connection.execute("VACUUM")
+                finally:
+                    connection.execute("PRAGMA temp_store = MEMORY")
+            return self.flush()
+        return True
+
+    def _holds(self, pieces: set[bytes]) -> bool:
+        if len(pieces) * self.path.stat().st_size > _MOST_SCANNED:
+            return True
+        longest = max(map(len, pieces), default=0)
+        tail = b""
+        with self.path.open("rb") as stream:
+            while block := stream.read(_SCAN):
+                content = tail + block
+                if any(piece in content for piece in pieces):
+                    return True
+                tail = content[-longest:]
+        return False
+
+    def _connection(self) -> sqlite3.Connection:
+        if self._process != os.getpid():
+            # After a fork: SQLite must not see one connection in two processes, nor a child close its parent's.
+            self._left_behind.append(self._raw)
+            self._process = os.getpid()
+            self._raw = self._connect()
+            self._set_up(self._raw)
+        return self._raw
+
+    def _connect(self) -> sqlite3.Connection:
+        with self._explained():
+            return sqlite3.connect(
+                self.path, timeout=self.timeout, isolation_level=None, check_same_thread=False, cached_statements=64
+            )
+
+    def _set_up(self, connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA secure_delete = ON")
+        connection.execute("PRAGMA synchronous = FULL")  # a commit survives a power cut, not only a kill
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA cache_size = -16384")
+        connection.execute("PRAGMA temp_store = MEMORY")  # no second place that could keep what was removed
+
+    def _check_place(self, create: bool) -> None:
+        if self.path.is_dir():
+            raise GalleryError(f"{self.path} is a folder, not a gallery")
+        if not create and not self.path.exists():
+            raise GalleryError(f"{self.path}: no such gallery (make one with `spherecv gallery enrol`)")
+        if not self.path.parent.is_dir():
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise StorageError(f"{self.path.parent} cannot be made: {error.strerror or error}") from None
+
+    def _prepare(self) -> None:
+        with self._explained():
+            self._set_up(self._raw)
+            owner = self._raw.execute("PRAGMA application_id").fetchone()[0]
+            if owner != _APPLICATION:
+                self._make_tables(owner)
+        found = self._raw.execute("PRAGMA user_version").fetchone()[0]
+        if found != FORMAT:
+            raise GalleryMismatchError(
+                f"{self.path} is a gallery of format {found}, but this version of SphereCV reads format {FORMAT}"
+            )
+
+    def _make_tables(self, owner: int) -> None:
+        (tables,) = self._raw.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if owner or tables:
+            raise GalleryError(f"{self.path} is a SQLite file of another program, not a gallery")
+        self._raw.execute(f"PRAGMA page_size = {_PAGE}")
+        self._raw.execute("PRAGMA journal_mode = WAL")
+        with self.write() as connection:
+            # Two processes may make the same gallery at once: the second finds it made.
+            if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION:
+                for statement in _TABLES.strip().split(";\n"):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+                connection.execute(f"PRAGMA user_version = {FORMAT}")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say what a failure of SQLite means for the user."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            name = getattr(error, "sqlite_errorname", "") or ""
+            text = str(error)
+            if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+                raise GalleryLockedError(
+                    f"{self.path} is being written to by another process (waited {self.timeout:g} s)"
+                ) from None
+            if name.startswith("SQLITE_NOTADB"):
+                raise GalleryError(f"{self.path} is not a gallery") from None
+            if name.startswith("SQLITE_CORRUPT"):
+                raise GalleryError(f"{self.path} is damaged ({text}): bring back a copy of it") from None
+            if name.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+                raise StorageError(f"{self.path} cannot be written or read: {text}; nothing was lost") from None
+            if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError):
+                raise
+            raise GalleryError(f"{self.path}: {text}") from None
+
+
+def _pieces(traces: Iterable[bytes]) -> set[bytes]:
+    """Parts to look for: short values whole, of long ones three parts (a copy may be half overwritten)."""
+    pieces = set()
+    for trace in traces:
+        if len(trace) <= 8 * _PIECE:
+            pieces.add(trace)
+        else:
+            middle = len(trace) // 2
+            pieces |= {trace[:_PIECE], trace[middle : middle + _PIECE], trace[-_PIECE:]}
+    return pieces - {b""}
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        with contextlib.suppress(sqlite3.Error):  # SQLite may have rolled back itself: full disk, broken file
+            connection.execute("ROLLBACK")

@@ -1,0 +1,144 @@
+"""Folders of photos into a gallery: only what is new, a few at a time, so that a kill costs little."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from spherecv.errors import ImageError, NoFaceError, SphereCVError
+from spherecv.gallery.intake import Enrolment, file_digest, new_faces
+from spherecv.gallery.rows import Added, Entry, ImageKey, StoredImage
+from spherecv.gallery.stages import Stages
+from spherecv.gallery.store import Store
+from spherecv.pipeline import WhichFace
+from spherecv.sources import find_images
+
+AT_ONCE = 32
+"""Photos between two commits: about a second of work, lost at most when the process is killed."""
+
+
+class Photo(NamedTuple):
+    """A file and whose it is; None for nobody known."""
+
+    identity: str | None
+    path: Path
+
+
+def labelled_files(folder: Path) -> list[Photo]:
+    """Photos of a tree whose first level is named after people.
+
+    Raises
+    ------
+    ImageError
+        No such folder, no images in it, or images of nobody only.
+    """
+    if not folder.is_dir():
+        raise ImageError(f"{folder}: no such folder")
+    parts = ((path, path.relative_to(folder).parts) for path in find_images(folder))
+    photos = [Photo(names[0], path) for path, names in parts if len(names) > 1]
+    if not photos:
+        raise ImageError(f"{folder} has no folder of images for each person in it, as in {folder}/Ann/1.jpg")
+    return photos
+
+
+def unlabelled_files(source: Path) -> list[Photo]:
+    """Photos of a folder or list, of whoever they are; raises `ImageError` where there are none."""
+    return [Photo(None, path) for path in find_images(source)]
+
+
+class Run:
+    """One run over files.
+
+    Parameters
+    ----------
+    store : Store
+    stages : Stages
+        Opened only if there is something to do.
+    face : {"largest", "center", "all", "whole"}
+    progress : callable or None
+        Called with the numbers of photos done and of all to do.
+    """
+
+    def __init__(
+        self, store: Store, stages: Stages, face: WhichFace, progress: Callable[[int, int], None] | None
+    ) -> None:
+        self._store = store
+        self._stages = stages
+        self._face = face
+        self._progress = progress
+        self._total = Added()
+        self._failures: list[tuple[str, SphereCVError]] = []
+
+    def over(self, photos: Sequence[Photo], folder: Path, *, prune: bool) -> Enrolment:
+        """Take in what is new, and (pruning) drop what is gone from the folder."""
+        held = {(image.identity, image.key.path): image for image in self._store.images()}
+        todo = list(self._new(photos, held))
+        done = 0
+        waiting = iter(todo)
+        while batch := list(islice(waiting, AT_ONCE)):
+            self._take(batch)
+            done += len(batch)
+            if self._progress is not None:
+                self._progress(done, len(todo))
+        removed = self._prune(photos, held, folder) if prune else 0
+        return Enrolment(**self._total._asdict(), removed=removed, failures=tuple(self._failures))
+
+    def _new(
+        self, photos: Sequence[Photo], held: dict[tuple[str | None, str], StoredImage]
+    ) -> Iterator[tuple[Photo, ImageKey]]:
+        """Photos to look at: those whose file is not what the store has seen."""
+        touched: list[Entry] = []
+        for photo in photos:
+            name = os.path.abspath(photo.path)  # noqa: PTH100 - resolve() would follow links
+            known = held.get((photo.identity, name))
+            try:
+                status = photo.path.stat()
+                seen = known is not None and (known.key.size, known.key.mtime_ns)
+                if known is not None and seen == (status.st_size, status.st_mtime_ns):
+                    self._keep(known)
+                    continue
+                digest = file_digest(photo.path)
+            except (OSError, ImageError) as error:
+                self._failures.append((str(photo.path), ImageError(f"{photo.path} cannot be read: {error}")))
+                continue
+            key = ImageKey(name, digest, status.st_size, status.st_mtime_ns)
+            if known is not None and known.key.digest == self._store.digest_word(digest):
+                touched.append(Entry(photo.identity, key, problem=known.problem))
+                self._keep(known)
+                continue
+            yield photo, key
+        if touched:
+            self._store.add(touched, self._stages.origin)
+
+    def _keep(self, known: StoredImage) -> None:
+        self._total = self._total._replace(unchanged=self._total.unchanged + 1)
+        if known.problem:
+            self._failures.append((known.key.path, NoFaceError(known.problem)))
+
+    def _take(self, batch: Sequence[tuple[Photo, ImageKey]]) -> None:
+        answers = self._stages.pipeline.run([photo.path for photo, _ in batch], face=self._face, errors="return")
+        entries = []
+        for (photo, key), found in zip(batch, answers, strict=True):
+            if isinstance(found, SphereCVError):
+                self._failures.append((str(photo.path), found))
+                entries.append(Entry(photo.identity, key, problem=str(found)))
+            else:
+                entries.append(Entry(photo.identity, key, new_faces(found)))
+        added = self._store.add(entries, self._stages.origin)
+        # A photo without a face is kept as seen, but is no image of the person.
+        idle = sum(1 for entry in entries if entry.problem)
+        sums = (a + b for a, b in zip(self._total, added._replace(images=max(0, added.images - idle)), strict=True))
+        self._total = Added(*sums)
+
+    def _prune(
+        self, photos: Sequence[Photo], held: dict[tuple[str | None, str], StoredImage], folder: Path
+    ) -> int:
+        root = os.path.join(os.path.abspath(folder), "")  # noqa: PTH100, PTH118 - as the stored names are made
+        present = {(photo.identity, os.path.abspath(photo.path)) for photo in photos}  # noqa: PTH100
+        gone = [place for place in held if place[1].startswith(root) and place not in present]
+        for identity, path in gone:
+            self._store.remove(identity, path)
+        return len(gone)

@@ -1,0 +1,155 @@
+"""Photos on their way into a gallery: how each is known again, and what was found in it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spherecv.errors import ImageError, InvalidArgumentError, SphereCVError
+from spherecv.gallery.rows import Entry, ImageKey, NewFace, Vector
+from spherecv.images import ImageSource
+from spherecv.records import EmbeddedFace
+from spherecv.sources import find_images
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """What came of enrolling photos.
+
+    Attributes
+    ----------
+    faces : int
+        New faces in the gallery.
+    images, replaced, unchanged, removed : int
+        Photos that are new; that held another picture before; that were in the gallery already; and that went because
+        their file is gone.
+    failures : tuple of (str, SphereCVError)
+        Photos that could not be used, and why. The rest went on.
+    """
+
+    faces: int = 0
+    images: int = 0
+    replaced: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    failures: tuple[tuple[str, SphereCVError], ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The counts as plain Python values, ready for JSON."""
+        return {
+            "faces": self.faces,
+            "images": self.images,
+            "replaced": self.replaced,
+            "unchanged": self.unchanged,
+            "removed": self.removed,
+            "failures": [{"image": image, "error": str(error)} for image, error in self.failures],
+        }
+
+
+def as_images(images: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
+    """Make a list of one image, of several, or of a folder of them.
+
+    Raises
+    ------
+    InvalidArgumentError
+        There is none.
+    ImageError
+        A folder without images.
+    """
+    if isinstance(images, str | os.PathLike):
+        return list(find_images(images)) if Path(images).is_dir() else [images]
+    several = isinstance(images, Iterable) and not isinstance(images, bytes | bytearray | memoryview | np.ndarray)
+    if several and not hasattr(images, "read"):
+        listed: list[ImageSource] = []
+        for image in cast("Iterable[ImageSource]", images):
+            listed += as_images(image) if isinstance(image, str | os.PathLike) else [image]
+        if not listed:
+            raise InvalidArgumentError("there must be at least one image")
+        return listed
+    return [cast("ImageSource", images)]
+
+
+def keyed(image: ImageSource) -> tuple[ImageKey, ImageSource]:
+    """Say how an image is known again, and give it in a form that can be read (again)."""
+    if isinstance(image, str | os.PathLike):
+        return file_key(Path(image)), image
+    if isinstance(image, np.ndarray):
+        digest = hashlib.sha256(repr((image.shape, image.dtype.str)).encode())
+        digest.update(np.ascontiguousarray(image).data)
+        return _unnamed(digest.hexdigest()), image
+    if isinstance(image, bytes | bytearray | memoryview):
+        return _unnamed(hashlib.sha256(image).hexdigest()), image
+    if hasattr(image, "tobytes"):
+        return _unnamed(hashlib.sha256(image.tobytes()).hexdigest()), image
+    if hasattr(image, "read"):
+        return keyed(image.read())
+    return _unnamed(""), image  # not an image: the loader says so, better than here
+
+
+def file_key(path: Path, *, digest: str | None = None) -> ImageKey:
+    """How an image file is known again; a missing one, or a folder, is left for the loader to complain of."""
+    name = os.path.abspath(path)  # noqa: PTH100 - resolve() would follow links: two names are two images
+    try:
+        status = path.stat()
+        return ImageKey(name, file_digest(path) if digest is None else digest, status.st_size, status.st_mtime_ns)
+    except OSError:
+        return ImageKey(name, "")
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file; raises `ImageError` where it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror or error}") from None
+    return digest.hexdigest()
+
+
+def new_faces(found: Sequence[EmbeddedFace]) -> tuple[NewFace, ...]:
+    """Faces as a store takes them."""
+    faces = []
+    for item in found:
+        left, top, right, bottom = (float(value) for value in item.face.box)
+        quality = None if item.face.quality is None else float(item.face.quality)
+        faces.append(NewFace(item.embedding, (left, top, right, bottom), float(item.face.score), quality))
+    return tuple(faces)
+
+
+def _unnamed(digest: str) -> ImageKey:
+    return ImageKey(f"sha256:{digest[:16]}", digest)
+
+
+def entries_of_rows(
+    identities: Sequence[str | None],
+    rows: Vector,
+    images: Sequence[str] | None,
+    qualities: NDArray[np.float64] | None,
+) -> list[Entry]:
+    """Ready-made embeddings as a store takes them; rows of one identity and image become one entry of several faces."""
+    grouped: dict[tuple[str | None, str], list[NewFace]] = {}
+    for number, (identity, row) in enumerate(zip(identities, rows, strict=True)):
+        quality = None if qualities is None or np.isnan(qualities[number]) else float(qualities[number])
+        name = f"embedding:{hashlib.sha256(row.data).hexdigest()[:16]}" if images is None else images[number]
+        grouped.setdefault((identity, name), []).append(NewFace(row, quality=quality))
+    return [
+        Entry(identity, ImageKey(name, _digest(faces)), tuple(faces)) for (identity, name), faces in grouped.items()
+    ]
+
+
+def _digest(faces: Sequence[NewFace]) -> str:
+    digest = hashlib.sha256()
+    for face in faces:
+        digest.update(face.vector.data)
+    return digest.hexdigest()

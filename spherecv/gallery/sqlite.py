@@ -1,0 +1,306 @@
+"""The embedded store: one SQLite file that many may read while one writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from spherecv.errors import GalleryMismatchError, IdentityError, InvalidArgumentError
+from spherecv.gallery.database import Database
+from spherecv.gallery.rows import (
+    Added,
+    Entry,
+    Hit,
+    IdentityInfo,
+    Origin,
+    Removed,
+    StoredFace,
+    StoredImage,
+    Table,
+    Vector,
+)
+from spherecv.gallery.seal import new_seal, open_seal, passphrase_of
+from spherecv.gallery.sqlite_rows import Rows
+from spherecv.gallery.sqlite_search import Search
+from spherecv.gallery.store import IfExists, Which
+from spherecv.metrics import Metric
+
+
+class SqliteStore:
+    """A gallery in one file.
+
+    Parameters
+    ----------
+    path : path
+    create : bool
+        Whether a missing file is made.
+    key : str, optional
+        Passphrase of an encrypted gallery; by default the environment's `SPHERECV_GALLERY_KEY`.
+    timeout : float
+        Seconds to wait for another process that writes.
+    index : {"auto", "exact", "hnsw", "ivf"}
+        How to search; see `spherecv.gallery.approximate`.
+
+    Raises
+    ------
+    GalleryError, GalleryMismatchError, GalleryKeyError, StorageError
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        create: bool = True,
+        key: str | None = None,
+        timeout: float = 5.0,
+        index: str = "auto",
+    ) -> None:
+        self._database = Database(path, create=create, timeout=timeout)
+        self.label = str(self._database.path)
+        try:
+            passphrase = passphrase_of(key)
+            note = self._database.get("seal")
+            if note is None:
+                note = self._settle_seal(passphrase)
+            self._seal = open_seal(note, passphrase, self.label)
+            self._rows = Rows(self._database, self._seal)
+            self._search = Search(self._database, self._seal, index)
+            self.flush()
+        except BaseException:
+            self._database.close()
+            raise
+
+    def _settle_seal(self, passphrase: str | None) -> str:
+        """Write down, once, whether this gallery is encrypted; of two makers at once the first decides."""
+        _, note = new_seal(passphrase)
+        with self._database.write() as connection:
+            connection.execute("INSERT OR IGNORE INTO properties VALUES ('seal', ?)", (note,))
+        settled = self._database.get("seal")
+        return note if settled is None else settled
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether the file is of no use without its key."""
+        return bool(self._database.get("seal"))
+
+    @property
+    def origin(self) -> Origin | None:
+        """What made the embeddings; None before the first."""
+        text = self._database.get("origin")
+        return None if text is None else Origin(**json.loads(text))
+
+    @property
+    def dimension(self) -> int | None:
+        """Numbers of an embedding."""
+        text = self._database.get("dimension")
+        return None if text is None else int(text)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._search.close()
+        self._database.close()
+
+    def add(
+        self,
+        entries: Sequence[Entry],
+        origin: Origin,
+        *,
+        metadata: Mapping[str, Mapping[str, Any]] | None = None,
+        if_exists: IfExists = "add",
+    ) -> Added:
+        """Take in images with their faces, all or none; an image of the same content is left as it is."""
+        size = _checked_size(entries)
+        traces: list[bytes] = []
+        with self._database.write() as connection:
+            self._bind(connection, origin, size)
+            if if_exists != "add":
+                self._make_room(connection, entries, if_exists, traces)
+            added = self._rows.add(connection, entries, metadata or {}, traces)
+            if traces:
+                self._rows.note_removal(connection)
+        if traces:
+            self._erase(traces)
+        return added
+
+    def _bind(self, connection: sqlite3.Connection, origin: Origin, size: int | None) -> None:
+        check_origin(self.origin, origin, self.label)
+        known = self.dimension
+        if size is not None and known is not None and size != known:
+            raise GalleryMismatchError(f"{self.label} holds embeddings of {known} numbers, but got {size}")
+        text = json.dumps({"model": origin.model, "key": origin.key, "detector": origin.detector})
+        connection.execute("INSERT OR IGNORE INTO properties VALUES ('origin', ?)", (text,))
+        if size is not None:
+            connection.execute("INSERT OR IGNORE INTO properties VALUES ('dimension', ?)", (str(size),))
+
+    def _make_room(
+        self, connection: sqlite3.Connection, entries: Sequence[Entry], if_exists: IfExists, traces: list[bytes]
+    ) -> None:
+        for name in {entry.identity for entry in entries if entry.identity is not None}:
+            owner = self._rows.find(connection, name)
+            if owner is None:
+                continue
+            if if_exists == "raise":
+                raise IdentityError(
+                    f"{name!r} is in {self.label} already: if_exists='add' adds images, 'replace' replaces them"
+                )
+            traces += self._rows.remove_owner(connection, owner).traces
+
+    def remove(self, identity: str | None, path: str | None = None) -> Removed:
+        """Forget a person, one image of theirs, or an image of nobody, and every byte that was kept of it."""
+        if identity is None and path is None:
+            raise InvalidArgumentError("say whom to remove, or which image")
+        with self._database.write() as connection:
+            owner = None if identity is None else self._known(connection, identity)
+            gone = self._rows.remove_image(connection, owner, path) if path is not None else None
+            if path is None and owner is not None:
+                gone = self._rows.remove_owner(connection, owner)
+            if gone is None:
+                whose = "nobody" if identity is None else repr(identity)
+                raise IdentityError(f"{self.label} holds no image {path} of {whose}")
+            if path is not None and owner is not None:
+                gone.traces.extend(self._rows.drop_if_empty(connection, owner))
+            self._rows.note_removal(connection)
+            self._search.forget(gone.faces)
+        return Removed(len(gone.faces), gone.images, self._erase(gone.traces))
+
+    def flush(self) -> bool:
+        """Finish erasing what an earlier removal could not; True when nothing removed is left in any file."""
+        return self._database.get("unerased") is None or self._erase(None)
+
+    def _erase(self, traces: Sequence[bytes] | None) -> bool:
+        done = self._database.erase(traces)
+        if done:
+            with self._database.write() as connection:
+                connection.execute("DELETE FROM properties WHERE name = 'unerased'")
+        return done
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a person another name, which must be free."""
+        _check_name(new)
+        with self._database.write() as connection:
+            owner = self._known(connection, old)
+            taken = self._rows.find(connection, new)
+            if taken not in (None, owner):
+                raise IdentityError(f"{new!r} is in {self.label} already: merge the two instead")
+            traces = self._rows.rename(connection, owner, new)
+            self._rows.note_removal(connection)
+        self._erase(traces)
+
+    def merge(self, names: Sequence[str], into: str) -> None:
+        """Make several people one; metadata of `into` wins over that of the others."""
+        _check_name(into)
+        with self._database.write() as connection:
+            owners = [self._known(connection, name) for name in names]
+            traces = self._rows.merge(connection, owners, into)
+            self._rows.note_removal(connection)
+        self._erase(traces)
+
+    def identities(self) -> list[IdentityInfo]:
+        """Everybody, by name."""
+        with self._database.read() as connection:
+            return self._rows.identities(connection)
+
+    def images(self, identity: str | None = None, *, which: Which | None = None) -> Iterator[StoredImage]:
+        """Images of one person, of everybody known, of nobody, or all."""
+        with self._database.read() as connection:
+            owner = None if identity is None else self._known(connection, identity)
+            found = self._rows.images(connection, owner, which)
+        yield from found
+
+    def table(self, which: Which | None = None, identity: str | None = None) -> Table:
+        """Embeddings with their owners."""
+        with self._database.read() as connection:
+            owner = None if identity is None else self._known(connection, identity)
+            return self._rows.table(connection, self.dimension or 0, which, owner)
+
+    def nearest(self, probes: Vector, count: int, metric: Metric, which: Which) -> list[list[Hit]]:
+        """Nearest faces of each probe."""
+        return self._search.nearest(self._checked(probes), count, metric, which)
+
+    def nearest_templates(self, probes: Vector, count: int, metric: Metric) -> list[list[Hit]]:
+        """People nearest to each probe by the mean of their embeddings."""
+        return self._search.nearest_templates(self._checked(probes), count, metric)
+
+    def names(self, owners: Sequence[Hashable]) -> list[str]:
+        """Names of owners."""
+        with self._database.read() as connection:
+            return [self._rows.person(connection, owner)[0] for owner in owners]
+
+    def people_metadata(self, names: Sequence[str]) -> list[Mapping[str, Any]]:
+        """What the caller said of people."""
+        with self._database.read() as connection:
+            return [self._rows.person(connection, self._known(connection, name))[1] for name in names]
+
+    def describe(self, faces: Sequence[int]) -> list[StoredFace]:
+        """What is known of faces."""
+        with self._database.read() as connection:
+            return [self._rows.describe(connection, face) for face in faces]
+
+    def counts(self) -> dict[str, int]:
+        """Numbers of identities, images and faces, and bytes on disk."""
+        with self._database.read() as connection:
+            return {**self._rows.counts(connection), "bytes": self._database.bytes_on_disk()}
+
+    def digest_word(self, digest: str) -> str:
+        """How `images` spells a digest."""
+        return self._rows.digest_word(digest)
+
+    def attach(self, name: str, value: bytes | None) -> None:
+        """Keep a value beside the faces, or drop it."""
+        with self._database.write() as connection:
+            connection.execute("DELETE FROM attachments WHERE name = ?", (name,))
+            if value is not None:
+                connection.execute("INSERT INTO attachments VALUES (?, ?)", (name, self._seal.close(value)))
+
+    def attachment(self, name: str) -> bytes | None:
+        """Value that was attached."""
+        with self._database.read() as connection:
+            row = connection.execute("SELECT value FROM attachments WHERE name = ?", (name,)).fetchone()
+        return None if row is None else self._seal.open(row[0])
+
+    def _known(self, connection: sqlite3.Connection, name: str) -> int:
+        owner = self._rows.find(connection, name)
+        if owner is None:
+            raise IdentityError(f"{self.label} holds nobody called {name!r}")
+        return owner
+
+    def _checked(self, probes: Vector) -> Vector:
+        known = self.dimension
+        if known is not None and probes.shape[1] != known:
+            raise GalleryMismatchError(f"{self.label} holds embeddings of {known} numbers, but got {probes.shape[1]}")
+        return probes
+
+
+def check_origin(held: Origin | None, wanted: Origin, label: str) -> None:
+    """Refuse embeddings of another model or recipe than the gallery's."""
+    if held is not None and held.key != wanted.key:
+        what = "another recipe or version of it" if held.model == wanted.model else wanted.model
+        raise GalleryMismatchError(
+            f"{label} holds embeddings of {held.model} (key {held.key}), which cannot be compared with those of {what} "
+            f"(key {wanted.key}): open it with the model it was made with, or make another gallery"
+        )
+
+
+def _checked_size(entries: Sequence[Entry]) -> int | None:
+    """How many numbers the embeddings have, all alike, all finite."""
+    sizes = set()
+    for entry in entries:
+        if entry.identity is not None:
+            _check_name(entry.identity)
+        for face in entry.faces:
+            sizes.add(face.vector.shape)
+            if not np.isfinite(face.vector).all():
+                raise InvalidArgumentError(f"the embedding of {entry.image.path} has values that are not finite")
+    if len(sizes) > 1 or any(len(shape) != 1 or not shape[0] for shape in sizes):
+        raise InvalidArgumentError(f"embeddings must be rows of one length, but got the shapes {sorted(sizes)}")
+    return sizes.pop()[0] if sizes else None
+
+
+def _check_name(name: str) -> None:
+    if not name or not name.strip() or "\0" in name:
+        raise InvalidArgumentError(f"an identity must have a name, but got {name!r}")

@@ -1,0 +1,104 @@
+"""What a gallery wants of the engine that keeps it, and how an engine is chosen by its address."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+from spherecv.gallery.rows import (
+    Added,
+    Entry,
+    Hit,
+    IdentityInfo,
+    Origin,
+    Removed,
+    StoredFace,
+    StoredImage,
+    Table,
+    Vector,
+)
+from spherecv.metrics import Metric
+
+IfExists = Literal["raise", "add", "replace"]
+Which = Literal["known", "unknown"]
+
+
+class Store(Protocol):
+    """An engine that keeps identities, images and embeddings.
+
+    Names that are not held raise `IdentityError`; embeddings of another origin or size, `GalleryMismatchError`.
+    """
+
+    label: str
+
+    @property
+    def origin(self) -> Origin | None:
+        """What made the embeddings; None for an empty store that nothing was put into yet."""
+
+    @property
+    def dimension(self) -> int | None:
+        """Numbers of an embedding."""
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+
+    def add(
+        self,
+        entries: Sequence[Entry],
+        origin: Origin,
+        *,
+        metadata: Mapping[str, Mapping[str, Any]] | None = None,
+        if_exists: IfExists = "add",
+    ) -> Added:
+        """Take in images with their faces, all or none."""
+
+    def remove(self, identity: str | None, path: str | None = None) -> Removed:
+        """Forget a person, one image of theirs, or (None) an image of nobody."""
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a person another name, which must be free."""
+
+    def merge(self, names: Sequence[str], into: str) -> None:
+        """Make several people one."""
+
+    def identities(self) -> list[IdentityInfo]:
+        """Everybody, by name."""
+
+    def images(self, identity: str | None = None, *, which: Which | None = None) -> Iterator[StoredImage]:
+        """Images of one person, of everybody known, of nobody, or all."""
+
+    def table(self, which: Which | None = None, identity: str | None = None) -> Table:
+        """Embeddings with their owners."""
+
+    def nearest(self, probes: Vector, count: int, metric: Metric, which: Which) -> list[list[Hit]]:
+        """Nearest faces of each probe."""
+
+    def nearest_templates(self, probes: Vector, count: int, metric: Metric) -> list[list[Hit]]:
+        """People nearest to each probe by the quality-weighted mean of their embeddings; `face` is -1."""
+
+    def names(self, owners: Sequence[Hashable]) -> list[str]:
+        """Names of owners."""
+
+    def describe(self, faces: Sequence[int]) -> list[StoredFace]:
+        """What is known of faces."""
+
+    def people_metadata(self, names: Sequence[str]) -> list[Mapping[str, Any]]:
+        """What the caller said of people."""
+
+    def counts(self) -> dict[str, int]:
+        """Numbers of identities, images and faces, and bytes on disk."""
+
+    def digest_word(self, digest: str) -> str:
+        """How `images` spells a digest: a sealed store does not tell which photographs it knows."""
+
+    def attach(self, name: str, value: bytes | None) -> None:
+        """Keep a value beside the faces, or (None) drop it. It goes whenever a face is removed."""
+
+    def attachment(self, name: str) -> bytes | None:
+        """Value that was attached."""
+
+
+def is_milvus(location: str | os.PathLike[str]) -> bool:
+    """Whether a location names a Milvus server or file rather than a gallery file."""
+    return isinstance(location, str) and location.startswith(("milvus:", "milvus+"))
