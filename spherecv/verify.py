@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
@@ -15,7 +15,7 @@ from spherecv import metrics, thresholds
 from spherecv.detect import FaceDetector
 from spherecv.embed import FaceEmbedder
 from spherecv.errors import InvalidArgumentError, SphereCVError
-from spherecv.images import ImageSource, load_labelled
+from spherecv.images import ImageSource, LabelledImage, load_labelled
 from spherecv.metrics import Metric
 from spherecv.pipeline import FacePipeline, OnError, WhichFace
 from spherecv.records import EmbeddedFace, Verification, VerificationMatrix
@@ -151,7 +151,7 @@ class FaceVerifier:
         ------
         ImageError, NoFaceError
         """
-        (first,), (second,) = (self._faces(found) for found in self.pipeline.run([a, b], face=face))
+        (first,), (second,) = (self._faces(found) for found in self._run([a, b], face))
         return self._distance(first, second)
 
     def verify(self, a: ImageSource, b: ImageSource, *, face: WhichFace = "largest") -> Verification:
@@ -177,7 +177,7 @@ class FaceVerifier:
         started = perf_counter()
         threshold = self.threshold
         loaded = load_labelled(a), load_labelled(b)
-        (first,), (second,) = (self._faces(found) for found in self.pipeline.run(loaded, face=face))
+        (first,), (second,) = (self._faces(found) for found in self._run(loaded, face))
         images = loaded[0].image, loaded[1].image
         return self._judge(first, second, threshold, images, perf_counter() - started)
 
@@ -212,7 +212,7 @@ class FaceVerifier:
         threshold = self.threshold
         rows = list(pairs)
         sources = {_key(image): image for pair in rows for image in pair}
-        answers = self.pipeline.run(sources.values(), face=face, errors=errors)
+        answers = self._run(sources.values(), face, errors)
         known = {key: _without_crop(answer) for key, answer in zip(sources, answers, strict=True)}
         return [self._judge_known(known[_key(a)], known[_key(b)], threshold) for a, b in rows]
 
@@ -257,6 +257,13 @@ class FaceVerifier:
             detector=self.pipeline.detector.name,
         )
         return calibration
+
+    def _run(
+        self, images: Iterable[ImageSource | LabelledImage], face: WhichFace, errors: OnError = "raise"
+    ) -> Iterator[list[EmbeddedFace] | SphereCVError]:
+        if face == "all":
+            raise InvalidArgumentError("face='all' gives several faces an image: verify_all compares them")
+        return self.pipeline.run(images, face=face, errors=errors)
 
     @staticmethod
     def _faces(found: list[EmbeddedFace] | SphereCVError) -> list[EmbeddedFace]:

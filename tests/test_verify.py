@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from spherecv.errors import ImageError, InvalidArgumentError, MissingThresholdError, NoFaceError
+from spherecv.metrics import distance
+from spherecv.verify import FaceVerifier
+
+
+@pytest.fixture(scope="module")
+def files(data_dir: Path) -> tuple[Path, Path]:
+    model = data_dir / "mobilefacenet-caffe" / "mobilefacenet"
+    return model.with_suffix(".prototxt"), model.with_suffix(".caffemodel")
+
+
+@pytest.fixture(scope="module")
+def verifier(files: tuple[Path, Path]) -> FaceVerifier:
+    return FaceVerifier.from_caffe(*files, recipe="mobilefacenet", threshold=0.6)
+
+
+@pytest.fixture(scope="module")
+def photos(data_dir: Path) -> Path:
+    return data_dir / "deepface-pairs"
+
+
+@pytest.mark.runtime
+def test_known_pairs_are_told_apart(verifier: FaceVerifier, photos: Path) -> None:
+    with (photos / "master.csv").open() as table:
+        rows = list(csv.DictReader(table))
+    pairs = [row for row in rows if row["Decision"] == "Yes"][:6] + [row for row in rows if row["Decision"] == "No"][:6]
+    answers = verifier.verify_pairs([(photos / row["file_x"], photos / row["file_y"]) for row in pairs])
+    right = sum(answer.verified == (row["Decision"] == "Yes") for answer, row in zip(answers, pairs, strict=True))
+    assert right >= 11
+
+
+@pytest.mark.runtime
+def test_one_pair_answers_as_its_stages_do(verifier: FaceVerifier, photos: Path) -> None:
+    result = verifier.verify(photos / "img1.jpg", photos / "img2.jpg")
+    rows = []
+    for name in ("img1.jpg", "img2.jpg"):
+        image = np.asarray(Image.open(photos / name).convert("RGB"))[:, :, ::-1]
+        faces = verifier.pipeline.detector.detect(image)
+        largest = max(faces, key=lambda face: face.width * face.height)
+        rows.append(verifier.pipeline.embedder.embed(verifier.pipeline.aligner.align(image, [largest]))[0])
+    assert result.distance == pytest.approx(distance(*rows)[0], abs=1e-6)
+    assert result.similarity == pytest.approx(1 - result.distance)
+    assert (result.threshold, result.metric, result.detector) == (0.6, "cosine", "mtcnn")
+    assert result.distance == pytest.approx(verifier.distance(photos / "img1.jpg", photos / "img2.jpg"))
+    assert result.seconds > 0
+
+
+@pytest.mark.runtime
+def test_a_photo_in_many_pairs_is_embedded_once_and_errors_keep_their_places(
+    verifier: FaceVerifier, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (200, 200), "white").save(tmp_path / "wall.png")
+    embedded = []
+    embed = verifier.pipeline.embedder.embed
+    monkeypatch.setattr(verifier.pipeline.embedder, "embed", lambda crops: embedded.append(len(crops)) or embed(crops))
+    first, second = photos / "img1.jpg", str(photos / "img2.jpg")
+    pairs = [(first, second), (first, tmp_path / "missing.jpg"), (tmp_path / "wall.png", second), (second, first)]
+    answers = verifier.verify_pairs(pairs, errors="return")
+    assert sum(embedded) == 2
+    assert answers[0].distance == pytest.approx(answers[3].distance)
+    assert isinstance(answers[1], ImageError)
+    assert isinstance(answers[2], NoFaceError)
+    assert answers[0].faces[0].crop is None
+    with pytest.raises(ImageError, match="missing.jpg"):
+        verifier.verify_pairs(pairs)
+
+
+@pytest.mark.runtime
+def test_every_face_is_compared_with_every_other(verifier: FaceVerifier, photos: Path) -> None:
+    matrix = verifier.verify_all(photos / "couple.jpg", photos / "couple.jpg")
+    count = len(matrix.faces[0])
+    assert count >= 2
+    assert matrix.distances.shape == (count, count)
+    np.testing.assert_allclose(np.diag(matrix.distances), 0, atol=1e-6)
+    assert matrix.verified.diagonal().all()
+    assert not matrix.verified[0, 1]
+
+
+def test_what_has_no_face_is_never_compared(verifier: FaceVerifier, photos: Path) -> None:
+    with pytest.raises(NoFaceError, match="no face found"):
+        verifier.verify(photos / "img1.jpg", np.zeros((100, 100, 3), np.uint8))
+
+
+def test_one_face_of_an_image_counts_not_all(verifier: FaceVerifier, photos: Path) -> None:
+    for call in (verifier.verify, verifier.distance):
+        with pytest.raises(InvalidArgumentError, match="verify_all"):
+            call(photos / "couple.jpg", photos / "img1.jpg", face="all")
+    with pytest.raises(InvalidArgumentError, match="verify_all"):
+        verifier.verify_pairs([(photos / "couple.jpg", photos / "img1.jpg")], face="all")
+
+
+def test_without_a_threshold_there_is_a_distance_but_no_verdict(files: tuple[Path, Path], photos: Path) -> None:
+    verifier = FaceVerifier.from_caffe(*files, recipe="mobilefacenet", metric="euclidean")
+    assert 0 < verifier.distance(photos / "img1.jpg", photos / "img2.jpg") < 2
+    with pytest.raises(MissingThresholdError, match="spherecv calibrate"):
+        verifier.verify(photos / "img1.jpg", photos / "img2.jpg")
+
+
+def test_files_that_nobody_knows_need_a_recipe(files: tuple[Path, Path]) -> None:
+    with pytest.raises(InvalidArgumentError, match="recipe"):
+        FaceVerifier.from_caffe(*files)
+    with pytest.raises(InvalidArgumentError, match="metric"):
+        FaceVerifier.from_caffe(*files, recipe="mobilefacenet", metric="manhattan")
