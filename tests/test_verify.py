@@ -70,7 +70,7 @@ def test_a_photo_in_many_pairs_is_embedded_once_and_errors_keep_their_places(
     assert isinstance(answers[1], ImageError)
     assert isinstance(answers[2], NoFaceError)
     assert answers[0].faces[0].crop is None
-    with pytest.raises(ImageError, match="missing.jpg"):
+    with pytest.raises(ImageError, match=r"missing\.jpg"):
         verifier.verify_pairs(pairs)
 
 
