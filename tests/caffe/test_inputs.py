@@ -14,11 +14,11 @@ RELU = ' layer { name: "r" type: "ReLU" bottom: "data" top: "r" }'
         'input: "data" input_dim: 2 input_dim: 3 input_dim: 4 input_dim: 5',
         'input: "data" input_shape { dim: 2 dim: 3 dim: 4 dim: 5 }',
         'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: [2, 3, 4, 5] } } }',
-        'layer { name: "d" type: "MemoryData" top: "data" '
-        + "memory_data_param { batch_size: 2 channels: 3 height: 4 width: 5 } }",
+        """layer { name: "d" type: "MemoryData" top: "data"
+        memory_data_param { batch_size: 2 channels: 3 height: 4 width: 5 } }""",
         'layer { name: "d" type: "DummyData" top: "data" dummy_data_param { shape { dim: [2, 3, 4, 5] } } }',
-        'layer { name: "d" type: "ImageData" top: "data" top: "label" '
-        + 'image_data_param { source: "x" batch_size: 2 new_height: 4 new_width: 5 } }',
+        """layer { name: "d" type: "ImageData" top: "data" top: "label"
+        image_data_param { source: "x" batch_size: 2 new_height: 4 new_width: 5 } }""",
     ],
 )
 def test_every_way_to_declare_an_input(text):

@@ -43,6 +43,7 @@ def _shapes(model):
             ["batch", 3, "height", "width"],
             {"r": [1, "r_1"]},
         ),
+        (CONV + ONE_ROW.replace("-1", "200"), [1, 3, 12, 12], {"r": [1, 200]}),
     ],
 )
 def test_what_a_net_allows_stays_open(text, inputs, outputs, convert):
