@@ -1,0 +1,159 @@
+"""The three stages of MTCNN, each over all images of a batch.
+
+Zhang et al., "Joint Face Detection and Alignment Using Multitask Cascaded Convolutional Networks", 2016, as the
+authors' MATLAB code runs it (`detect_face.m` of MTCNNv1), which fixes what the paper leaves open: how scales are
+rounded, where coordinates count from, which overlaps are suppressed, what is padded and what is cut off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spherecv.detect.boxes import moved, non_maximum, squared
+from spherecv.detect.crops import as_net_input, cut
+from spherecv.detect.nets import NetPool, Outputs
+from spherecv.detect.proposals import Proposer
+
+FloatArray = NDArray[np.float32]
+Image = NDArray[np.uint8]
+
+_OVERLAP = 0.7
+_SMALL, _LARGE = 24, 48
+_CROPS = {_SMALL: 256, _LARGE: 64}
+"""Crops that go through a net at once: 14 MB and 17 MB in its first layer."""
+_MIRRORED = np.array([1, 0, 2, 4, 3])
+"""Which landmark of a mirrored face is which of the face."""
+
+
+class Nets(NamedTuple):
+    """The three nets of the cascade."""
+
+    pnet: NetPool
+    rnet: NetPool
+    onet: NetPool
+
+
+class Found(NamedTuple):
+    """Faces of one image: corners included, counted from 1, as in MATLAB."""
+
+    boxes: FloatArray
+    scores: FloatArray
+    landmarks: FloatArray
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """The stages in a row.
+
+    Attributes
+    ----------
+    nets : Nets
+    thresholds : tuple of float
+        Least score in each stage, 0..1.
+    factor, progressive
+        See `Proposer`.
+    mirror : bool
+        Whether landmarks are the mean of those found in the face and in its mirror image, as in MTCNNv1.
+    workers : int
+        How many calls of `map` run side by side.
+    map : callable
+        Like the built-in.
+    """
+
+    nets: Nets
+    thresholds: tuple[float, float, float]
+    factor: float
+    progressive: bool
+    mirror: bool
+    workers: int = 1
+    map: Callable[..., Iterable[Any]] = map
+
+    def run(self, images: Sequence[Image], min_sizes: Sequence[float]) -> list[Found]:
+        """Find the faces of each image.
+
+        Parameters
+        ----------
+        images : sequence of ndarray of uint8, shape (H, W, 3)
+            BGR, of any sizes.
+        min_sizes : sequence of float
+            Side of the smallest face, in pixels, for each image.
+
+        Returns
+        -------
+        list of Found
+        """
+        proposer = Proposer(self.nets.pnet, self.thresholds[0], self.factor, self.progressive, self.map)
+        return self._decided(images, self._refined(images, proposer.propose(images, min_sizes)))
+
+    def _refined(self, images: Sequence[Image], proposed: Sequence[FloatArray]) -> list[FloatArray]:
+        boxes, owners = _in_a_row(proposed)
+        outputs = self._seen(self.nets.rnet, images, boxes, owners, _SMALL)
+        passed = outputs.scores[:, 1] > self.thresholds[1]
+        refined = []
+        for image in range(len(images)):
+            mine = np.flatnonzero(passed & (owners == image))
+            mine = mine[non_maximum(boxes[mine], outputs.scores[mine, 1], _OVERLAP)]
+            refined.append(np.trunc(squared(moved(boxes[mine], outputs.offsets[mine], inclusive=True))))
+        return refined
+
+    def _decided(self, images: Sequence[Image], refined: Sequence[FloatArray]) -> list[Found]:
+        boxes, owners = _in_a_row(refined)
+        outputs = self._seen(self.nets.onet, images, boxes, owners, _LARGE)
+        passed = outputs.scores[:, 1] > self.thresholds[2]
+        final = moved(boxes, outputs.offsets, inclusive=True)
+        picks = []
+        for image in range(len(images)):
+            mine = np.flatnonzero(passed & (owners == image))
+            picks.append(mine[non_maximum(final[mine], outputs.scores[mine, 1], _OVERLAP, of_smaller=True)])
+        every = np.concatenate([np.empty(0, np.intp), *picks])
+        points = self._points(images, boxes[every], owners[every], outputs.points[every])
+        landmarks = np.split(_placed(points, boxes[every]), np.cumsum([len(pick) for pick in picks])[:-1])
+        return [Found(final[pick], outputs.scores[pick, 1], mine) for pick, mine in zip(picks, landmarks, strict=True)]
+
+    def _points(
+        self, images: Sequence[Image], boxes: FloatArray, owners: NDArray[np.intp], points: FloatArray
+    ) -> FloatArray:
+        if not self.mirror:
+            return points
+        seen = self._seen(self.nets.onet, images, boxes, owners, _LARGE, mirrored=True).points
+        back = np.hstack([1 - seen[:, :5][:, _MIRRORED], seen[:, 5:][:, _MIRRORED]])
+        return np.asarray((points + back) / 2, np.float32)
+
+    def _seen(
+        self,
+        net: NetPool,
+        images: Sequence[Image],
+        boxes: FloatArray,
+        owners: NDArray[np.intp],
+        size: int,
+        *,
+        mirrored: bool = False,
+    ) -> Outputs:
+        """What a net says of boxes, of whichever images, shared out between the workers."""
+
+        def look(part: slice) -> Outputs:
+            crops = cut(images, owners[part], boxes[part], size)
+            return net.run(as_net_input(crops[:, :, ::-1] if mirrored else crops))
+
+        step = max(1, min(_CROPS[size], -(-len(boxes) // self.workers)))
+        parts = [slice(start, start + step) for start in range(0, len(boxes), step)]
+        nothing = Outputs(*(np.empty((0, n), np.float32) for n in (2, 4, 10 if size == _LARGE else 0)))
+        return Outputs(*(np.concatenate(column) for column in zip(nothing, *self.map(look, parts), strict=True)))
+
+
+def _in_a_row(boxes: Sequence[FloatArray]) -> tuple[FloatArray, NDArray[np.intp]]:
+    owners = np.repeat(np.arange(len(boxes)), [len(some) for some in boxes])
+    return np.concatenate([np.empty((0, 4), np.float32), *boxes]), owners
+
+
+def _placed(points: FloatArray, boxes: FloatArray) -> FloatArray:
+    """Landmarks in pixels, from fractions of the box that the net was shown; counted from 1."""
+    one = np.float32(1)
+    extent = boxes[:, 2:] - boxes[:, :2] + one
+    xy = np.stack([points[:, :5], points[:, 5:]], axis=2)
+    return np.asarray(xy * extent[:, None] + boxes[:, None, :2] - one, np.float32)

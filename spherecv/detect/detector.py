@@ -1,0 +1,242 @@
+"""FaceDetector: images to faces, whichever kind finds them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any, Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spherecv.detect.base import Detections, Kind
+from spherecv.errors import InvalidArgumentError, SphereCVError
+from spherecv.images import ImageSource, load_image
+from spherecv.quality import face_quality
+from spherecv.records import Face
+
+Image = NDArray[np.uint8]
+Model = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+KINDS = ("mtcnn", "yunet", "retinaface")
+
+_BATCH_IMAGES = 16
+_BATCH_PIXELS = 40_000_000
+"""Decoded pixels held at once, 120 MB of BGR."""
+
+
+class FaceDetector:
+    """Find faces and their five landmarks.
+
+    Parameters
+    ----------
+    kind : {"mtcnn", "yunet", "retinaface"}
+        `mtcnn` is what the SphereFace authors used; it runs on any backend, and its weights come with the installation.
+        `yunet` is OpenCV's own, faster and less exact, for video; its file of 233 kB is downloaded when it is first
+        used. `retinaface` is the package retina-face, for the hardest pictures, slow; it downloads 109 MB.
+    preset : {"fast", "sphereface"}, optional
+        Of `mtcnn` only. `fast`, the default: faces from a sixteenth of the image's shorter side, and from 20 pixels,
+        factor 0.709. `sphereface`: as the SphereFace authors cut their faces out, from 20 pixels, factor 0.85; about
+        five times slower on a photograph of 640x480.
+    min_size : float, optional
+        Side of the smallest face to look for, in pixels, from 10; of `mtcnn` only.
+    factor : float, optional
+        Ratio of each scale of the image to the one before, 0.1..0.95; of `mtcnn` only.
+    thresholds : sequence of three floats, or float, optional
+        Least score, 0..1: of the three nets of `mtcnn` (0.6, 0.7, 0.9), or of the one net of `yunet` (0.7) and
+        `retinaface` (0.9).
+    model : path or sequence of paths, optional
+        Files of your own instead of those that SphereCV knows. `mtcnn`: a folder with `det1` to `det3` as `.prototxt`
+        and `.caffemodel`, or these six files, net by net, or three `.onnx` files. The others: an `.onnx` file.
+    backend : {"opencv", "onnxruntime", "openvino", "auto"}, optional
+        What runs the nets of `mtcnn`: OpenCV by default on the CPU, the fastest that there is on CUDA. `yunet` runs on
+        OpenCV only, `retinaface` on ONNX Runtime only.
+    device : {"cpu", "cuda", "auto"}
+        A device that is asked for and is not there is an error.
+    threads : int, optional
+        Threads to use; all cores by default.
+
+    Attributes
+    ----------
+    name : str
+        The kind, and what differs from its defaults: `"mtcnn"`, `"mtcnn preset=sphereface"`.
+
+    Raises
+    ------
+    InvalidArgumentError
+        An unknown kind, or an argument that does not apply to it or is out of its range.
+    SphereCVError
+        The model cannot be had, or the backend or device is not there.
+
+    Examples
+    --------
+    >>> detector = FaceDetector()                              # doctest: +SKIP
+    >>> [face.box for face in detector.detect("group.jpg")]    # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        kind: str = "mtcnn",
+        *,
+        preset: str | None = None,
+        min_size: float | None = None,
+        factor: float | None = None,
+        thresholds: Sequence[float] | float | None = None,
+        model: Model | None = None,
+        backend: str | None = None,
+        device: str = "cpu",
+        threads: int | None = None,
+    ) -> None:
+        if kind not in KINDS:
+            raise InvalidArgumentError(f"kind must be one of {', '.join(KINDS)}, but got {kind!r}")
+        if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
+            raise InvalidArgumentError(f"threads must be a whole number from 1, but got {threads!r}")
+        settings: dict[str, Any] = {"preset": preset, "min_size": min_size, "factor": factor}
+        if kind == "mtcnn":
+            from spherecv.detect.mtcnn import open_mtcnn
+
+            self._kind: Kind = open_mtcnn(
+                model, thresholds=thresholds, backend=backend, device=device, threads=threads, **settings
+            )
+        else:
+            self._kind = _open_single_net(kind, model, thresholds, backend, device, threads, settings)
+        self.name = self._kind.name
+
+    def detect(self, image: ImageSource) -> list[Face]:
+        """Find the faces of one image.
+
+        Parameters
+        ----------
+        image : path, bytes, binary file object, ndarray or PIL image
+            As for `spherecv.load_image`.
+
+        Returns
+        -------
+        list of Face
+            The most certain first; empty where there is no face.
+
+        Raises
+        ------
+        ImageError
+            It is not a readable picture.
+        """
+        return self.detect_batch([image])[0]
+
+    @overload
+    def detect_batch(
+        self, images: Iterable[ImageSource], *, errors: Literal["raise"] = "raise"
+    ) -> list[list[Face]]: ...
+
+    @overload
+    def detect_batch(
+        self, images: Iterable[ImageSource], *, errors: Literal["raise", "return"]
+    ) -> list[list[Face] | SphereCVError]: ...
+
+    def detect_batch(
+        self, images: Iterable[ImageSource], *, errors: Literal["raise", "return"] = "raise"
+    ) -> list[list[Face]] | list[list[Face] | SphereCVError]:
+        """Find the faces of many images, which go through the nets together.
+
+        Paths and the like are loaded as they are needed, a few at a time.
+
+        Parameters
+        ----------
+        images : iterable of path, bytes, binary file object, ndarray or PIL image
+            Of any sizes.
+        errors : {"raise", "return"}
+            Whether an image that cannot be read, or that a net fails on, ends the call or is answered with its error.
+
+        Returns
+        -------
+        list of list of Face
+            One for each image, in their order; the most certain face first. With `errors="return"`, a `SphereCVError`
+            in the place of an image that failed.
+
+        Raises
+        ------
+        SphereCVError
+            With `errors="raise"`: what went wrong with the first image that failed.
+        """
+        if errors not in ("raise", "return"):
+            raise InvalidArgumentError(f"errors must be 'raise' or 'return', but got {errors!r}")
+        answers: list[list[Face] | SphereCVError] = []
+        for batch in _loaded(images):
+            for answer in self._answers(batch):
+                if isinstance(answer, SphereCVError) and errors == "raise":
+                    raise answer
+                answers.append(answer)
+        return answers
+
+    def _answers(self, batch: Sequence[Image | SphereCVError]) -> Iterator[list[Face] | SphereCVError]:
+        images = [item for item in batch if not isinstance(item, SphereCVError)]
+        found = iter(self._found(images))
+        for item in batch:
+            if isinstance(item, SphereCVError):
+                yield item
+            else:
+                answer = next(found)
+                yield answer if isinstance(answer, SphereCVError) else _faces(item, answer)
+
+    def _found(self, images: Sequence[Image]) -> list[Detections | SphereCVError]:
+        try:
+            return list(self._kind.find(images)) if images else []
+        except SphereCVError as error:
+            if len(images) == 1:
+                return [error]
+        # One of them is to blame, and only one: find out which.
+        return [answer for image in images for answer in self._found([image])]
+
+
+def _open_single_net(
+    kind: str,
+    model: Model | None,
+    thresholds: Sequence[float] | float | None,
+    backend: str | None,
+    device: str,
+    threads: int | None,
+    settings: dict[str, Any],
+) -> Kind:
+    given = [name for name, value in settings.items() if value is not None]
+    if given:
+        raise InvalidArgumentError(f"{', '.join(given)} cannot be set for {kind}, only for mtcnn")
+    if thresholds is not None and not isinstance(thresholds, int | float):
+        raise InvalidArgumentError(f"thresholds must be one number for {kind}, but got {thresholds!r}")
+    if model is not None and not isinstance(model, str | os.PathLike):
+        raise InvalidArgumentError(f"model must be the path of one file for {kind}, but got {model!r}")
+    if kind == "yunet":
+        from spherecv.detect.yunet import YuNet
+
+        return YuNet(model, threshold=thresholds, backend=backend, device=device)
+    from spherecv.detect.retinaface import RetinaFace
+
+    return RetinaFace(model, threshold=thresholds, backend=backend, device=device, threads=threads)
+
+
+def _loaded(sources: Iterable[ImageSource]) -> Iterator[list[Image | SphereCVError]]:
+    remaining = iter(sources)
+    while True:
+        batch: list[Image | SphereCVError] = []
+        pixels = 0
+        for source in islice(remaining, _BATCH_IMAGES):
+            try:
+                image = load_image(source)
+                pixels += image.shape[0] * image.shape[1]
+                batch.append(image)
+            except SphereCVError as error:
+                batch.append(error)
+            if pixels >= _BATCH_PIXELS:
+                break
+        if not batch:
+            return
+        yield batch
+
+
+def _faces(image: Image, found: Detections) -> list[Face]:
+    best = np.argsort(-found.scores, kind="stable")
+    faces = [
+        Face(box, float(score), landmarks)
+        for box, score, landmarks in zip(found.boxes[best], found.scores[best], found.landmarks[best], strict=True)
+    ]
+    return [replace(face, quality=face_quality(image, face)) for face in faces]

@@ -1,0 +1,254 @@
+"""MTCNN: the detector that SphereFace's own crops were made with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, sqrt
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spherecv.detect.base import Detections, check_number, check_score
+from spherecv.detect.cascade import Cascade, Found, Nets
+from spherecv.detect.nets import Net, NetPool, worker_map
+from spherecv.errors import InvalidArgumentError, ModelFileError
+
+Image = NDArray[np.uint8]
+Loader = Callable[[str], Net]
+"""Opens a net of the cascade, `"pnet"`, `"rnet"` or `"onet"`, once more at every call."""
+
+_SMALLEST = 10.0
+"""Side of the smallest face that can be asked for: the authors' own least."""
+_LARGEST_IMAGE = 12_000_000
+"""Pixels beyond which an image, or its largest scale, is made smaller first: 300 MB of floating point."""
+_MOST_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings under one name.
+
+    Attributes
+    ----------
+    min_size : float
+        Side of the smallest face, in pixels.
+    min_share : float
+        The same, as a share of the image's shorter side; the larger of the two counts.
+    keep_size : float
+        Shrink the image by a whole number first, as long as the smallest face keeps this side; 0 for never.
+    factor, thresholds, progressive, mirror
+        See `Cascade`.
+    """
+
+    min_size: float
+    min_share: float
+    keep_size: float
+    factor: float
+    thresholds: tuple[float, float, float]
+    progressive: bool
+    mirror: bool
+
+
+PRESETS = {
+    "sphereface": Preset(20, 0, 0, 0.85, (0.6, 0.7, 0.9), progressive=False, mirror=True),
+    "fast": Preset(20, 1 / 16, 32, 0.709, (0.6, 0.7, 0.9), progressive=True, mirror=True),
+}
+"""`sphereface`: what the SphereFace authors ran, `face_detect_demo.m` over MTCNNv1. `fast`: MTCNN's own factor, and a
+smallest face that grows with the image, as MTCNN's `demo.m` recommends (to a tenth of it there)."""
+
+
+class _Plan(NamedTuple):
+    """How one image goes through the cascade: made smaller by a whole number, with a smallest face to match."""
+
+    shrink: int
+    min_size: float
+
+
+class Mtcnn:
+    """The cascade of three nets.
+
+    Parameters
+    ----------
+    load : callable
+        Opens a net by its name.
+    preset : {"fast", "sphereface"}
+    min_size, factor, thresholds
+        Instead of the preset's; a `min_size` of one's own does not grow with the image.
+    workers : int
+        Threads to run copies of the nets in.
+
+    Raises
+    ------
+    InvalidArgumentError
+        A value out of its range; the message says which and what the range is.
+    """
+
+    def __init__(
+        self,
+        load: Loader,
+        *,
+        preset: str = "fast",
+        min_size: float | None = None,
+        factor: float | None = None,
+        thresholds: Sequence[float] | float | None = None,
+        workers: int = 1,
+    ) -> None:
+        if preset not in PRESETS:
+            raise InvalidArgumentError(f"preset must be one of {', '.join(PRESETS)}, but got {preset!r}")
+        self._preset = PRESETS[preset]
+        self._min_size = None if min_size is None else check_number("min_size", min_size, _SMALLEST)
+        self._factor = self._preset.factor if factor is None else check_number("factor", factor, 0.1, 0.95)
+        self._thresholds = self._preset.thresholds if thresholds is None else _three(thresholds)
+        self._workers = min(workers, _MOST_WORKERS)
+        given = {"preset": None if preset == "fast" else preset, "min_size": min_size, "factor": factor}
+        given["thresholds"] = None if thresholds is None else "/".join(f"{value:g}" for value in self._thresholds)
+        self.name = _named("mtcnn", given)
+        self._nets = Nets(
+            NetPool(lambda: load("pnet"), "first net", ("scores", "offsets")),
+            NetPool(lambda: load("rnet"), "second net", ("scores", "offsets")),
+            NetPool(lambda: load("onet"), "third net", ("scores", "offsets", "points")),
+        )
+
+    def find(self, images: Sequence[Image]) -> list[Detections]:
+        """Find the faces of each image; see `Kind`."""
+        plans = [self._plan(*image.shape[:2]) for image in images]
+        shrunk = [_shrunk(image, plan.shrink) for image, plan in zip(images, plans, strict=True)]
+        with worker_map(self._workers) as side_by_side:
+            cascade = Cascade(
+                self._nets,
+                self._thresholds,
+                self._factor,
+                self._preset.progressive,
+                self._preset.mirror,
+                self._workers,
+                side_by_side,
+            )
+            found = cascade.run(shrunk, [plan.min_size for plan in plans])
+        return [_detections(faces, plan.shrink) for faces, plan in zip(found, plans, strict=True)]
+
+    def _plan(self, height: int, width: int) -> _Plan:
+        preset = self._preset
+        least = self._min_size or max(preset.min_size, preset.min_share * min(height, width))
+        # The largest scale has (12 / least)^2 of the image's pixels.
+        pixels = height * width * max(1.0, (12 / least) ** 2)
+        shrink = max(1, ceil(sqrt(pixels / _LARGEST_IMAGE)))
+        if shrink > 1:
+            # A smallest face of under 12 pixels would only blow the image up again.
+            return _Plan(shrink, max(least / shrink, 12))
+        if preset.keep_size:
+            shrink = max(1, int(least / preset.keep_size))
+        return _Plan(shrink, least / shrink)
+
+
+def open_mtcnn(
+    model: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+    *,
+    preset: str | None = None,
+    min_size: float | None = None,
+    factor: float | None = None,
+    thresholds: Sequence[float] | float | None = None,
+    backend: str | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+) -> Mtcnn:
+    """Open the nets, and set the cascade up on them.
+
+    Parameters
+    ----------
+    model : path, sequence of three or six paths, or None
+        A folder of `det1` to `det3`, as `.prototxt` and `.caffemodel`; those six files, net by net; three `.onnx`
+        files; or None for the nets that the manifest knows as `mtcnn`.
+    preset, min_size, factor, thresholds
+        As for `Mtcnn`.
+    backend, device, threads
+        As for `FaceDetector`.
+
+    Raises
+    ------
+    InvalidArgumentError
+        As for `Mtcnn` and `Session`.
+    ModelFileError, ModelNotFoundError
+        Files that are missing, or are not such nets.
+    BackendError, DeviceError, MissingDependencyError
+        As for `Session`.
+    """
+    from spherecv.runtime import Session
+
+    models = _models(model)
+    options: dict[str, Any] = {"backend": backend or ("opencv" if device == "cpu" else "auto")}
+    options |= {"device": device, "threads": threads}
+    first = Session(models["pnet"], **options)
+    # OpenCV gets half of what two threads could do out of one small net; the other backends use theirs well.
+    workers = first.threads if (first.backend, first.device) == ("opencv", "cpu") else 1
+    return Mtcnn(
+        lambda net: Session(models[net], **options),
+        preset=preset or "fast",
+        min_size=min_size,
+        factor=factor,
+        thresholds=thresholds,
+        workers=workers,
+    )
+
+
+def _models(model: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None) -> Mapping[str, bytes]:
+    from spherecv import zoo
+
+    if model is None:
+        return zoo.mtcnn_onnx()
+    names = ("pnet", "rnet", "onet")
+    if isinstance(model, str | os.PathLike):
+        folder = Path(model)
+        if not folder.is_dir():
+            raise ModelFileError(f"{folder} is not a folder: give the one with det1, det2 and det3")
+        model = [folder / f"det{i}.{suffix}" for i in (1, 2, 3) for suffix in ("prototxt", "caffemodel")]
+    paths = [Path(path) for path in model]
+    if len(paths) == len(names):
+        return {name: _read(path) for name, path in zip(names, paths, strict=True)}
+    if len(paths) != 2 * len(names):
+        raise InvalidArgumentError(f"model must be a folder, or three .onnx files, or six files, but got {len(paths)}")
+    from spherecv import caffe
+
+    cache = zoo.cache_dir() / "onnx"
+    pairs = zip(names, paths[::2], paths[1::2], strict=True)
+    return {name: caffe.onnx_of(prototxt, caffemodel, cache_dir=cache) for name, prototxt, caffemodel in pairs}
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def _shrunk(image: Image, by: int) -> Image:
+    import cv2
+
+    if by == 1:
+        return image
+    height, width = image.shape[0] // by, image.shape[1] // by
+    # Whole squares of pixels only: OpenCV averages those several times faster, and coordinates stay exact.
+    whole = image[: height * by, : width * by]
+    return np.asarray(cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _detections(found: Found, shrink: int) -> Detections:
+    """From MATLAB's coordinates, corners included and counted from 1, to ours, and to the image as it came."""
+    boxes = (found.boxes - np.array((1, 1, 0, 0), np.float32)) * shrink
+    # MATLAB's 1 is the middle of the first pixel, which is 0 here.
+    landmarks = (found.landmarks - 1 + 0.5) * shrink - 0.5
+    return Detections(boxes.astype(np.float32), found.scores, landmarks.astype(np.float32)).valid()
+
+
+def _three(thresholds: Sequence[float] | float) -> tuple[float, float, float]:
+    if isinstance(thresholds, int | float) or len(thresholds) != 3:
+        raise InvalidArgumentError(f"thresholds must be three numbers for mtcnn, but got {thresholds!r}")
+    first, second, third = (check_score("each of thresholds", value) for value in thresholds)
+    return first, second, third
+
+
+def _named(kind: str, given: Mapping[str, object]) -> str:
+    return " ".join([kind, *(f"{name}={value}" for name, value in given.items() if value is not None)])

@@ -1,0 +1,170 @@
+"""The first stage of MTCNN: a small net looks at every square of every scale of every image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spherecv.detect.boxes import moved, non_maximum, squared
+from spherecv.detect.nets import NetPool
+from spherecv.detect.pyramid import CELL, STRIDE, bands, level_size, resample, scales_of
+
+FloatArray = NDArray[np.float32]
+Image = NDArray[np.uint8]
+T = TypeVar("T")
+
+_OVERLAP_IN_SCALE = 0.5
+_OVERLAP = 0.7
+_PIXELS_AT_ONCE = 8_000_000
+"""Pixels that are floating point at one time, or two where one image or one scale alone has more: 96 MB each."""
+
+
+class _Task(NamedTuple):
+    """Scales of one image that are made one after the other."""
+
+    image: int
+    scales: tuple[float, ...]
+    pixels: int
+
+
+class _Level(NamedTuple):
+    """One scale of one image, as the net takes it: `(3, W, H)`."""
+
+    image: int
+    scale: float
+    planes: FloatArray
+
+
+class _Squares(NamedTuple):
+    """Squares that may hold a face: their places in the net's map, scores and offsets."""
+
+    x: NDArray[np.intp]
+    y: NDArray[np.intp]
+    scores: FloatArray
+    offsets: FloatArray
+
+
+@dataclass(frozen=True)
+class Proposer:
+    """The first stage.
+
+    Attributes
+    ----------
+    net : NetPool
+    threshold : float
+        Least score, 0..1.
+    factor : float
+        Ratio of each scale to the one before.
+    progressive : bool
+        Whether each scale is made from the one before (`fastresize` of the MATLAB code) and not from the image.
+    map : callable
+        Like the built-in, and allowed to run things side by side.
+    """
+
+    net: NetPool
+    threshold: float
+    factor: float
+    progressive: bool
+    map: Callable[..., Iterable[Any]]
+
+    def propose(self, images: Sequence[Image], min_sizes: Sequence[float]) -> list[FloatArray]:
+        """Find the squares that may hold a face.
+
+        Parameters
+        ----------
+        images : sequence of ndarray of uint8, shape (H, W, 3)
+        min_sizes : sequence of float
+            Side of the smallest face, for each image.
+
+        Returns
+        -------
+        list of ndarray of float32, shape (N, 4)
+            For each image: whole numbers, corners included, counted from 1.
+        """
+        found: list[list[FloatArray]] = [[] for _ in images]
+        for group in _shared_out(range(len(images)), lambda i: images[i].shape[0] * images[i].shape[1]):
+            sources = dict(zip(group, self.map(_source, [images[i] for i in group]), strict=True))
+            tasks = [task for i in group for task in self._tasks(i, images[i].shape[:2], min_sizes[i])]
+            for some in _shared_out(tasks, lambda task: task.pixels):
+                made = self.map(_levels, [sources[task.image] for task in some], some)
+                for level, squares in self._scanned([level for levels in made for level in levels]):
+                    found[level.image].append(_boxes(squares, level.scale))
+        return [_merged(boxes) for boxes in found]
+
+    def _tasks(self, image: int, size: tuple[int, ...], min_size: float) -> Iterator[_Task]:
+        scales = scales_of(size[0], size[1], min_size, self.factor)
+        pixels = [int(np.prod(level_size(size[0], size[1], scale))) for scale in scales]
+        if self.progressive and scales:
+            yield _Task(image, tuple(scales), sum(pixels))
+        elif scales:
+            yield from (_Task(image, (scale,), count) for scale, count in zip(scales, pixels, strict=True))
+
+    def _scanned(self, levels: list[_Level]) -> Iterator[tuple[_Level, _Squares]]:
+        parts = [(level, *band) for level in levels for band in bands(*level.planes.shape[1:])]
+        squares = iter(self.map(self._scan, parts))
+        for level in levels:
+            bits = [next(squares) for _ in bands(*level.planes.shape[1:])]
+            yield level, _Squares(*(np.concatenate(column) for column in zip(*bits, strict=True)))
+
+    def _scan(self, part: tuple[_Level, int, int]) -> _Squares:
+        level, start, stop = part
+        outputs = self.net.run(np.ascontiguousarray(level.planes[None, :, start:stop]))
+        scores = outputs.scores[0, 1]
+        x, y = np.nonzero(scores >= self.threshold)
+        return _Squares(x + start // STRIDE, y, scores[x, y], outputs.offsets[0][:, x, y].T)
+
+
+def _source(image: Image) -> FloatArray:
+    """The image as the nets want it, but for the order of axes: transposed, `(x - 127.5) / 128`, still BGR."""
+    import cv2
+
+    table = (np.arange(256, dtype=np.float32) - np.float32(127.5)) * np.float32(1 / 128)
+    return np.asarray(cv2.LUT(cv2.transpose(image), table), np.float32)
+
+
+def _levels(source: FloatArray, task: _Task) -> list[_Level]:
+    import cv2
+
+    height, width = source.shape[1], source.shape[0]  # of the image, which is transposed here
+    levels = []
+    for scale in task.scales:
+        rows, columns = level_size(height, width, scale)
+        source = resample(source, columns, rows)
+        planes = np.empty((3, columns, rows), np.float32)
+        cv2.split(source, [planes[2], planes[1], planes[0]])
+        levels.append(_Level(task.image, scale, planes))
+    return levels
+
+
+def _boxes(squares: _Squares, scale: float) -> FloatArray:
+    """Squares of one scale, in pixels of the image, without those that a better one covers: `(N, 9)`."""
+    corner = np.stack([squares.x, squares.y], axis=1) * STRIDE
+    # In double precision, as in MATLAB, where only the result becomes single.
+    corners = np.trunc(np.hstack([corner + 1, corner + CELL]) / scale).astype(np.float32)
+    best = non_maximum(corners, squares.scores, _OVERLAP_IN_SCALE)
+    return np.hstack([corners[best], squares.offsets[best], squares.scores[best, None]])
+
+
+def _merged(scales: Sequence[FloatArray]) -> FloatArray:
+    """Boxes of all scales of an image, moved and made square."""
+    rows = np.concatenate([np.empty((0, 9), np.float32), *scales])
+    rows = rows[non_maximum(rows[:, :4], rows[:, 8], _OVERLAP)]
+    return np.trunc(squared(moved(rows[:, :4], rows[:, 4:8], inclusive=False)))
+
+
+def _shared_out(items: Iterable[T], pixels: Callable[[T], int]) -> Iterator[list[T]]:
+    """Divide things into lists of at most so many pixels, or of one thing."""
+    some: list[T] = []
+    total = 0
+    for item in items:
+        if some and total + pixels(item) > _PIXELS_AT_ONCE:
+            yield some
+            some, total = [], 0
+        some.append(item)
+        total += pixels(item)
+    if some:
+        yield some

@@ -1,0 +1,141 @@
+"""YuNet, the face detector inside OpenCV."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spherecv.detect.base import Detections, check_score
+from spherecv.errors import DeviceError, InvalidArgumentError, ModelFileError
+
+Image = NDArray[np.uint8]
+
+_THRESHOLD = 0.7
+_OVERLAP = 0.3
+_MOST_BOXES = 5000
+_LONGEST_SIDE = 640
+"""What the net was trained on; in larger images it misses large faces."""
+
+
+class YuNet:
+    """`cv2.FaceDetectorYN`, one image at a time.
+
+    Parameters
+    ----------
+    model : path, optional
+        Another file than the one that the manifest knows as `yunet`.
+    threshold : float, optional
+        Least score, 0..1.
+    backend : {None, "opencv", "auto"}
+    device : {"cpu", "cuda", "auto"}
+
+    Raises
+    ------
+    InvalidArgumentError
+        A value out of its range, or another backend.
+    ModelFileError
+        The file is missing, or is not YuNet.
+    DeviceError
+        There is no such device, or this OpenCV cannot use it.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | None = None,
+        *,
+        threshold: float | None = None,
+        backend: str | None = None,
+        device: str = "cpu",
+    ) -> None:
+        if backend not in (None, "auto", "opencv"):
+            raise InvalidArgumentError(f"yunet runs on OpenCV only, not on {backend!r}")
+        self._threshold = check_score("thresholds", _THRESHOLD if threshold is None else threshold)
+        self.name = "yunet" if threshold is None else f"yunet thresholds={self._threshold:g}"
+        self._lock = threading.Lock()
+        path = _known_file() if model is None else Path(model)
+        if not path.is_file():
+            raise ModelFileError(f"{path}: no such file")
+        self._net = _open(path, self._threshold, *_place(device))
+
+    def find(self, images: Sequence[Image]) -> list[Detections]:
+        """Find the faces of each image; see `Kind`."""
+        return [self._find(image) for image in images]
+
+    def _find(self, image: Image) -> Detections:
+        import cv2
+
+        height, width = image.shape[:2]
+        scale = min(1.0, _LONGEST_SIDE / max(height, width))
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        if scale < 1:
+            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        with self._lock:
+            self._net.setInputSize(size)
+            _, rows = self._net.detect(image)
+        rows = np.empty((0, 15), np.float32) if rows is None else rows
+        ratio = np.array((width / size[0], height / size[1]), np.float32)
+        corner, extent = rows[:, :2] * ratio, rows[:, 2:4] * ratio
+        # Its "right eye", which comes first, is the person's: the left one in the image.
+        points = rows[:, 4:14].reshape(-1, 5, 2)
+        # Squares of pixels grow around their middles, not around the middle of the first one.
+        landmarks = points if scale == 1 else (points + np.float32(0.5)) * ratio - np.float32(0.5)
+        return Detections(np.hstack([corner, corner + extent]), rows[:, 14], landmarks).valid()
+
+
+def _known_file() -> Path:
+    from spherecv import zoo
+
+    return zoo.require("yunet")["onnx"]
+
+
+def _place(device: str) -> tuple[int, int]:
+    """OpenCV's numbers of backend and target."""
+    import cv2
+
+    from spherecv.runtime.devices import opencv_cuda_missing
+
+    if device not in ("cpu", "cuda", "auto"):
+        raise InvalidArgumentError(f"device must be one of cpu, cuda, auto, but got {device!r}")
+    missing = "" if device == "cpu" else opencv_cuda_missing(cv2)
+    if device == "cuda" and missing:
+        raise DeviceError(f"yunet cannot use device 'cuda': {missing}")
+    if device == "cpu" or missing:
+        return int(cv2.dnn.DNN_BACKEND_OPENCV), int(cv2.dnn.DNN_TARGET_CPU)
+    return int(cv2.dnn.DNN_BACKEND_CUDA), int(cv2.dnn.DNN_TARGET_CUDA)
+
+
+def _open(path: Path, threshold: float, backend: int, target: int) -> Any:
+    import cv2
+
+    try:
+        # As bytes: OpenCV does not open every name that the file system knows.
+        data = np.frombuffer(path.read_bytes(), np.uint8)
+        with _silent(cv2):
+            size = (_LONGEST_SIDE, _LONGEST_SIDE)
+            net = cv2.FaceDetectorYN.create(
+                "onnx", data, np.empty(0, np.uint8), size, threshold, _OVERLAP, _MOST_BOXES, backend, target
+            )
+            net.detect(np.zeros((*size, 3), np.uint8))  # a file that is another net fails here, not at the first image
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read: {error.strerror or error}") from None
+    except cv2.error as error:
+        raise ModelFileError(f"{path} is not YuNet, or is damaged: {' '.join(str(error).split())}") from None
+    return net
+
+
+@contextmanager
+def _silent(cv2: Any) -> Iterator[None]:
+    """OpenCV 5.0 warns that its new engine knows no targets, whenever this net is opened."""
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)
