@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from spherecv import __version__
-from spherecv.cli import align, calibrate, convert, demo, doctor, evaluate, faces, models, verify
+from spherecv.cli import align, calibrate, convert, demo, doctor, embed, evaluate, faces, find, gallery, models, verify
 from spherecv.errors import SphereCVError
 
 FAILED = 2
@@ -85,9 +85,11 @@ def _complain(kind: str, message: object) -> None:
 app.command("verify")(verify.verify)
 app.command("detect")(faces.detect)
 app.command("align")(align.align)
-app.command("embed")(faces.embed)
+app.command("embed")(embed.embed)
 app.add_typer(evaluate.app, name="evaluate")
 app.command("calibrate")(calibrate.calibrate)
+app.add_typer(gallery.app, name="gallery")
+app.command("find")(find.find)
 app.command("convert")(convert.convert)
 app.add_typer(models.app, name="models")
 app.command("doctor")(doctor.doctor)

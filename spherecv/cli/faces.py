@@ -1,4 +1,4 @@
-"""`spherecv detect` and `spherecv embed`: faces of an image, a folder or a list."""
+"""`spherecv detect`: faces of an image, a folder or a list."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spherecv.cli import options
-from spherecv.cli.progress import track, track_answers
+from spherecv.cli.progress import track
 from spherecv.errors import SphereCVError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def detect(
 
     paths = find_images(source)
     finder = options.make_detector(detector, device, threads, preset, min_size)
-    failures = _Failures(len(paths), as_json)
+    failures = Failures(len(paths), as_json)
     for path in track(paths, "detecting"):
         try:
             image = load_image(path)
@@ -64,55 +64,7 @@ def detect(
     failures.close()
 
 
-def embed(
-    source: options.Source,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the embeddings (.npz).")],
-    model: options.Model = None,
-    prototxt: options.Prototxt = None,
-    caffemodel: options.Caffemodel = None,
-    recipe: options.Recipe = None,
-    detector: options.Detector = "mtcnn",
-    face: options.Face = "largest",
-    backend: options.Backend = "opencv",
-    device: options.Device = "cpu",
-    threads: options.Threads = None,
-    as_json: options.Json = False,
-) -> None:
-    """Embed faces into one .npz: embeddings, paths, boxes, scores, qualities; no pickle in it.
-
-    An image without a face is reported and the rest goes on; exit code 2 only where none could be embedded.
-
-    Examples:
-
-      spherecv embed photos/ --out photos.npz
-
-      spherecv embed crops/ --face whole --out crops.npz
-    """
-    from spherecv.embeddings import write_embeddings
-    from spherecv.pipeline import FacePipeline
-    from spherecv.sources import find_images
-
-    paths = find_images(source)
-    embedder = options.make_embedder(model, prototxt, caffemodel, recipe, backend, device, threads)
-    pipeline = FacePipeline(embedder, detector=options.make_detector(detector, device, threads))
-    failures = _Failures(len(paths), as_json)
-    with write_embeddings(out, model=embedder.name, recipe=embedder.recipe.fingerprint) as writer:
-        answers = pipeline.run(paths, face=options.which_face(face), errors="return")
-        for path, answer in zip(paths, track_answers(answers, len(paths), "embedding"), strict=True):
-            if isinstance(answer, SphereCVError):
-                failures.add(path, answer)
-                continue
-            for embedded in answer:
-                writer.add(path, embedded)
-        failures.close()
-    summary = {"out": str(out), "images": len(paths), "faces": writer.rows, "failed": failures.count}
-    if as_json:
-        typer.echo(json.dumps({**summary, "model": embedder.name, "recipe": embedder.recipe.fingerprint}))
-    else:
-        typer.echo(f"wrote {writer.rows} embeddings of {len(paths)} images to {out}; {failures.count} images failed")
-
-
-class _Failures:
+class Failures:
     """Images that could not be used: reported one by one; an error of the command where they are all there are."""
 
     def __init__(self, total: int, as_json: bool) -> None:
@@ -122,6 +74,7 @@ class _Failures:
         self._last: SphereCVError | None = None
 
     def add(self, path: Path, error: SphereCVError) -> None:
+        """Report an image."""
         self.count += 1
         self._last = error
         if self._as_json:
@@ -130,6 +83,7 @@ class _Failures:
             typer.echo(f"{path}: {error}", err=True)
 
     def close(self) -> None:
+        """Raise where no image could be used."""
         if self._last is None or self.count < self._total:
             return
         if self._total == 1:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from spherecv.detect import FaceDetector
     from spherecv.embed import FaceEmbedder
     from spherecv.pipeline import WhichFace
+    from spherecv.zoo import ModelSource
 
 Source: TypeAlias = Annotated[
     str, typer.Argument(metavar="SRC", help="An image, a folder, or a list (.txt: a path a line).")
@@ -49,6 +50,21 @@ Threads: TypeAlias = Annotated[int | None, typer.Option("--threads", help="Threa
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
 
 
+def model_source(
+    model: str | None, prototxt: Path | None, caffemodel: Path | None, recipe: str | None
+) -> ModelSource | None:
+    """Find the model that the options name; None where they name none."""
+    from spherecv.zoo import ModelSource, open_model
+
+    if (prototxt is None) != (caffemodel is None):
+        raise InvalidArgumentError("--prototxt and --caffemodel go together: give both")
+    if prototxt is not None and caffemodel is not None:
+        if model is not None:
+            raise InvalidArgumentError("give --model, or --prototxt and --caffemodel, not both")
+        return ModelSource.from_caffe(prototxt, caffemodel, recipe=recipe)
+    return None if model is None else open_model(model, recipe=recipe)
+
+
 def make_embedder(
     model: str | None,
     prototxt: Path | None,
@@ -60,15 +76,9 @@ def make_embedder(
 ) -> FaceEmbedder:
     """Open the model that the options name."""
     from spherecv.embed import FaceEmbedder
-    from spherecv.zoo import DEFAULT_MODEL, ModelSource
+    from spherecv.zoo import DEFAULT_MODEL
 
-    if (prototxt is None) != (caffemodel is None):
-        raise InvalidArgumentError("--prototxt and --caffemodel go together: give both")
-    source: str | ModelSource = model or DEFAULT_MODEL
-    if prototxt is not None and caffemodel is not None:
-        if model is not None:
-            raise InvalidArgumentError("give --model, or --prototxt and --caffemodel, not both")
-        source = ModelSource.from_caffe(prototxt, caffemodel, recipe=recipe)
+    source = model_source(model, prototxt, caffemodel, recipe) or DEFAULT_MODEL
     return FaceEmbedder(source, recipe=recipe, backend=backend, device=device, threads=threads)
 
 

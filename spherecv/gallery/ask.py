@@ -22,12 +22,22 @@ from spherecv.thresholds import Threshold
 class Asking(GalleryBase):
     """The part of a gallery that answers."""
 
+    def threshold(self, *, threshold: float | Threshold | None = None, far: float | None = None) -> Threshold:
+        """Settle which distance counts as the same person, as the questions below do.
+
+        Raises
+        ------
+        MissingThresholdError
+            Neither is given, and none is known for this model, recipe and metric.
+        """
+        return self._stages.threshold(self.metric, threshold, far)
+
     def identify(
         self,
         image: ImageSource,
         k: int = 5,
         *,
-        threshold: float | None = None,
+        threshold: float | Threshold | None = None,
         far: float | None = None,
         template: Template = "best",
         face: WhichFace = "all",
@@ -39,7 +49,7 @@ class Asking(GalleryBase):
         image : path, bytes, binary file object, ndarray or PIL image
         k : int
             Candidates to name for each face.
-        threshold : float, optional
+        threshold : float or Threshold, optional
             The largest distance that counts as the same person; by default the one known for the model.
         far : float, optional
             Take the threshold measured at this false accept rate. It is the rate of one comparison: a stranger has as
@@ -82,7 +92,7 @@ class Asking(GalleryBase):
         image: ImageSource,
         k: int = 100,
         *,
-        threshold: float | None = None,
+        threshold: float | Threshold | None = None,
         far: float | None = None,
         face: WhichFace = "all",
     ) -> list[Match]:
@@ -115,7 +125,7 @@ class Asking(GalleryBase):
         identity: str,
         image: ImageSource,
         *,
-        threshold: float | None = None,
+        threshold: float | Threshold | None = None,
         far: float | None = None,
         template: Template = "mean",
         face: WhichFace = "largest",

@@ -99,7 +99,7 @@ class Stages:
         detector = self._detector if self._pipeline is None else self._pipeline.detector
         return _origin_of(embedder.source, detector if isinstance(detector, str) else detector.name)
 
-    def threshold(self, metric: Metric, value: float | None, far: float | None) -> Threshold:
+    def threshold(self, metric: Metric, value: float | Threshold | None, far: float | None) -> Threshold:
         """Settle which distance counts as the same person.
 
         Raises
@@ -112,7 +112,7 @@ class Stages:
         if value is not None:
             if far is not None:
                 raise InvalidArgumentError("give threshold or far, not both")
-            return Threshold(value)
+            return value if isinstance(value, Threshold) else Threshold(value)
         if self._origin is not None:
             raise MissingThresholdError(
                 f"{self._store.label} was opened for ready-made embeddings, of which no threshold is known: pass "

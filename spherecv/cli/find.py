@@ -1,0 +1,85 @@
+"""`spherecv find`: photos of the same person in a folder, which is indexed once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spherecv.cli import gallery, options
+from spherecv.cli.counting import counted
+
+
+def find(
+    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="Whom to look for.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to look: a folder or a list.")],
+    k: Annotated[int, typer.Option("-k", help="Most photos to name for each face.")] = 100,
+    threshold: gallery.Threshold = None,
+    far: gallery.Far = None,
+    metric: gallery.Metric = "cosine",
+    index: Annotated[
+        Path | None, typer.Option("--index", help="Where to keep the index; by default in SphereCV's cache.")
+    ] = None,
+    model: options.Model = None,
+    prototxt: options.Prototxt = None,
+    caffemodel: options.Caffemodel = None,
+    recipe: options.Recipe = None,
+    detector: options.Detector = "mtcnn",
+    face: options.Face = "largest",
+    backend: options.Backend = "opencv",
+    device: options.Device = "cpu",
+    threads: options.Threads = None,
+    as_json: options.Json = False,
+) -> None:
+    """Find photos of the person on PHOTO in FOLDER, the nearest first.
+
+    The first call looks at every photo of the folder and keeps what it saw; later ones look only at new and changed
+    photos, and forget those that are gone.
+
+    Examples:
+
+      spherecv find ann.jpg holiday/ --far 0.001
+    """
+    from spherecv.gallery import FaceGallery
+    from spherecv.metrics import check_metric
+    from spherecv.zoo import DEFAULT_MODEL, open_model
+
+    which = options.which_face(face)
+    source = options.model_source(model, prototxt, caffemodel, recipe) or open_model(DEFAULT_MODEL, recipe=recipe)
+    place = index or _index_of(folder, source.key, detector)
+    with FaceGallery.open(
+        place,
+        model=source,
+        detector=detector,
+        metric=check_metric(metric),
+        backend=backend,
+        device=device,
+        threads=threads,
+    ) as opened:
+        settled = opened.threshold(threshold=threshold, far=far)  # before an hour of indexing, not after
+        with counted("indexing") as progress:
+            done = opened.add_unknown(folder, prune=True, progress=progress)
+        matches = opened.find(photo, k, threshold=settled, face=which)
+    if as_json:
+        failures = [{"image": image, "error": str(error)} for image, error in done.failures]
+        answers = [match.to_dict() for match in matches]
+        typer.echo(json.dumps({"faces": answers, "failures": failures, "index": str(place)}))
+        return
+    if done.images or done.replaced:
+        for image, error in done.failures:
+            typer.echo(f"{image}: {error}", err=True)
+    for match in matches:
+        typer.echo(f"face at {' '.join(f'{v:.0f}' for v in match.face.box)}:" if match.face else "")
+        typer.echo("\n".join(f"  {c.distance:.4f}  {c.image}" for c in match.candidates) or "  no photo of them")
+
+
+def _index_of(folder: Path, *settings: str) -> Path:
+    """A file in the cache for this folder and this model: another model has an index of its own."""
+    from spherecv.zoo import cache_dir
+
+    name = repr((os.path.abspath(folder), *settings))  # noqa: PTH100 - as the photos are named
+    return cache_dir() / "find" / f"{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:24]}.db"

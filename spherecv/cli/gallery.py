@@ -1,0 +1,278 @@
+"""`spherecv gallery`: keep known faces, ask who is on a photo, group unknown ones, forget people."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+
+from spherecv.cli import options
+from spherecv.cli.counting import counted
+from spherecv.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from spherecv.gallery import Enrolment, FaceGallery
+    from spherecv.records import Match
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Keep faces of known people in one file (or on a Milvus server), and ask who is on a photo.",
+)
+
+Location: TypeAlias = Annotated[
+    str, typer.Argument(metavar="GALLERY", help="The gallery's file, or milvus://host:port/collection.")
+]
+Threshold: TypeAlias = Annotated[
+    float | None,
+    typer.Option("--threshold", help="Largest distance of the same person; measured ones are known by model."),
+]
+Far: TypeAlias = Annotated[
+    float | None, typer.Option("--far", help="Take the threshold measured at this false accept rate, as 0.001.")
+]
+Metric: TypeAlias = Annotated[str, typer.Option("--metric", help="cosine or euclidean.")]
+Index: TypeAlias = Annotated[str, typer.Option("--index", help="How to search: auto, exact, hnsw or ivf.")]
+
+
+@app.command("enrol")
+def enrol(
+    location: Location,
+    sources: Annotated[list[Path], typer.Argument(metavar="SRC...", help="Photos, or a folder of them.")],
+    identity: Annotated[
+        str | None, typer.Option("--identity", "-i", help="Who is on them; without it SRC is a PERSON/IMAGE tree.")
+    ] = None,
+    metadata: Annotated[str | None, typer.Option("--metadata", help="JSON to keep with the person.")] = None,
+    add: Annotated[bool, typer.Option("--add", help="Add to a person who is in the gallery already.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace a person's photos by these.")] = False,
+    unknown: Annotated[bool, typer.Option("--unknown", help="Take in all faces, nameless, to cluster them.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Drop photos of the tree whose files are gone.")] = False,
+    model: options.Model = None,
+    prototxt: options.Prototxt = None,
+    caffemodel: options.Caffemodel = None,
+    recipe: options.Recipe = None,
+    detector: options.Detector = "mtcnn",
+    face: options.Face = "largest",
+    backend: options.Backend = "opencv",
+    device: options.Device = "cpu",
+    threads: options.Threads = None,
+    as_json: options.Json = False,
+) -> None:
+    """Enrol a person by photos, or a tree with a folder for each person. What is enrolled already is skipped.
+
+    Photos without a face are reported and the rest goes on. With SPHERECV_GALLERY_KEY set, a new gallery is encrypted.
+
+    Examples:
+
+      spherecv gallery enrol people.db photos/
+
+      spherecv gallery enrol people.db ann1.jpg ann2.jpg --identity Ann
+    """
+    if add and replace:
+        raise InvalidArgumentError("give --add or --replace, not both")
+    if identity is not None and unknown:
+        raise InvalidArgumentError("give --identity or --unknown, not both")
+    which = options.which_face(face)
+    opened = _open(location, model, prototxt, caffemodel, recipe, detector, backend, device, threads)
+    with opened as gallery, counted("enrolling") as progress:
+        if identity is not None:
+            done = gallery.enrol(
+                identity,
+                sources,
+                _metadata(metadata),
+                face=which,
+                if_exists="add" if add else "replace" if replace else "raise",
+                errors="raise" if len(sources) == 1 and not sources[0].is_dir() else "return",
+            )
+        else:
+            source = _only(sources)
+            if unknown:
+                done = gallery.add_unknown(source, prune=prune, progress=progress)
+            else:
+                done = gallery.enrol_folder(source, face=which, prune=prune, progress=progress)
+    report(done, as_json)
+
+
+@app.command("identify")
+def identify(
+    location: Location,
+    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="Who is on it?")],
+    k: Annotated[int, typer.Option("-k", help="Candidates to name for each face.")] = 5,
+    threshold: Threshold = None,
+    far: Far = None,
+    metric: Metric = "cosine",
+    template: Annotated[str, typer.Option("--template", help="A person of several photos: best or mean.")] = "best",
+    classify: Annotated[bool, typer.Option("--classify", help="Ask the classifier that was fitted.")] = False,
+    index: Index = "auto",
+    model: options.Model = None,
+    prototxt: options.Prototxt = None,
+    caffemodel: options.Caffemodel = None,
+    recipe: options.Recipe = None,
+    detector: options.Detector = "mtcnn",
+    face: options.Face = "all",
+    backend: options.Backend = "opencv",
+    device: options.Device = "cpu",
+    threads: options.Threads = None,
+    as_json: options.Json = False,
+) -> None:
+    """Say who is on a photo, a line for each face; the answer may be nobody.
+
+    Examples:
+
+      spherecv gallery identify people.db party.jpg --far 0.001
+    """
+    which = options.which_face(face)
+    settings = (model, prototxt, caffemodel, recipe, detector, backend, device, threads)
+    with _open(location, *settings, metric=metric, index=index, create=False) as gallery:
+        if classify:
+            matches = gallery.classify(photo, k, face=which)
+        else:
+            matches = gallery.identify(photo, k, threshold=threshold, far=far, template=_any(template), face=which)
+    if as_json:
+        typer.echo(json.dumps([match.to_dict() for match in matches]))
+    else:
+        typer.echo("\n".join(match_text(match) for match in matches))
+
+
+@app.command("list")
+def list_(location: Location, as_json: options.Json = False) -> None:
+    """Show everybody in the gallery."""
+    with _plain(location) as gallery:
+        people = gallery.identities()
+    if as_json:
+        typer.echo(json.dumps([person.to_dict() for person in people]))
+        return
+    for person in people:
+        note = f"  {json.dumps(dict(person.metadata), ensure_ascii=False)}" if person.metadata else ""
+        typer.echo(f"{person.name}: {person.images} images, {person.faces} faces{note}")
+
+
+@app.command("remove")
+def remove(
+    location: Location,
+    identity: Annotated[
+        str | None, typer.Argument(metavar="[IDENTITY]", help="Whom to forget; none for a nameless image.")
+    ] = None,
+    image: Annotated[Path | None, typer.Option("--image", help="One image only.", show_default=False)] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Forget a person, or one image, with every byte that was kept."""
+    with _plain(location) as gallery:
+        gone = gallery.remove(identity, image)
+    if as_json:
+        typer.echo(json.dumps(gone._asdict()))
+        return
+    typer.echo(f"removed {gone.faces} faces of {gone.images} images")
+    if not gone.erased:
+        typer.echo("another process still reads the gallery: open it again when that is done, to erase the last copy")
+
+
+@app.command("rename")
+def rename(
+    location: Location,
+    old: Annotated[str, typer.Argument(metavar="OLD")],
+    new: Annotated[str, typer.Argument(metavar="NEW")],
+    merge: Annotated[bool, typer.Option("--merge", help="NEW may be in the gallery: make the two one.")] = False,
+) -> None:
+    """Give a person another name, or merge two into one."""
+    with _plain(location) as gallery:
+        if merge:
+            gallery.merge([old], new)
+        else:
+            gallery.rename(old, new)
+    typer.echo(f"{old} is {new} now")
+
+
+@app.command("stats")
+def stats(location: Location, as_json: options.Json = False) -> None:
+    """Count what the gallery holds, and tell what made it."""
+    with _plain(location) as gallery:
+        found = gallery.stats()
+    typer.echo(json.dumps(found) if as_json else "\n".join(f"{name}: {value}" for name, value in found.items()))
+
+
+def open_gallery(
+    location: str | Path,
+    model: str | None,
+    prototxt: Path | None,
+    caffemodel: Path | None,
+    recipe: str | None,
+    detector: str,
+    backend: str,
+    device: str,
+    threads: int | None,
+    **settings: Any,
+) -> FaceGallery:
+    """Open the gallery, with the model that the options name; without any, with its own."""
+    from spherecv.gallery import FaceGallery
+
+    return FaceGallery.open(
+        location,
+        model=options.model_source(model, prototxt, caffemodel, recipe),
+        recipe=recipe,
+        detector=detector,
+        backend=backend,
+        device=device,
+        threads=threads,
+        **settings,
+    )
+
+
+_open = open_gallery
+
+
+def _plain(location: str) -> FaceGallery:
+    from spherecv.gallery import FaceGallery
+
+    return FaceGallery.open(location, create=False)
+
+
+def report(done: Enrolment, as_json: bool) -> None:
+    """Print what came of enrolling; an error where nothing at all could be used."""
+    if as_json:
+        typer.echo(json.dumps(done.to_dict()))
+    else:
+        for image, error in done.failures:
+            typer.echo(f"{image}: {error}", err=True)
+        parts = [f"{done.faces} faces of {done.images + done.replaced} images enrolled"]
+        parts += [f"{done.unchanged} unchanged"] if done.unchanged else []
+        parts += [f"{done.removed} removed"] if done.removed else []
+        parts += [f"{len(done.failures)} failed"] if done.failures else []
+        typer.echo(", ".join(parts))
+    if done.failures and not (done.images or done.replaced or done.unchanged):
+        raise done.failures[0][1]
+
+
+def match_text(match: Match) -> str:
+    """Show the answer for one face in lines."""
+    where = "" if match.face is None else f"face at {' '.join(f'{value:.0f}' for value in match.face.box)}: "
+    sure = "" if match.probability is None else f", probability {match.probability:.3f}"
+    head = f"{where}{match.identity or 'nobody known'} (threshold {match.threshold:.4f}{sure})"
+    rows = [
+        f"  {candidate.distance:.4f}  {candidate.identity or candidate.image}"
+        + (f"  {candidate.image}" if candidate.identity and candidate.image else "")
+        for candidate in match.candidates
+    ]
+    return "\n".join([head, *rows])
+
+
+def _only(sources: list[Path]) -> Path:
+    if len(sources) > 1:
+        raise InvalidArgumentError("several SRC need --identity; a tree of people is one folder")
+    return sources[0]
+
+
+def _metadata(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise InvalidArgumentError(f"--metadata is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InvalidArgumentError('--metadata must be a JSON object, as {"team": "blue"}')
+    return value
+
+
+def _any(value: Any) -> Any:
+    return value
