@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 from typing import Annotated, Any
 
@@ -16,6 +15,8 @@ from spherecv.errors import SphereCVError
 
 FAILED = 2
 INTERRUPTED = 130
+# What typer itself raises and handles: exits, wrong usage, a reader that went away.
+_NOT_OURS = (typer.Exit, typer.Abort, typer.BadParameter.__mro__[1], BrokenPipeError)
 
 
 class _Root(TyperGroup):
@@ -24,26 +25,15 @@ class _Root(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except (typer.Exit, typer.Abort):
-            raise
         except SphereCVError as error:
             _complain("error", error)
             raise typer.Exit(FAILED) from None
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
-        except (
-            OSError,
-            ArithmeticError,
-            AttributeError,
-            LookupError,
-            MemoryError,
-            RuntimeError,
-            TypeError,
-            ValueError,
-        ):
-            if "SPHERECV_DEBUG" in os.environ or isinstance(sys.exc_info()[1], BrokenPipeError):
+        except Exception as fault:
+            if "SPHERECV_DEBUG" in os.environ or isinstance(fault, _NOT_OURS):
                 raise
-            _complain("internal error", sys.exc_info()[1])
+            _complain("internal error", fault)
             typer.echo("This is a fault of SphereCV. SPHERECV_DEBUG=1 shows where; please report it.", err=True)
             raise typer.Exit(FAILED) from None
 
