@@ -9,6 +9,7 @@ import numpy as np
 from spherecv.errors import InvalidArgumentError, ModelFileError
 from spherecv.runtime.backend import FloatArray, Model
 from spherecv.runtime.signature import FLOAT, Batch
+from spherecv.runtime.sizes import smallest_sides
 
 
 class Inputs:
@@ -43,12 +44,13 @@ class Inputs:
             if port.dims is None:
                 raise ModelFileError(f"{what} states no shape: export the model with one")
             self._dims[port.name] = ("batch of any size", *port.dims[1:]) if self._batched else port.dims
+        self._smallest = {} if model.signature.fixed_size else smallest_sides(model.signature)
         self.shapes = {
             name: tuple(dim if isinstance(dim, int) else None for dim in dims) for name, dims in self._dims.items()
         }
 
     def check(self, inputs: object) -> dict[str, FloatArray]:
-        """Return the inputs by name, C-contiguous.
+        """Return the inputs by name, in the order of the model.
 
         Raises
         ------
@@ -81,7 +83,10 @@ class Inputs:
                 raise InvalidArgumentError(
                     f"input {name!r} has {side} along axis {axis}, where {sizes[dim]} was given before ({dim})"
                 )
-        return np.ascontiguousarray(array)
+        height, width = self._smallest.get(name, (0, 0))
+        if name in self._smallest and (array.shape[2] < height or array.shape[3] < width):
+            raise InvalidArgumentError(f"input {name!r} must be {height} x {width} at least, but got {array.shape}")
+        return array
 
     def _described(self, name: str) -> str:
         sides = ["any" if side is None else str(side) for side in self.shapes[name]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -26,6 +27,9 @@ _CLASSIC_OPERATORS = frozenset(
      "MaxPool", "Mul", "PRelu", "Relu", "Sigmoid", "Slice", "Softmax", "Tanh")
 )  # fmt: skip
 
+_ONLY = 0
+"""In place of an engine, where OpenCV has but one."""
+
 
 class OpenCVBackend:
     """One `cv2.dnn.Net` behind a lock.
@@ -46,19 +50,21 @@ class OpenCVBackend:
         self._outputs = settings.outputs
         self._threads = settings.threads
         self._lock = threading.Lock()
-        ranks = {port.name: None if port.dims is None else len(port.dims) for port in model.signature.outputs}
-        self._ranks = [ranks[name] for name in settings.outputs]
+        self._ranks = {port.name: len(port.dims) for port in model.signature.outputs if port.dims is not None}
         if device == "cuda" and (missing := opencv_cuda_missing(cv2)):
             raise DeviceError(f"backend 'opencv' cannot use device 'cuda': {missing}")
         try:
             with _process.held(cv2, None):
-                self._net = _read(cv2, model.source, _engine(cv2, model.signature, device))
+                self._net, engine = _load(cv2, model, device)
                 # Winograd's transform doubles the speed of SphereFace-20 (3x3 convolutions of stride 1) in the classic
                 # engine and in 4.x, costs the sixth digit, and does nothing in the new engine: on, as OpenCV has it.
                 self._net.enableWinograd(settings.winograd is not False)
                 if device == "cuda":
                     self._net.setPreferableBackend(cv2.dnn.DNN_BACKEND_CUDA)
                     self._net.setPreferableTarget(cv2.dnn.DNN_TARGET_CUDA)
+            # The new engine gives all outputs or none; the others compute only what is asked for.
+            new = engine != _ONLY and engine == cv2.dnn.ENGINE_NEW
+            self._computed = tuple(port.name for port in model.signature.outputs) if new else settings.outputs
         except cv2.error as error:
             raise backend_error(f"OpenCV {cv2.__version__} cannot load {model.where}", _reason(error)) from None
 
@@ -75,10 +81,10 @@ class OpenCVBackend:
                 for name, array in feeds.items():
                     self._net.setInput(_as_mat(cv2, array), name)
                 # The binding copies every Mat into an array of NumPy's own: the next forward does not touch it.
-                arrays = self._net.forward(self._outputs)
+                arrays = dict(zip(self._computed, self._net.forward(self._computed), strict=True))
         except cv2.error as error:
             raise backend_error(f"OpenCV {cv2.__version__} failed on {self._where}", _reason(error)) from None
-        return [_of_rank(array, rank) for array, rank in zip(arrays, self._ranks, strict=True)]
+        return [_of_rank(arrays[name], self._ranks.get(name)) for name in self._outputs]
 
 
 class _Process:
@@ -133,8 +139,23 @@ class _Process:
 _process = _Process()
 
 
-def _engine(cv2: Any, signature: Signature, device: str) -> int | None:
-    """Choose between the two engines of OpenCV 5; None where there is no choice.
+def _load(cv2: Any, model: Model, device: str) -> tuple[Any, int]:
+    """Read the net with the first engine that knows all its operators."""
+    engines = _engines(cv2, model.signature, device)
+    for engine in engines:
+        try:
+            net = _read(cv2, model.source, engine)
+        except cv2.error:
+            if engine == engines[-1]:
+                raise
+        else:
+            if not net.empty():  # how the new engine says that it does not know an operator
+                return net, engine
+    raise backend_error(f"OpenCV {cv2.__version__} cannot load {model.where}", "it does not know all its operators")
+
+
+def _engines(cv2: Any, signature: Signature, device: str) -> list[int]:
+    """Rank the two engines of OpenCV 5 for a model.
 
     Measured with OpenCV 5.0, 2 cores, time of classic / new: SphereFace-20 1.08 at batch 1, 0.96 at 4, 0.83 at 32;
     R-net and O-net of MTCNN 0.8 to 1.0; MobileFaceNet (depthwise) 2.0; a P-net pyramid of a 1920x1080 photograph 1.3,
@@ -143,21 +164,25 @@ def _engine(cv2: Any, signature: Signature, device: str) -> int | None:
     classic engine only.
     """
     if not hasattr(cv2.dnn, "ENGINE_NEW"):
-        return None
-    classic: int | None = getattr(cv2.dnn, "ENGINE_CLASSIC", None)  # later 5.x releases drop it
-    suits = signature.fixed_size and not signature.grouped and signature.operators <= _CLASSIC_OPERATORS
-    if classic is not None and (device == "cuda" or suits):
-        return classic
-    return int(cv2.dnn.ENGINE_NEW)
+        return [_ONLY]
+    new: int = cv2.dnn.ENGINE_NEW
+    if not hasattr(cv2.dnn, "ENGINE_CLASSIC"):  # later 5.x releases drop it
+        return [new]
+    classic: int = cv2.dnn.ENGINE_CLASSIC
+    if device == "cuda":
+        return [classic]
+    known = all(node.operator in _CLASSIC_OPERATORS for node in signature.nodes)
+    suits = known and signature.fixed_size and not signature.grouped
+    return [classic, new] if suits else [new, classic]
 
 
-def _read(cv2: Any, source: bytes | Path, engine: int | None) -> Any:
+def _read(cv2: Any, source: bytes | Path, engine: int) -> Any:
     """Read the net from a file, even if it is bytes.
 
     OpenCV's binding copies a buffer one number at a time (SphereFace-20: 300 ms against 150 ms), and OpenCV 5.0 does
     not heed the engine asked for when it reads from a buffer.
     """
-    options = [] if engine is None else [engine]
+    options = [] if engine == _ONLY else [engine]
     with _file_of(source) as path:
         if path is None:
             buffer = source if isinstance(source, bytes) else source.read_bytes()
@@ -198,6 +223,7 @@ def _of_rank(array: NDArray[np.generic], rank: int | None) -> NDArray[np.generic
     return array
 
 
-def _reason(error: Any) -> object:
-    """What failed, without the position in OpenCV's source that surrounds it."""
-    return getattr(error, "err", "") or error
+def _reason(error: Any) -> str:
+    """What failed, without the positions in OpenCV's source that surround it."""
+    text = getattr(error, "err", "") or str(error)
+    return re.sub(r"OpenCV\(\S+\) \S+ error: \([^)]*\)|in function '[^']*'|(?m:^>)", "", text)

@@ -152,13 +152,14 @@ class Session:
             raise backend_error(f"{self._where} gives the items of a batch different shapes", error) from None
 
     def _forward(self, feeds: dict[str, FloatArray], size: int | None) -> dict[str, FloatArray]:
-        arrays = self._backend.run(feeds)
+        # Only here, so that a strided view of many items is copied a chunk at a time.
+        arrays = self._backend.run({name: np.asarray(array, order="C") for name, array in feeds.items()})
         answers = {}
         for name, array in zip(self.outputs, arrays, strict=True):
             if size is not None and (not array.ndim or array.shape[0] != size):
                 what = f"{self.backend} cannot run {self._where} in batches, try another backend"
                 raise backend_error(what, f"output {name!r} has shape {array.shape} for {size} items")
-            answers[name] = np.ascontiguousarray(array, np.float32)
+            answers[name] = np.asarray(array, np.float32, order="C")
         return answers
 
     def _chunks(

@@ -1,28 +1,25 @@
 """What an ONNX model asks for and gives, read from its bytes without the onnx package.
 
 Importing onnx and parsing 90 MB of weights would cost a cold start 150 ms. The names, types and shapes of the inputs
-and outputs, and the types of the nodes, are a few kilobytes that a walk over the protobuf fields finds in under a
-millisecond, because everything else is skipped by its stated length. Field numbers are those of the public onnx.proto.
+and outputs, and the nodes, are a few kilobytes that a walk over the protobuf fields finds in a millisecond, because
+weights are skipped by their stated length. Field numbers are those of the public onnx.proto.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from mmap import mmap
 
 from spherecv.errors import ModelFileError
+from spherecv.runtime.wire import Buffer, Span, fields, integers, messages, text
 
-Buffer = bytes | mmap
 Dim = int | str | None
 
 FLOAT = 1
 """The number of float32 among ONNX's element types."""
 
 _TYPES = {1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 8: "string", 9: "bool",
-          10: "float16", 11: "float64", 16: "bfloat16"}
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+          10: "float16", 11: "float64", 16: "bfloat16"}  # fmt: skip
 
 
 class Batch(Enum):
@@ -48,28 +45,34 @@ class Port:
 
 
 @dataclass(frozen=True)
-class Signature:
-    """Inputs and outputs of a model, and what the choice of an engine depends on.
+class Node:
+    """One node of the graph, with those of its attributes that are integers, and the names of all."""
 
-    Attributes
-    ----------
-    inputs, outputs : tuple of Port
-    operators : frozenset of str
-        Types of the nodes of the main graph.
-    grouped : bool
-        Whether a convolution works in groups, as depthwise ones do.
-    """
+    operator: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    integers: dict[str, tuple[int, ...]]
+
+    def integer(self, name: str, default: int) -> int:
+        """Return an attribute of one number."""
+        return (self.integers.get(name) or (default,))[0]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Inputs, outputs and nodes of a model."""
 
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
-    operators: frozenset[str]
-    grouped: bool
+    nodes: tuple[Node, ...]
 
     def batch(self, outputs: tuple[str, ...]) -> Batch:
         """Say what the first axis means, as far as the outputs asked for are concerned."""
         ports = [*self.inputs, *(port for port in self.outputs if port.name in outputs)]
-        first = {port.dims[0] if port.dims else "none" for port in ports}
-        if any(not port.dims for port in ports) or len(first) > 1:
+        if not all(port.dims for port in ports):
+            return Batch.NONE
+        first = {port.dims[0] for port in ports if port.dims}
+        if len(first) > 1:
             return Batch.NONE
         (dim,) = first
         if isinstance(dim, int):
@@ -80,6 +83,11 @@ class Signature:
     def fixed_size(self) -> bool:
         """Whether nothing but the batch changes from call to call."""
         return all(isinstance(dim, int) for port in self.inputs for dim in (port.dims or ())[1:])
+
+    @property
+    def grouped(self) -> bool:
+        """Whether a convolution works in groups, as depthwise ones do."""
+        return any(node.operator == "Conv" and node.integer("group", 1) > 1 for node in self.nodes)
 
 
 def read_signature(model: Buffer, where: str) -> Signature:
@@ -102,7 +110,7 @@ def read_signature(model: Buffer, where: str) -> Signature:
         It is no ONNX model, is cut short, or states no inputs or outputs.
     """
     try:
-        graphs = [span for number, span in _messages(model, (0, len(model))) if number == 7]
+        graphs = [span for number, span in messages(model, (0, len(model))) if number == 7]
         if not graphs:
             raise ValueError("it holds no graph")
         return _graph(model, graphs[-1])
@@ -110,22 +118,16 @@ def read_signature(model: Buffer, where: str) -> Signature:
         raise ModelFileError(f"{where} is not a whole ONNX model: {error}") from None
 
 
-Span = tuple[int, int]
-
-
 def _graph(model: Buffer, span: Span) -> Signature:
     inputs: list[Port] = []
     outputs: list[Port] = []
+    nodes: list[Node] = []
     constants: set[str] = set()
-    operators: set[str] = set()
-    grouped = False
-    for number, part in _messages(model, span):
+    for number, part in messages(model, span):
         if number == 1:
-            operator, group = _node(model, part)
-            operators.add(operator)
-            grouped = grouped or (operator == "Conv" and group > 1)
+            nodes.append(_node(model, part))
         elif number == 5:
-            constants.update(_text(model, name) for field, name in _messages(model, part) if field == 8)
+            constants.update(text(model, name) for field, name in messages(model, part) if field == 8)
         elif number == 11:
             inputs.append(_port(model, part))
         elif number == 12:
@@ -134,91 +136,56 @@ def _graph(model: Buffer, span: Span) -> Signature:
     inputs = [port for port in inputs if port.name not in constants]
     if not inputs or not outputs:
         raise ValueError("it states no inputs or no outputs")
-    return Signature(tuple(inputs), tuple(outputs), frozenset(operators), grouped)
+    return Signature(tuple(inputs), tuple(outputs), tuple(nodes))
 
 
-def _node(model: Buffer, span: Span) -> tuple[str, int]:
-    operator, group = "", 1
-    for number, part in _messages(model, span):
-        if number == 4:
-            operator = _text(model, part)
+def _node(model: Buffer, span: Span) -> Node:
+    operator = ""
+    inputs: list[str] = []
+    outputs: list[str] = []
+    attributes: dict[str, tuple[int, ...]] = {}
+    for number, part in messages(model, span):
+        if number == 1:
+            inputs.append(text(model, part))
+        elif number == 2:
+            outputs.append(text(model, part))
+        elif number == 4:
+            operator = text(model, part)
         elif number == 5:
-            fields = dict(_fields(model, part))
-            name = fields.get(1)
-            if isinstance(name, tuple) and _text(model, name) == "group":
-                value = fields.get(3, 1)
-                group = value if isinstance(value, int) else 1
-    return operator, group
+            name = ""
+            numbers: list[int] = []
+            for field, value in fields(model, part):
+                if field == 1 and isinstance(value, tuple):
+                    name = text(model, value)
+                elif field in (3, 8):  # i and ints
+                    numbers += integers(model, value)
+            attributes[name] = tuple(numbers)
+    return Node(operator, tuple(inputs), tuple(outputs), attributes)
 
 
 def _port(model: Buffer, span: Span) -> Port:
-    name, element, dims = "", 0, None
-    for number, part in _messages(model, span):
+    name, element = "", 0
+    dims: tuple[Dim, ...] | None = None
+    for number, part in messages(model, span):
         if number == 1:
-            name = _text(model, part)
+            name = text(model, part)
         elif number == 2:
-            for kind, tensor in _messages(model, part):
-                if kind != 1:
+            for kind, tensor in messages(model, part):
+                if kind != 1:  # a sequence or a map
                     continue
-                for field, value in _fields(model, tensor):
+                for field, value in fields(model, tensor):
                     if field == 1 and isinstance(value, int):
                         element = value
                     elif field == 2 and isinstance(value, tuple):
-                        dims = tuple(_dim(model, dim) for number, dim in _messages(model, value) if number == 1)
+                        dims = tuple(_dim(model, dim) for axis, dim in messages(model, value) if axis == 1)
     return Port(name, element, dims)
 
 
 def _dim(model: Buffer, span: Span) -> Dim:
-    for number, value in _fields(model, span):
+    for number, value in fields(model, span):
         if number == 1 and isinstance(value, int):
             # 0, and -1 as its two's complement, are how some exporters say "any".
             return value if 0 < value < 1 << 63 else None
         if number == 2 and isinstance(value, tuple):
-            return _text(model, value) or None
+            return text(model, value) or None
     return None
-
-
-def _text(model: Buffer, span: Span) -> str:
-    return model[span[0] : span[1]].decode("utf-8", "replace")
-
-
-def _messages(model: Buffer, span: Span) -> Iterator[tuple[int, Span]]:
-    """Walk over the fields that have a length: messages, texts and bytes."""
-    for number, value in _fields(model, span):
-        if isinstance(value, tuple):
-            yield number, value
-
-
-def _fields(model: Buffer, span: Span) -> Iterator[tuple[int, int | Span]]:
-    """Walk over the fields of one message: numbers as they are, anything with a length as its place."""
-    at, end = span
-    while at < end:
-        tag, at = _varint(model, at, end)
-        number, kind = tag >> 3, tag & 7
-        if kind == _VARINT:
-            value, at = _varint(model, at, end)
-            yield number, value
-        elif kind == _BYTES:
-            length, at = _varint(model, at, end)
-            if length > end - at:
-                raise ValueError(f"field {number} claims {length:,} bytes where {end - at:,} are left")
-            yield number, (at, at + length)
-            at += length
-        elif kind in (_FIXED64, _FIXED32):
-            at += 8 if kind == _FIXED64 else 4
-            if at > end:
-                raise ValueError("it is cut short")
-        else:
-            raise ValueError(f"there is no field of wire type {kind}")
-
-
-def _varint(model: Buffer, at: int, end: int) -> tuple[int, int]:
-    value = shift = 0
-    while at < end and shift < 64:
-        byte = model[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-    raise ValueError("it is cut short")
