@@ -45,7 +45,8 @@ def fill(shape: Shape, filler: Any, rng: np.random.Generator) -> npt.NDArray[np.
     if kind == "positive_unitball":
         values = rng.random(shape)
         rows = values.reshape(shape[0], -1)
-        return values / rows.sum(axis=1).reshape(-1, *[1] * (len(shape) - 1))
+        rows /= rows.sum(axis=1, keepdims=True)
+        return values
     if kind == "bilinear" and len(shape) == 4:
         height, width = shape[2:]
         half = math.ceil(width / 2.0)

@@ -13,7 +13,7 @@ from spherecv.caffe.graph import check_wiring, in_phase, layers_of, open_ends, s
 from spherecv.caffe.inputs import declared_inputs
 from spherecv.caffe.layers import DATA
 from spherecv.caffe.reader import Source, read_definition
-from spherecv.caffe.spherecv_caffe_pb2 import TEST, TRAIN, NetParameter
+from spherecv.caffe.spherecv_caffe_pb2 import TEST, TRAIN, NetParameter, Phase
 from spherecv.caffe.upgrade import upgrade
 from spherecv.errors import InvalidArgumentError
 from spherecv.train.backend.base import Array, Backend
@@ -69,7 +69,7 @@ class Net:
         backend: Backend,
         *,
         until: str | None = None,
-        phase: int = TRAIN,
+        phase: Phase = TRAIN,
         seed: int = 0,
         exact_margin: bool = False,
         specs: Sequence[Spec] | None = None,
@@ -254,7 +254,14 @@ class Net:
         return uses
 
 
-def input_shapes(definition: NetParameter, phase: int = TRAIN) -> dict[str, Shape]:
+def data_layers(prototxt: Source, phase: Phase = TRAIN) -> list[Spec]:
+    """Return a prototxt's data layers of a phase."""
+    source = read_definition(prototxt)
+    definition = upgrade(source.message)
+    return [spec for spec in in_phase(layers_of(definition, source.outline), definition, phase) if spec.type in DATA]
+
+
+def input_shapes(definition: NetParameter, phase: Phase = TRAIN) -> dict[str, Shape]:
     """Return the inputs whose shapes a prototxt states by itself, outside data layers."""
     found = {name: shape for name, shape in declared_inputs(definition).items() if shape is not None}
     for spec in in_phase(layers_of(definition), definition, phase):
@@ -297,4 +304,4 @@ def _distinct(params: Any) -> list[Param]:
     return list({id(param): param for param in params}.values())
 
 
-__all__ = ["TEST", "TRAIN", "Net", "Outputs", "input_shapes"]
+__all__ = ["TEST", "TRAIN", "Net", "Outputs", "data_layers", "input_shapes"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -119,16 +119,16 @@ class Solver:
     Parameters
     ----------
     params : sequence of Param
-        Those that are not trainable are passed over, and have a history of zeros in files, as Caffe's have.
+        All of a net's: those that do not learn are passed over, and have a history of zeros in files, as in Caffe.
     settings : SolverSettings
     backend : Backend
     """
 
     def __init__(self, params: Sequence[Param], settings: SolverSettings, backend: Backend) -> None:
         self.settings, self.backend = settings, backend
-        self.params = [param for param in params if param.learned]
+        self.params = list(params)
         self.slots = 2 if settings.kind == "Adam" else 1
-        self.history = [[backend.zeros(param.data.shape) for _ in range(self.slots)] for param in self.params]
+        self.history: list[list[Array]] = [[] for _ in self.params]  # filled when first needed: frozen nets need none
 
     def step(self, iteration: int) -> float:
         """Update every parameter from its gradient, drop the gradients, and return the rate used.
@@ -145,8 +145,10 @@ class Solver:
         with backend.active():
             for param, history in zip(self.params, self.history, strict=True):
                 if param.grad is not None and param.trainable:
+                    if not history:
+                        history[:] = [backend.zeros(param.data.shape) for _ in range(self.slots)]
                     decay = settings.weight_decay * param.decay_mult
-                    update(backend, settings, param, history, rate * param.lr_mult, decay, factor, iteration)
+                    update(_Update(backend, settings, param, history, rate * param.lr_mult, decay, factor, iteration))
                 param.grad = None
         return rate
 
@@ -167,76 +169,84 @@ class Solver:
         return limit / length if length > limit else 1.0
 
 
-def _rows(backend: Backend, array: Array) -> Array:
-    """Return an array as rows, so that `blocks` can cut it whatever its shape."""
-    return backend.xp.reshape(array, (-1, array.shape[-1]))
+@dataclass(frozen=True)
+class _Update:
+    """What one parameter's update depends on."""
+
+    backend: Backend
+    settings: SolverSettings
+    param: Param
+    history: list[Array]
+    rate: float
+    decay: float
+    factor: float
+    iteration: int
+
+    def rows(self, array: Array) -> Array:
+        """Return an array as rows, so that `blocks` can cut it whatever its shape."""
+        return self.backend.xp.reshape(array, (-1, array.shape[-1]))
+
+    def gradient(self, g: Array, w: Array) -> Array:
+        """Return the gradient with its factor and the weight decay."""
+        return self.factor * g + self.decay * w
+
+    def apply(self, weight: Array, *history: Array) -> None:
+        """Store the new weight and history."""
+        shape, xp = self.param.data.shape, self.backend.xp
+        self.param.data = xp.reshape(weight, shape)
+        self.history[:] = [xp.reshape(part, shape) for part in history]
 
 
-def _apply(backend: Backend, param: Param, history: list[Array], new: Sequence[Array]) -> None:
-    shape = param.data.shape
-    param.data = backend.xp.reshape(new[0], shape)
-    history[:] = [backend.xp.reshape(part, shape) for part in new[1:]]
-
-
-def _sgd(
-    backend: Backend, settings: SolverSettings, param: Param, history: list[Array], rate: float, decay: float,
-    factor: float, iteration: int,
-) -> None:
-    """v = momentum v + rate (g + decay w); w = w - v. The rate is inside the velocity, unlike in PyTorch."""
+def _sgd(at: _Update) -> None:
+    """Caffe's SGD: v = momentum v + rate (g + decay w); w = w - v. The rate is inside the velocity."""
+    momentum, rate = at.settings.momentum, at.rate
 
     def velocity(v: Array, g: Array, w: Array) -> Array:
-        return settings.momentum * v + rate * (factor * g + decay * w)
+        return momentum * v + rate * at.gradient(g, w)
 
-    v = backend.blocks(velocity, [_rows(backend, a) for a in (history[0], param.grad, param.data)])
-    w = backend.blocks(lambda w, v: w - v, [_rows(backend, param.data), v])
-    _apply(backend, param, history, (w, v))
+    weight = at.rows(at.param.data)
+    v = at.backend.blocks(velocity, (at.rows(at.history[0]), at.rows(at.param.grad), weight))
+    at.apply(at.backend.blocks(lambda w, v: w - v, (weight, v)), v)
 
 
-def _nesterov(
-    backend: Backend, settings: SolverSettings, param: Param, history: list[Array], rate: float, decay: float,
-    factor: float, iteration: int,
-) -> None:
-    """v' = momentum v + rate g; w = w - ((1 + momentum) v' - momentum v)."""
-    m = settings.momentum
+def _nesterov(at: _Update) -> None:
+    """Nesterov's: v' = momentum v + rate (g + decay w); w = w - ((1 + momentum) v' - momentum v)."""
+    momentum, rate = at.settings.momentum, at.rate
 
     def velocity(v: Array, g: Array, w: Array) -> Array:
-        return m * v + rate * (factor * g + decay * w)
+        return momentum * v + rate * at.gradient(g, w)
 
-    old = _rows(backend, history[0])
-    v = backend.blocks(velocity, [old, *(_rows(backend, a) for a in (param.grad, param.data))])
-    w = backend.blocks(lambda w, v, old: w - ((1 + m) * v - m * old), [_rows(backend, param.data), v, old])
-    _apply(backend, param, history, (w, v))
+    weight, old = at.rows(at.param.data), at.rows(at.history[0])
+    v = at.backend.blocks(velocity, (old, at.rows(at.param.grad), weight))
+    at.apply(at.backend.blocks(lambda w, v, old: w - ((1 + momentum) * v - momentum * old), (weight, v, old)), v)
 
 
-def _adam(
-    backend: Backend, settings: SolverSettings, param: Param, history: list[Array], rate: float, decay: float,
-    factor: float, iteration: int,
-) -> None:
+def _adam(at: _Update) -> None:
     """Adam with Caffe's correction: rate sqrt(1 - b2^t) / (1 - b1^t), delta outside the root, decay in the gradient."""
-    b1, b2, t, xp = settings.momentum, settings.momentum2, iteration + 1, backend.xp
-    corrected = rate * math.sqrt(1 - b2**t) / (1 - b1**t)
+    b1, b2, delta = at.settings.momentum, at.settings.momentum2, at.settings.delta
+    t, xp = at.iteration + 1, at.backend.xp
+    rate = at.rate * math.sqrt(1 - b2**t) / (1 - b1**t)
 
     def first(m: Array, g: Array, w: Array) -> Array:
-        return b1 * m + (1 - b1) * (factor * g + decay * w)
+        return b1 * m + (1 - b1) * at.gradient(g, w)
 
     def second(s: Array, g: Array, w: Array) -> Array:
-        g = factor * g + decay * w
-        return b2 * s + (1 - b2) * g * g
+        full = at.gradient(g, w)
+        return b2 * s + (1 - b2) * full * full
 
-    gradient, weight = _rows(backend, param.grad), _rows(backend, param.data)
-    m = backend.blocks(first, [_rows(backend, history[0]), gradient, weight])
-    s = backend.blocks(second, [_rows(backend, history[1]), gradient, weight])
-    w = backend.blocks(lambda w, m, s: w - corrected * m / (xp.sqrt(s) + settings.delta), [weight, m, s])
-    _apply(backend, param, history, (w, m, s))
+    gradient, weight = at.rows(at.param.grad), at.rows(at.param.data)
+    m = at.backend.blocks(first, (at.rows(at.history[0]), gradient, weight))
+    s = at.backend.blocks(second, (at.rows(at.history[1]), gradient, weight))
+    at.apply(at.backend.blocks(lambda w, m, s: w - rate * m / (xp.sqrt(s) + delta), (weight, m, s)), m, s)
 
 
-_UPDATES = {"SGD": _sgd, "Nesterov": _nesterov, "Adam": _adam}
+_UPDATES: dict[str, Callable[[_Update], None]] = {"SGD": _sgd, "Nesterov": _nesterov, "Adam": _adam}
 
 
 def net_path(settings: SolverSettings, solver: Path) -> Path:
     """Return the train prototxt a solver names: as it stands, or beside the solver's file."""
     if not settings.net:
-        raise InvalidArgumentError(f"{solver} names no net: add a line net: \"train.prototxt\"")
+        raise InvalidArgumentError(f"{solver} names no net: add a line net: 'train.prototxt'")
     named = Path(settings.net)
     for candidate in (named, solver.parent / named, solver.parent / named.name):
         if candidate.is_file():

@@ -56,6 +56,9 @@ class Backend:
         """Return an array of zeros."""
         return self.xp.zeros(tuple(shape), dtype=self.dtype)
 
+    def use_lanes(self, lanes: int) -> None:
+        """Cut work as a run with another number of CPU threads did, so that it goes on with the same bits."""
+
     @contextmanager
     def active(self) -> Iterator[None]:
         """Hold whatever the backend needs while it computes (a device, a number of BLAS threads)."""

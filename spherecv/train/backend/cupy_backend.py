@@ -1,3 +1,4 @@
+# ruff: noqa: D102 - these methods are documented where their interface is
 """The GPU: the same code as on the CPU, over CuPy's namespace. Written without a GPU at hand; see the tests marked gpu.
 
 A convolution is, tap by tap, a product of matrices on cuBLAS; elementwise work is CuPy's own.

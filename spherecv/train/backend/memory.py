@@ -35,7 +35,8 @@ class BufferPool:
         if best is None:
             best = np.empty(max(size, 1), dtype=np.uint8)
             self._buffers.append(best)
-        return best[:size].view(dtype).reshape(tuple(shape))
+        array: npt.NDArray[Any] = best[:size].view(dtype).reshape(tuple(shape))
+        return array
 
     def clear(self) -> None:
         """Forget all buffers; those in use live on with their arrays."""

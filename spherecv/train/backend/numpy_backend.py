@@ -1,3 +1,4 @@
+# ruff: noqa: D102 - these methods are documented where their interface is
 """The CPU: NumPy in blocks that stay in the cache, one BLAS thread per lane, buffers used again."""
 
 from __future__ import annotations
@@ -7,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -60,6 +62,11 @@ class NumpyBackend(Backend):
         self._pool.clear()
         self._scratch = [Scratch() for _ in range(self.lanes)]
 
+    def use_lanes(self, lanes: int) -> None:
+        if lanes != self.lanes:
+            self.lanes = lanes
+            self._scratch = [Scratch() for _ in range(lanes)]
+
     @contextmanager
     def active(self) -> Iterator[None]:
         """Give BLAS one thread per call while the lanes run side by side."""
@@ -83,7 +90,7 @@ class NumpyBackend(Backend):
     def cut(self, count: int) -> list[range]:
         """Cut `count` things into one run per lane, the same every time; runs may be empty."""
         bounds = [count * lane // self.lanes for lane in range(self.lanes + 1)]
-        return [range(low, high) for low, high in zip(bounds, bounds[1:], strict=False)]
+        return [range(low, high) for low, high in pairwise(bounds)]
 
     # ------------------------------------------------------------------------------------------------ blocks
     def blocks(
@@ -202,6 +209,6 @@ def _parts(run: range, images: int) -> Iterator[slice]:
 
 @cache
 def _blas_threads() -> Any:
-    import threadpoolctl
+    import threadpoolctl  # type: ignore[import-untyped]
 
     return threadpoolctl.ThreadpoolController()

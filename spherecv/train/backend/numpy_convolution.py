@@ -1,3 +1,4 @@
+# ruff: noqa: D102 - these methods are documented where their interface is
 """Four ways to convolve on the CPU, and the table that says which one is used for which shape.
 
 Each kernel works on a few images at a time, so that its temporaries stay in a core's cache; lanes take different
@@ -29,9 +30,7 @@ class Kernel(Protocol):
     def prepare(self, weight: Floats) -> Any:
         """Return the weight in the form that `forward` and `backward` want."""
 
-    def forward(
-        self, x: Floats, ready: Any, bias: Floats | None, y: Floats, window: Window, scratch: Scratch
-    ) -> None:
+    def forward(self, x: Floats, ready: Any, bias: Floats | None, y: Floats, window: Window, scratch: Scratch) -> None:
         """Write the convolution of a few images into `y`."""
 
     def gradient_shape(self, weight: Floats) -> tuple[int, ...]:
@@ -61,9 +60,7 @@ class Columns:
     def prepare(self, weight: Floats) -> Floats:
         return weight
 
-    def forward(
-        self, x: Floats, ready: Any, bias: Floats | None, y: Floats, window: Window, scratch: Scratch
-    ) -> None:
+    def forward(self, x: Floats, ready: Any, bias: Floats | None, y: Floats, window: Window, scratch: Scratch) -> None:
         rows, deep = math.prod(y.shape[:3]), y.shape[3] // window.group
         wide = x.shape[3] // window.group
         for part in range(window.group):
@@ -141,9 +138,7 @@ class Shifted:
     def prepare(self, weight: Floats) -> Floats:
         return weight
 
-    def forward(
-        self, x: Floats, ready: Any, bias: Floats | None, y: Floats, window: Window, scratch: Scratch
-    ) -> None:
+    def forward(self, x: Floats, ready: Any, bias: Floats | None, y: Floats, window: Window, scratch: Scratch) -> None:
         plan = _Lines(x.shape, window)
         source = plan.spread(x, plan.before, scratch, "spread")
         out = scratch.take("sum", (plan.rows, ready.shape[3]), x.dtype)
@@ -235,9 +230,7 @@ class Channelwise:
     def prepare(self, weight: Floats) -> Floats:
         return weight
 
-    def forward(
-        self, x: Floats, ready: Any, bias: Floats | None, y: Floats, window: Window, scratch: Scratch
-    ) -> None:
+    def forward(self, x: Floats, ready: Any, bias: Floats | None, y: Floats, window: Window, scratch: Scratch) -> None:
         padded = pad(x, window.pad, scratch)
         term = scratch.take("term", y.shape, x.dtype)
         y[...] = 0 if bias is None else bias

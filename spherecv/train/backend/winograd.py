@@ -1,3 +1,4 @@
+# ruff: noqa: D102 - these methods are documented where their interface is
 """Winograd's short convolutions: 3x3 windows with a quarter (or four ninths) of the multiplications.
 
 F(m x m, 3 x 3) computes tiles of m x m outputs from (m + 2) x (m + 2) inputs: Y = A^T [(G g G^T) * (B^T d B)] A, where
@@ -71,9 +72,7 @@ class Winograd:
         matrix = self._kernel.astype(weight.dtype)
         return (matrix @ weight.reshape(9, -1)).reshape(self.points, weight.shape[2], weight.shape[3])
 
-    def forward(
-        self, x: Floats, ready: Any, bias: Floats | None, y: Floats, window: Window, scratch: Scratch
-    ) -> None:
+    def forward(self, x: Floats, ready: Any, bias: Floats | None, y: Floats, window: Window, scratch: Scratch) -> None:
         tile, filters = self.tile, y.shape[3]
         down, across = self._tiles(y.shape)
         values = self._transformed(x, window, (down, across), scratch)
@@ -150,9 +149,7 @@ class Winograd:
         gathered = scratch.take("gathered", windows.shape, x.dtype)
         gathered[...] = windows
         values = scratch.take("values", (self.points, count * down * across, channels), x.dtype)
-        np.matmul(
-            self._input.astype(x.dtype), gathered.reshape(self.points, -1), out=values.reshape(self.points, -1)
-        )
+        np.matmul(self._input.astype(x.dtype), gathered.reshape(self.points, -1), out=values.reshape(self.points, -1))
         return values
 
     def _gradient_at_points(self, dy: Floats, tiles: tuple[int, int], scratch: Scratch) -> Floats:
@@ -172,9 +169,7 @@ class Winograd:
         )
         return products
 
-    def _overlap(
-        self, values: Floats, dx: Floats, window: Window, tiles: tuple[int, int], scratch: Scratch
-    ) -> None:
+    def _overlap(self, values: Floats, dx: Floats, window: Window, tiles: tuple[int, int], scratch: Scratch) -> None:
         """Bring gradients at the points back to pixels; neighbouring tiles share two lines, which add up."""
         (count, height, width, channels), (top, left), (down, across) = dx.shape, window.pad, tiles
         size, step = self.tile + 2, self.tile

@@ -1,3 +1,4 @@
+# ruff: noqa: ARG002, D102 - these methods are documented where their interface is
 """Layers that look at one number at a time: PReLU, ReLU, Sigmoid, TanH, Dropout."""
 
 from __future__ import annotations

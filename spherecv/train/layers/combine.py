@@ -1,9 +1,10 @@
+# ruff: noqa: ARG002, D102 - these methods are documented where their interface is
 """Layers that bring blobs together, take them apart, or give them another shape."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from spherecv.caffe.spherecv_caffe_pb2 import EltwiseParameter
 from spherecv.train.backend.base import Array
@@ -56,7 +57,7 @@ class Eltwise(Layer):
                 out.append(blocks(self._winner(index), (dy, *kept)))
         return out
 
-    def _winner(self, index: int) -> object:
+    def _winner(self, index: int) -> Callable[..., Array]:
         """Return the gradient of a maximum for one bottom; of equals the first wins."""
         xp = self.backend.xp
 

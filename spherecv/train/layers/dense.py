@@ -1,3 +1,4 @@
+# ruff: noqa: D102 - these methods are documented where their interface is
 """InnerProduct: every output sees every input."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# ruff: noqa: ARG002, D102 - these methods are documented where their interface is
 """Layers at a net's end: SoftmaxWithLoss, Softmax, Accuracy."""
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from spherecv.train.layers.base import Layer
 from spherecv.train.losses.angular import check_labels
 from spherecv.train.losses.softmax import softmax
 from spherecv.train.params import Shape
+
+_LOWEST = float(np.log(np.finfo(np.float32).tiny))
 
 
 class Softmax(Layer):
@@ -54,7 +57,10 @@ class SoftmaxWithLoss(Layer):
         probability, log_probability = softmax(xp, bottoms[0])
         index = backend.asindex(labels)
         self._kept = (probability, index, share)
-        return [-xp.sum(backend.pick(log_probability, index) * share), probability][: len(self.spec.tops)]
+        # Caffe takes the logarithm of no less than the smallest normal float: a loss that is stuck reads 87.3365.
+        own = backend.pick(log_probability, index)
+        own = xp.maximum(own, xp.full_like(own, _LOWEST))
+        return [-xp.sum(own * share), probability][: len(self.spec.tops)]
 
     def backward(self, grads: Sequence[Array | None], needed: Sequence[bool]) -> list[Array | None]:
         probability, index, share = self._take()

@@ -1,3 +1,4 @@
+# ruff: noqa: ARG002, D102 - these methods are documented where their interface is
 """BatchNorm and Scale, which Caffe keeps apart."""
 
 from __future__ import annotations
@@ -54,9 +55,7 @@ class BatchNorm(Layer):
             return [blocks(lambda dy, i: dy * i, (dy,), (inverse,))]
         count = math.prod(y.shape[:-1])
         _, total, along = blocks(lambda y, dy: (None, xp.sum(dy, axis=0), xp.sum(y * dy, axis=0)), (y, dy), sums=2)
-        return [
-            blocks(lambda y, dy, t, a, i: (dy - t - y * a) * i, (y, dy), (total / count, along / count, inverse))
-        ]
+        return [blocks(lambda y, dy, t, a, i: (dy - t - y * a) * i, (y, dy), (total / count, along / count, inverse))]
 
     def _remember(self, mean: Array, variance: Array, count: int) -> None:
         unbiased = count / (count - 1) if count > 1 else 1.0

@@ -1,3 +1,4 @@
+# ruff: noqa: ARG002, D102 - these methods are documented where their interface is
 """Pooling with Caffe's rounding of sizes."""
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Pooling(Layer):
         def pair(name: str, short: str) -> Pair:
             both = (f"{short}_h", f"{short}_w")
             one = getattr(settings, name)
-            return tuple(getattr(settings, f) if settings.HasField(f) else one for f in both)  # type: ignore[return-value]
+            return tuple(getattr(settings, f) if settings.HasField(f) else one for f in both)
 
         kernel = (height, width) if settings.global_pooling else pair("kernel_size", "kernel")
         stride, pad = ((1, 1), (0, 0)) if settings.global_pooling else (pair("stride", "stride"), pair("pad", "pad"))
@@ -35,13 +36,10 @@ class Pooling(Layer):
     def forward(self, bottoms: Sequence[Array]) -> list[Array]:
         xp, x = self.backend.xp, bottoms[0]
         padded = self._padded(x)
-        total = None
-        for place in self._taps(x.shape):
-            tap = padded[(slice(None), *place, slice(None))]
-            if total is None:
-                total = xp.asarray(tap, copy=True)
-            else:
-                total = xp.maximum(total, tap) if self.largest else total + tap
+        first, *rest = ((slice(None), *place, slice(None)) for place in self._taps(x.shape))
+        total = xp.asarray(padded[first], copy=True)
+        for spot in rest:
+            total = xp.maximum(total, padded[spot]) if self.largest else total + padded[spot]
         if not self.largest:
             total = total / self._areas(x.shape)
         self._kept = (x, total if self.largest else None)

@@ -1,3 +1,4 @@
+# ruff: noqa: ARG002, D102 - these methods are documented where their interface is
 """What a loss is: an object that turns embeddings and their targets into a number, and back into a gradient."""
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class Loss:
     ----------
     name : str
         The layer under which its parameters are stored.
+    layer_type : str
+        What that layer calls itself.
     params : list of Param
         Empty for losses that learn nothing of their own.
     labels : bool
@@ -41,6 +44,7 @@ class Loss:
     """
 
     name = "loss"
+    layer_type = "InnerProduct"
     labels = True
 
     def __init__(self) -> None:

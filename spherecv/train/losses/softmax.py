@@ -1,3 +1,4 @@
+# ruff: noqa: D102 - these methods are documented where their interface is
 """Softmax cross-entropy over classes: plain, with SphereFace's angular margin, and with CosFace's or ArcFace's."""
 
 from __future__ import annotations
@@ -98,6 +99,7 @@ class ASoftmax(Loss):
     """
 
     name = "fc6"
+    layer_type = "MarginInnerProduct"
 
     def __init__(
         self,

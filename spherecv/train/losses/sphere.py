@@ -1,3 +1,4 @@
+# ruff: noqa: D102 - these methods are documented where their interface is
 """What may be added to A-Softmax: spread of the class weights (SphereFace+) and the centre term for video."""
 
 from __future__ import annotations
@@ -57,9 +58,7 @@ class SphereFacePlus(ASoftmax):
         backend, xp = self.backend, self.backend.xp
         unit, length, chosen, present, pull = self._energy
         pull = 2.0 * self.energy_weight * weight * pull  # d(1 / d2) / d(a.b) = 2 / d2^2
-        dunit = backend.add_rows(
-            backend.matmul(xp.matrix_transpose(pull), chosen), present, backend.matmul(pull, unit)
-        )
+        dunit = backend.add_rows(backend.matmul(xp.matrix_transpose(pull), chosen), present, backend.matmul(pull, unit))
         self.weight.add_grad(backend, through_norm(backend, dunit, unit, length))
         return dx
 

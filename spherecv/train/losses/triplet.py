@@ -1,3 +1,4 @@
+# ruff: noqa: D102 - these methods are documented where their interface is
 """The triplet loss with semi-hard negatives chosen inside the batch."""
 
 from __future__ import annotations

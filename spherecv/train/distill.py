@@ -1,0 +1,193 @@
+"""`spherecv train distill`: a small net learns to embed as a large one does."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spherecv.caffe.reader import Source
+from spherecv.errors import InvalidArgumentError
+from spherecv.train.backend import open_backend
+from spherecv.train.data import Augmentation, Batch, Dataset, Loader, ShuffledOrder, View
+from spherecv.train.log import Log
+from spherecv.train.losses import EmbeddingRegression
+from spherecv.train.net import Net, input_shapes
+from spherecv.train.policies import Policy
+from spherecv.train.recipes import deployed
+from spherecv.train.solver import SolverSettings
+from spherecv.train.teacher import Teacher, TeacherRecipe, centre, targets
+from spherecv.train.trainer import Feed, Pixels, Trainer
+from spherecv.train.weights import load_weights
+
+
+@dataclass(frozen=True)
+class DistillRecipe:
+    """Everything a distillation depends on, so that one file and one command repeat it.
+
+    Attributes
+    ----------
+    epochs : float
+    batch_size : int
+    base_lr, weight_decay, momentum : float
+    solver : {"Adam", "SGD", "Nesterov"}
+    warmup : float
+        Share of the iterations over which the rate rises, before it falls along half a cosine.
+    clip_gradients : float
+    same_view : bool
+        True: the teacher embeds the very picture the student sees (function matching), which costs the teacher's time
+        in every step. False: it embeds each picture once, averaged with its mirror image.
+    seed : int
+    augmentation : Augmentation
+    teacher : TeacherRecipe
+    mean : tuple of float
+    scale : float
+        The student's pixels: (pixel - mean) * scale.
+    """
+
+    epochs: float = 10
+    batch_size: int = 64
+    base_lr: float = 1e-3
+    weight_decay: float = 0.0
+    momentum: float = 0.9
+    solver: str = "Adam"
+    warmup: float = 0.1
+    clip_gradients: float = -1.0
+    same_view: bool = False
+    seed: int = 0
+    augmentation: Augmentation = field(default_factory=lambda: Augmentation(mirror=True))
+    teacher: TeacherRecipe = field(default_factory=TeacherRecipe)
+    mean: tuple[float, ...] = (127.5,)
+    scale: float = 1.0 / 128.0
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> DistillRecipe:
+        """Read a recipe: the attributes above, and tables [augmentation] and [teacher]."""
+        try:
+            table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InvalidArgumentError(f"the recipe {path} cannot be read: {error.strerror or error}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InvalidArgumentError(f"the recipe {path} is no TOML: {error}") from None
+        return cls.from_dict(table)
+
+    @classmethod
+    def from_dict(cls, table: dict[str, Any]) -> DistillRecipe:
+        """Return the recipe of a table of settings; a name that is none of ours is an error."""
+        known = [entry.name for entry in fields(cls)]
+        unknown = [name for name in table if name not in known]
+        if unknown:
+            raise InvalidArgumentError(f"unknown setting {unknown[0]!r}: known are {', '.join(known)}")
+        table = dict(table)
+        if "augmentation" in table:
+            table["augmentation"] = Augmentation.from_dict(table["augmentation"])
+        if "teacher" in table:
+            inner: dict[str, Any] = {
+                name: tuple(v) if isinstance(v, list) else v for name, v in table["teacher"].items()
+            }
+            wrong = [name for name in inner if name not in TeacherRecipe.__dataclass_fields__]
+            if wrong:
+                raise InvalidArgumentError(f"unknown setting of the teacher: {wrong[0]!r}")
+            table["teacher"] = TeacherRecipe(**inner)
+        if "mean" in table:
+            mean = table["mean"]
+            table["mean"] = tuple(mean) if isinstance(mean, list) else (float(mean),)
+        return cls(**table)
+
+    def solver_settings(self, pictures: int, **changes: Any) -> SolverSettings:
+        """Return the solver for a data set of so many pictures."""
+        iterations = max(1, math.ceil(self.epochs * pictures / self.batch_size))
+        policy = Policy("cosine", self.base_lr, max_iter=iterations, warmup=int(self.warmup * iterations))
+        return SolverSettings(
+            kind=self.solver,
+            policy=policy,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            clip_gradients=self.clip_gradients,
+            max_iter=iterations,
+            average_loss=20,
+            random_seed=self.seed,
+        ).replaced(**changes)
+
+
+@contextmanager
+def open_distillation(
+    teacher: Teacher,
+    dataset: Dataset,
+    student: Source,
+    recipe: DistillRecipe,
+    *,
+    weights: Source | None = None,
+    cache: str | Path | None = None,
+    resume: str | Path | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    workers: int = 1,
+    skip_limit: int = 100,
+    log: Log | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **changes: Any,
+) -> Iterator[Trainer]:
+    """Make ready to distil a teacher into a student.
+
+    Parameters
+    ----------
+    teacher : Teacher
+    dataset : Dataset
+        Faces aligned to the teacher's crop; the student sees its middle (112x96 of 112x112). Labels are not used.
+    student : path or bytes
+        The student's prototxt.
+    recipe : DistillRecipe
+    weights : path or bytes, optional
+        A caffemodel the student starts from.
+    cache : path, optional
+        Where the teacher's embeddings are kept.
+    resume, device, threads, workers, skip_limit, log
+        As for `open_run`.
+    progress : callable, optional
+        Called while the teacher embeds the data set.
+    **changes
+        Settings of the solver to change, ``snapshot`` and ``snapshot_prefix`` among them.
+    """
+    definition, shape, embedding = deployed(student)
+    _, _, height, width = shape
+    whole = View(teacher.recipe.height, teacher.recipe.width, augmentation=recipe.augmentation)
+    backend = open_backend(device, threads=threads)
+    settings = recipe.solver_settings(len(dataset.items), **changes)
+    (data,) = input_shapes(definition)
+    net = Net(definition, {data: (recipe.batch_size, *shape[1:])}, backend, seed=recipe.seed)
+    if weights is not None:
+        load_weights(net, weights, partial=True)
+    if recipe.same_view:
+        width_of_teacher = teacher.embed(np.zeros((1, whole.height, whole.width, 3), np.uint8)).shape[1]
+
+        def target(batch: Batch) -> Any:
+            return teacher.embed(batch.images)
+    else:
+        plain = View(whole.height, whole.width)
+        stored = targets(teacher, dataset, plain, cache, batch_size=recipe.batch_size, progress=progress)
+        width_of_teacher = stored.shape[1]
+
+        def target(batch: Batch) -> Any:
+            return stored[batch.indices]
+
+    feed = Feed(
+        Pixels(recipe.mean, recipe.scale),
+        data=data,
+        target=target,
+        crop=lambda images: centre(images, height, width),
+    )
+    order = ShuffledOrder(len(dataset.items), recipe.batch_size, seed=recipe.seed)
+    with Loader(dataset, order, whole, workers=workers, seed=recipe.seed, limit=skip_limit) as loader:
+        trainer = Trainer(
+            net, settings, loader, loss=EmbeddingRegression(width_of_teacher), embedding=embedding, feed=feed, log=log
+        )
+        if resume is not None:
+            trainer.resume(resume)
+        yield trainer

@@ -1,0 +1,125 @@
+"""Caffe's ImageData layer: what a train prototxt says about its pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from spherecv.caffe.blobs import read_blob
+from spherecv.caffe.graph import Layer as Spec
+from spherecv.caffe.reader import read_message
+from spherecv.caffe.spherecv_caffe_pb2 import BlobProto
+from spherecv.errors import InvalidArgumentError, UnsupportedLayerError
+from spherecv.images import load_image
+from spherecv.train.data import Augmentation, Dataset, Order, SequentialOrder, ShuffledOrder, View, from_list
+from spherecv.train.data.dataset import Location, open_dataset
+from spherecv.train.params import Shape
+from spherecv.train.trainer import Feed, Pixels
+
+
+@dataclass(frozen=True)
+class Source:
+    """The pictures of an ImageData layer.
+
+    Attributes
+    ----------
+    dataset : Dataset
+    order : Order
+    view : View
+    feed : Feed
+    batch_size : int
+    """
+
+    dataset: Dataset
+    order: Order
+    view: View
+    feed: Feed
+    batch_size: int
+
+    def shapes(self) -> dict[str, Shape]:
+        """Return the shapes of the layer's tops, in Caffe's order."""
+        size = (self.batch_size, self.view.channels, self.view.height, self.view.width)
+        return {self.feed.data: size, self.feed.label: (self.batch_size,)}
+
+
+def source_of(
+    spec: Spec,
+    *,
+    folder: Path,
+    data: tuple[Location, ...] = (),
+    batch_size: int | None = None,
+    augmentation: Augmentation | None = None,
+    seed: int = 0,
+) -> Source:
+    """Read an ImageData layer and its list.
+
+    Parameters
+    ----------
+    spec : Spec
+        The layer.
+    folder : Path
+        Where the prototxt is: lists that are not found from the working folder are looked for there.
+    data : tuple of path
+        Data sets to use in place of the layer's list.
+    batch_size : int, optional
+        In place of the layer's.
+    augmentation : Augmentation, optional
+        In place of the layer's, which can be the mirror only.
+    seed : int
+        Of the order.
+    """
+    if spec.type != "ImageData":
+        raise spec.unsupported("the trainer reads its pictures through ImageData layers only")
+    if len(spec.tops) != 2:
+        raise spec.mistake("needs two tops: pictures and labels")
+    image, transform = spec.param.image_data_param, spec.param.transform_param
+    dataset = open_dataset(*data).check() if data else from_list(_found(image.source, folder), root=image.root_folder)
+    count = batch_size or image.batch_size
+    order: Order
+    if image.shuffle:
+        order = ShuffledOrder(len(dataset.items), count, seed=seed)
+    else:
+        order = SequentialOrder(len(dataset.items), count)
+    mirror = bool(transform.mirror or image.mirror)
+    crop = int(transform.crop_size or image.crop_size)
+    resize = (int(image.new_height), int(image.new_width))
+    height, width = (crop, crop) if crop else (resize if all(resize) else _first_size(dataset))
+    view = View(
+        height,
+        width,
+        resize=resize if all(resize) else (0, 0),
+        random_crop=bool(crop),
+        colour=bool(image.is_color) and not transform.force_gray,
+        augmentation=Augmentation(mirror=mirror) if augmentation is None else augmentation,
+    )
+    mean, factor = _mean(spec, folder), transform.scale * image.scale
+    return Source(dataset, order, view, Feed(Pixels(mean, factor), spec.tops[0], spec.tops[1]), count)
+
+
+def _found(name: str, folder: Path) -> Path:
+    for candidate in (Path(name), folder / name, folder / Path(name).name):
+        if candidate.is_file():
+            return candidate
+    raise InvalidArgumentError(f"the list {name!r} is not there: pass the data with --data, or mend `source`")
+
+
+def _first_size(dataset: Dataset) -> tuple[int, int]:
+    """Return the size of the first picture, which is what Caffe takes too."""
+    from spherecv.train.data.reading import bytes_of
+
+    item = dataset.items[0]
+    height, width = load_image(bytes_of(item) if item.size else item.path).shape[:2]
+    return int(height), int(width)
+
+
+def _mean(spec: Spec, folder: Path) -> tuple[float, ...]:
+    transform = spec.param.transform_param
+    named = transform.mean_file or spec.param.image_data_param.mean_file
+    if not named:
+        return tuple(transform.mean_value) or (0.0,)
+    values = read_blob(read_message(_found(named, folder), BlobProto)).reshape(-1, *[1] * 2)
+    if values.shape[0] not in (1, 3):
+        raise UnsupportedLayerError(f"{spec}: mean_file must hold one number per channel; a mean image is not known")
+    return tuple(float(value) for value in np.asarray(values).reshape(-1))

@@ -1,0 +1,174 @@
+"""What a run says while it runs: Caffe's log lines, a CSV, a table on the terminal, and a plot at the end."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from spherecv.errors import InvalidArgumentError, MissingDependencyError, StorageError
+from spherecv.files import atomic_path
+
+_COLUMNS = ("iteration", "loss", "lr", "images_per_second", "seconds")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One iteration: its number, the smoothed loss, the rate, images per second, seconds, and the loss's parts."""
+
+    iteration: int
+    loss: float
+    lr: float
+    images_per_second: float
+    seconds: float
+    parts: dict[str, float] = field(default_factory=dict)
+
+
+class Log:
+    """Writes what is asked for; nothing by default.
+
+    Parameters
+    ----------
+    file : path, optional
+        Caffe-style lines, appended.
+    table : path, optional
+        A CSV with every iteration, appended; lines of an iteration that is run again after a resume come again.
+    live : bool
+        A table on the terminal, where there is one.
+    """
+
+    def __init__(self, file: str | Path | None = None, table: str | Path | None = None, *, live: bool = False) -> None:
+        self._file, self._table = (None if path is None else Path(path) for path in (file, table))
+        self._live = live and sys.stderr.isatty()
+        self._lines: IO[str] | None = None
+        self._rows: IO[str] | None = None
+        self._display: Any = None
+        self._columns: list[str] = []
+        self._end = 0
+        self._pace = 0.0
+
+    @contextmanager
+    def running(self, end: int) -> Iterator[None]:
+        """Open the files for a run of `end` iterations."""
+        self._end = end
+        try:
+            self._lines, self._rows = self._open(self._file), self._open(self._table)
+            if self._live:
+                from rich.live import Live
+
+                self._display = Live(refresh_per_second=4, transient=False)
+                self._display.start()
+            yield
+        finally:
+            if self._display is not None:
+                self._display.stop()
+            for stream in (self._lines, self._rows):
+                if stream is not None:
+                    stream.close()
+            self._lines = self._rows = self._display = None
+
+    def say(self, text: str) -> None:
+        """Write one line."""
+        if self._lines is not None:
+            now = time.time()
+            stamp = time.strftime("%m%d %H:%M:%S", time.localtime(now))
+            self._lines.write(f"I{stamp}.{int(now % 1 * 1e6):06d} {os.getpid():5d} spherecv] {text}\n")
+            self._lines.flush()
+
+    def iteration(self, progress: Progress, *, show: bool) -> None:
+        """Note an iteration; `show` says whether it is one to display."""
+        self._pace = progress.seconds if not self._pace else 0.9 * self._pace + 0.1 * progress.seconds
+        if show:
+            self.say(
+                f"Iteration {progress.iteration} ({progress.images_per_second:.1f} img/s), loss = {progress.loss:.6g}"
+            )
+            for name, value in progress.parts.items():
+                self.say(f"    Train net output: {name} = {value:.6g}")
+            self.say(f"Iteration {progress.iteration}, lr = {progress.lr:g}")
+        if self._rows is not None:
+            self._row(self._rows, progress)
+        if self._display is not None:
+            self._display.update(self._panel(progress))
+
+    def _open(self, path: Path | None) -> IO[str] | None:
+        if path is None:
+            return None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return path.open("a", newline="", encoding="utf-8")
+        except OSError as error:
+            raise StorageError(f"{path} cannot be written: {error.strerror or error}") from None
+
+    def _row(self, rows: IO[str], progress: Progress) -> None:
+        if not self._columns:
+            self._columns = [*_COLUMNS, *progress.parts]
+            if rows.tell() == 0:
+                rows.write(_line(self._columns))
+        values = [progress.iteration, f"{progress.loss:.7g}", f"{progress.lr:.7g}"]
+        values += [f"{progress.images_per_second:.2f}", f"{progress.seconds:.4f}"]
+        values += [f"{progress.parts.get(name, float('nan')):.7g}" for name in self._columns[len(_COLUMNS) :]]
+        rows.write(_line(values))
+        rows.flush()
+
+    def _panel(self, progress: Progress) -> Any:
+        from rich.table import Table
+
+        left = max(0, self._end - progress.iteration - 1) * self._pace
+        table = Table(title=f"iteration {progress.iteration + 1} of {self._end}")
+        shown = {
+            "loss": f"{progress.loss:.4f}",
+            "lr": f"{progress.lr:.3g}",
+            **{name: f"{value:.4g}" for name, value in progress.parts.items()},
+            "images/s": f"{progress.images_per_second:.1f}",
+            "time left": f"{int(left // 3600)}:{int(left // 60 % 60):02d}:{int(left % 60):02d}",
+        }
+        for name in shown:
+            table.add_column(name, justify="right")
+        table.add_row(*shown.values())
+        return table
+
+
+def _line(values: list[Any]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(values)
+    return text.getvalue()
+
+
+def plot_loss(table: str | Path, image: str | Path) -> Path:
+    """Draw the loss of a run from its CSV.
+
+    Parameters
+    ----------
+    table : path
+        What `Log` wrote.
+    image : path
+        ``.png``, ``.svg`` or ``.pdf``.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingDependencyError("matplotlib", "plot", "a plot of the loss") from None
+    try:
+        with Path(table).open(newline="", encoding="utf-8") as rows:
+            points = {int(row["iteration"]): (float(row["loss"]), float(row["lr"])) for row in csv.DictReader(rows)}
+    except (OSError, KeyError, ValueError) as error:
+        raise InvalidArgumentError(f"{table} is no table of a run: {error}") from None
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    loss = figure.add_subplot()
+    iterations = sorted(points)
+    loss.plot(iterations, [points[i][0] for i in iterations], color="tab:blue")
+    loss.set_xlabel("iteration")
+    loss.set_ylabel("loss", color="tab:blue")
+    rate = loss.twinx()
+    rate.plot(iterations, [points[i][1] for i in iterations], color="tab:orange", linewidth=0.8)
+    rate.set_ylabel("learning rate", color="tab:orange")
+    with atomic_path(image) as temporary:
+        figure.savefig(temporary)
+    return Path(image)

@@ -1,0 +1,225 @@
+"""The training loop: batches in, weights out, with snapshots from which it goes on as if never stopped."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from spherecv.errors import InvalidArgumentError, TrainingError
+from spherecv.train.backend.base import Array
+from spherecv.train.data.loader import Batch
+from spherecv.train.log import Log, Progress
+from spherecv.train.losses.base import Loss
+from spherecv.train.net import Net
+from spherecv.train.parallel import ALONE, Group
+from spherecv.train.params import Param
+from spherecv.train.snapshot import read_snapshot, write_snapshot
+from spherecv.train.solver import Solver, SolverSettings
+
+STUCK = 87.3  # -log of the smallest normal float: what a loss reads whose softmax has died
+_STUCK_FOR = 20
+_ADVICE = "lower base_lr (try a tenth), raise lambda_min or start with a larger lambda (base), or clip_gradients"
+
+
+class Batches(Protocol):
+    """What a trainer draws from: a `Loader`, or anything alike."""
+
+    next_number: int
+
+    def next(self) -> Batch:
+        """Return the next batch."""
+
+    def seek(self, number: int) -> None:
+        """Go to a batch."""
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """How uint8 pixels become the net's numbers: (pixel - mean) * scale, mean per channel or one for all."""
+
+    mean: tuple[float, ...] = (127.5,)
+    scale: float = 1.0 / 128.0
+
+    def __call__(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Return (images, height, width, channels) as float32."""
+        values = images.astype(np.float32)
+        values -= np.asarray(self.mean, dtype=np.float32)
+        values *= np.float32(self.scale)
+        return values
+
+
+@dataclass
+class Feed:
+    """How a batch is given to a net and to its loss.
+
+    Attributes
+    ----------
+    pixels : Pixels
+    data, label : str
+        The names of the net's inputs.
+    target : callable, optional
+        ``target(batch)`` returns what the loss compares with; the labels by default.
+    crop : callable, optional
+        ``crop(images)`` returns the part of the loader's pictures that the net sees; all of them by default.
+    """
+
+    pixels: Pixels = field(default_factory=Pixels)
+    data: str = "data"
+    label: str = "label"
+    target: Callable[[Batch], npt.NDArray[Any]] | None = None
+    crop: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]] | None = None
+
+
+class Trainer:
+    """Trains a net.
+
+    Parameters
+    ----------
+    net : Net
+        With loss layers of its own, or with `loss` and the `embedding` it stands on.
+    settings : SolverSettings
+    batches : Batches
+    loss : Loss, optional
+    embedding : str, optional
+        The blob that `loss` looks at.
+    feed : Feed, optional
+    log : Log, optional
+        Silent by default.
+    group : Group, optional
+        Other trainers with the same net, each with its own batches.
+    """
+
+    def __init__(
+        self,
+        net: Net,
+        settings: SolverSettings,
+        batches: Batches,
+        *,
+        loss: Loss | None = None,
+        embedding: str | None = None,
+        feed: Feed | None = None,
+        log: Log | None = None,
+        group: Group = ALONE,
+    ) -> None:
+        if (loss is None) != (embedding is None):
+            raise InvalidArgumentError("loss and embedding belong together: pass both or none")
+        if loss is None and not net._losses:
+            raise InvalidArgumentError(f"the net {net.name!r} has no loss layer: pass a loss and its embedding")
+        self.net, self.settings, self.batches = net, settings, batches
+        self.loss, self.embedding = loss, embedding
+        self.feed, self.log, self.group = feed or Feed(), log or Log(), group
+        if loss is not None and embedding is not None:
+            loss.build(net.backend, net.width(embedding), net.context.rng)
+        self.solver = Solver(self.params, settings, net.backend)
+        self.iteration = 0
+        self.recent: deque[float] = deque(maxlen=settings.average_loss)
+        self._stuck = 0
+        group.share([param.data for param in self.params], self._take_data)
+
+    @property
+    def params(self) -> list[Param]:
+        """The net's parameters, then those of the loss."""
+        return [*self.net.params, *(self.loss.params if self.loss is not None else [])]
+
+    def run(self, iterations: int | None = None) -> float:
+        """Train until `max_iter`, or for a number of iterations, and return the last smoothed loss.
+
+        Raises
+        ------
+        TrainingError
+            The loss is not a number, or stuck; with advice.
+        """
+        end = self.settings.max_iter if iterations is None else self.iteration + iterations
+        with self.log.running(end):
+            while self.iteration < end:
+                self.step()
+                every = self.settings.snapshot
+                if every and self.iteration % every == 0:
+                    self.snapshot()
+            finished = iterations is None and (not self.settings.snapshot or self.iteration % self.settings.snapshot)
+            if finished and self.settings.snapshot_after_train:
+                self.snapshot()
+        return self.smoothed
+
+    @property
+    def smoothed(self) -> float:
+        """The mean of the last `average_loss` losses."""
+        return sum(self.recent) / len(self.recent) if self.recent else math.nan
+
+    def step(self) -> float:
+        """Run one iteration (`iter_size` batches, one update) and return its loss."""
+        started = time.perf_counter()
+        parts: dict[str, float] = {}
+        total, images = 0.0, 0
+        for _ in range(self.settings.iter_size):
+            value, parts, count = self._pass(self.batches.next())
+            total, images = total + value / self.settings.iter_size, images + count
+        total = self._together(total)
+        self._watch(total)
+        rate = self.solver.step(self.iteration)
+        self.recent.append(total)
+        seconds = time.perf_counter() - started
+        self.log.iteration(
+            Progress(self.iteration, self.smoothed, rate, images * self.group.size / seconds, seconds, parts),
+            show=bool(self.settings.display) and self.iteration % self.settings.display == 0,
+        )
+        self.iteration += 1
+        return total
+
+    def snapshot(self, prefix: str | Path | None = None) -> Path:
+        """Write a snapshot and return its `.solverstate`; only the first of several trainers writes."""
+        return write_snapshot(self, prefix or self.settings.snapshot_prefix) if self.group.rank == 0 else Path()
+
+    def resume(self, solverstate: str | Path) -> None:
+        """Go on from a snapshot: ours, exactly; or a bare one of Caffe's, with its weights, momentum and iteration."""
+        read_snapshot(self, solverstate)
+
+    # ------------------------------------------------------------------------------------------------ one batch
+    def _pass(self, batch: Batch) -> tuple[float, dict[str, float], int]:
+        net, backend, feed = self.net, self.net.backend, self.feed
+        images = batch.images if feed.crop is None else feed.crop(batch.images)
+        inputs: dict[str, Array] = {feed.data: backend.asarray(feed.pixels(images))}
+        if self.loss is None or self.embedding is None:
+            inputs[feed.label] = backend.asindex(batch.labels)
+            outputs = net.forward(inputs)
+            net.backward()
+            parts = {name: float(value) for name, value in outputs.blobs.items() if value.ndim == 0}
+            return outputs.loss, parts, len(batch.labels)
+        embedding = net.forward(inputs, keep=[self.embedding]).blobs[self.embedding]
+        target = batch.labels if feed.target is None else feed.target(batch)
+        seen = backend.asindex(target) if self.loss.labels else backend.asarray(target)
+        value = self.loss.forward(embedding, seen)
+        net.backward({self.embedding: self.loss.backward()})
+        return value.value, value.parts, len(batch.labels)
+
+    def _together(self, loss: float) -> float:
+        """Average gradients and loss over the group."""
+        if self.group.size == 1:
+            return loss
+        learning = [param for param in self.params if param.trainable and param.grad is not None]
+        *grads, mean = self.group.mean([*(param.grad for param in learning), self.net.backend.asarray([loss])])
+        for param, grad in zip(learning, grads, strict=True):
+            param.grad = grad
+        return float(self.net.backend.numpy(mean)[0])
+
+    def _take_data(self, values: list[Array]) -> None:
+        for param, value in zip(self.params, values, strict=True):
+            param.data = value
+
+    def _watch(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise TrainingError(f"the loss is {loss} at iteration {self.iteration}: {_ADVICE}")
+        self._stuck = self._stuck + 1 if loss >= STUCK else 0
+        if self._stuck >= _STUCK_FOR:
+            raise TrainingError(
+                f"the loss has been at {loss:.4g} for {_STUCK_FOR} iterations (iteration {self.iteration}): "
+                f"the softmax has died; {_ADVICE}"
+            )
