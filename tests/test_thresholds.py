@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from spherecv.errors import InvalidArgumentError, MissingThresholdError
-from spherecv.thresholds import Threshold, ThresholdWarning, choose_threshold
+from spherecv.errors import CalibrationError, InvalidArgumentError, MissingThresholdError
+from spherecv.probability import ProbabilityCurve
+from spherecv.thresholds import CalibratedThreshold, Calibration, Threshold, ThresholdWarning, choose_threshold
 from spherecv.zoo import KnownThreshold, get_recipe
 
 RECIPE = get_recipe("sphereface")
@@ -61,3 +62,103 @@ def test_a_threshold_is_a_distance() -> None:
     for value in (-0.1, float("nan"), float("inf")):
         with pytest.raises(InvalidArgumentError, match="threshold"):
             Threshold(value)
+
+
+KEY = f"0123456789abcdef-{RECIPE.fingerprint}"
+
+
+def calibration(**changes) -> Calibration:
+    row = CalibratedThreshold(
+        chosen_for="FAR 0.01",
+        threshold=0.1 + 0.2,  # no short decimal
+        far=0.01,
+        measured_far=0.0099,
+        far_interval=(0.008, 0.012),
+        measured_tar=0.97,
+        tar_interval=(0.95, 0.98),
+        false_accepts=99,
+    )
+    curve = ProbabilityCurve(method="logistic", distances=(0.1, 0.9), log_ratios=(4.0, -4.0), ece={"logistic": 0.01})
+    values = {
+        "model": "net",
+        "model_key": KEY,
+        "recipe": RECIPE,
+        "metric": "cosine",
+        "detector": "mtcnn",
+        "face": "largest",
+        "no_face": "skip",
+        "dataset": "Eingang \"Nord\"\n2026",
+        "impostor_pairs_from": "listed pairs",
+        "genuine": 500,
+        "impostors": 10_000,
+        "identities": 70,
+        "images": 900,
+        "failed": 3,
+        "thresholds": (row, replace(row, chosen_for="EER", far=None, threshold=0.5)),
+        "probability": curve,
+        "notes": ("one",),
+    }
+    return Calibration(**values | changes)
+
+
+def check(given: Calibration, **changes) -> None:
+    given.check(**{"model": "net", "model_key": KEY, "metric": "cosine", "detector": "mtcnn"} | changes)
+
+
+def test_a_calibration_is_read_back_to_the_last_digit(tmp_path) -> None:
+    for given in (calibration(), calibration(probability=None, notes=(), dataset="\x7f\u00e4")):
+        given.save(tmp_path / "door.toml")
+        assert Calibration.load(tmp_path / "door.toml") == given
+
+
+def test_a_calibration_gives_thresholds_with_their_source() -> None:
+    given = calibration()
+    assert (given.threshold().value, given.threshold().far) == (0.1 + 0.2, 0.01)
+    assert given.threshold(0.01) == given.threshold()
+    assert "FAR 0.01 on Eingang" in given.threshold().source
+    assert "500 genuine and 10,000 impostor pairs" in given.threshold().source
+    with pytest.raises(MissingThresholdError, match=r"FAR 0\.001 \(known rates: 0\.01\).*calibrate --far"):
+        given.threshold(0.001)
+
+
+def test_a_calibration_refuses_what_it_was_not_measured_on() -> None:
+    check(calibration())
+    other = replace(RECIPE, mirror=not RECIPE.mirror).fingerprint
+    for changes, what in (
+        ({"model_key": f"ffffffffffffffff-{RECIPE.fingerprint}"}, "other files"),
+        ({"model_key": f"0123456789abcdef-{other}"}, "recipe"),
+        ({"metric": "euclidean"}, "metric cosine, not euclidean"),
+        ({"detector": "yunet"}, "detector mtcnn, not yunet"),
+    ):
+        with pytest.raises(CalibrationError, match=what):
+            check(calibration(), **changes)
+    with pytest.warns(ThresholdWarning, match="ready-made crops"):
+        check(calibration(detector="whole"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: "", "no calibration of format 1"),
+        (lambda text: text.replace("format = 1", "format = 2"), "no calibration of format 1"),
+        (lambda text: text[:200], "is not"),
+        (lambda text: text.replace('metric = "cosine"', 'metric = "fuzzy"'), "metric must be one of"),
+        (lambda text: text.replace("mirror = true", "mirror = false"), "recipe is not the one that its key names"),
+        (lambda text: text.replace("threshold = 0.5", "threshold = -0.5"), "threshold must be a distance"),
+        (lambda text: text.replace("genuine = 500\n", ""), "not a whole calibration"),
+        (lambda text: text + "\nnonsense = 1\n", "not a whole calibration"),
+        (lambda text: text.replace("[4.0, -4.0]", "[-4.0, 4.0]"), "falling log_ratios"),
+    ],
+)
+def test_a_damaged_calibration_says_what_is_wrong(tmp_path, change, message: str) -> None:
+    path = tmp_path / "door.toml"
+    calibration().save(path)
+    path.write_text(change(path.read_text()))
+    with pytest.raises(CalibrationError, match=message) as caught:
+        Calibration.load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_calibration_is_named(tmp_path) -> None:
+    with pytest.raises(CalibrationError, match="cannot be read"):
+        Calibration.load(tmp_path / "none.toml")

@@ -66,18 +66,20 @@ def similarity_blocks(
         where = slice(start, min(start + step, len(others)))
         rows = np.asarray(others[where], dtype=np.float32)
         block = buffer if len(rows) == step else np.empty((len(probes), len(rows)), np.float32)
+        lengths = None if normalized else _lengths(rows)
         np.matmul(probes, rows.T, out=block)
-        if not normalized:
-            _scale_columns(block, rows)
+        if lengths is not None:
+            # After the product: cheaper than a scaled copy of the rows where there are fewer probes than columns.
+            block /= lengths
         yield where, block
 
 
-def _scale_columns(block: Rows, rows: Rows) -> None:
-    """Divide by the lengths after the product: cheaper than a scaled copy where there are fewer probes than columns."""
+def _lengths(rows: Rows) -> Rows:
+    """Lengths of rows, 1 for zero rows."""
     lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float32))
     if not np.isfinite(lengths).all():
         raise InvalidArgumentError("embeddings must be finite, and of a length that float32 can hold")
-    block /= np.where(lengths > 0, lengths, np.float32(1))
+    return np.where(lengths > 0, lengths, np.float32(1))
 
 
 class Highest:

@@ -90,8 +90,9 @@ class Experiment:
 
     @property
     def model(self) -> str:
-        """Name of the model."""
-        return str(self.subject["model"])
+        """Name of the model, and of the recipe where it goes by another."""
+        model, recipe = str(self.subject["model"]), str(self.subject["recipe"]["name"])
+        return model if recipe == model else f"{model} ({recipe})"
 
     def to_dict(self) -> dict[str, Any]:
         """The experiment as plain Python values, ready for JSON."""
@@ -111,7 +112,7 @@ class Experiment:
 
     def __str__(self) -> str:
         """Draw the figures as text."""
-        lines = [f"{self.protocol}: {self.model}, recipe {self.subject['recipe']['name']}, {self._stages()}"]
+        lines = [f"{self.protocol}: {self.model}, {self._stages()}"]
         failed = f"{self.left_out} left out, {len(self.failures)} images failed"
         lines.append(f"{len(self.pairs):,} pairs compared, {failed}")
         for variant in self.variants:

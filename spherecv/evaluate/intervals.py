@@ -24,7 +24,9 @@ class Bootstrap:
     Attributes
     ----------
     accuracy, eer, auc : (float, float) or None
-        Percentile intervals, 0..1. Accuracy: at the threshold given; None without one.
+        Percentile intervals, 0..1. Accuracy: at the threshold given; None without one. Where every replicate gave 0 or
+        1, nothing was seen of the other side, and the open end of accuracy, EER and TAR is the rule of three: 3 over
+        the number of people in such pairs.
     tar : dict of float to (float, float)
         By false accept rate.
     level : float
@@ -102,11 +104,12 @@ def bootstrap(
     table = table[~np.isnan(table[:, 1])]
     low, high = _percentiles(table, level)
     rows = [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
+    matched = len(np.unique(numbers[labels])) if labels.any() else 1
     return Bootstrap(
-        accuracy=None if right is None else rows[0],
-        eer=rows[1],
+        accuracy=None if right is None else _opened(rows[0], int(numbers.max()) + 1),
+        eer=_opened(rows[1], matched),
         auc=rows[2],
-        tar=dict(zip(rates, rows[3:], strict=True)),
+        tar={far: _opened(row, matched) for far, row in zip(rates, rows[3:], strict=True)},
         level=level,
         replicates=replicates,
         used=len(table),
@@ -237,8 +240,7 @@ def share_interval(
     numbers = np.unique(people, return_inverse=True)[1].reshape(people.shape)
     count = int(numbers.max()) + 1
     if taken.min() == taken.max():
-        reach = min(1.0, 3.0 / count)
-        return (0.0, reach) if taken[0] == 0 else (1.0 - reach, 1.0)
+        return _opened((taken[0], taken[0]), count)
     one = numbers[:, 0] == numbers[:, 1]
     shares = []
     for counts in _draws(count, len(taken), replicates, seed):
@@ -248,6 +250,14 @@ def share_interval(
     drawn = np.concatenate(shares)
     low, high = _percentiles(drawn[~np.isnan(drawn)][:, None], level)
     return float(low[0]), float(high[0])
+
+
+def _opened(interval: Interval, people: int) -> Interval:
+    """Rule of three at either end of the scale: nothing seen among n people leaves up to 3 / n."""
+    reach = min(1.0, 3.0 / people)
+    if interval == (0.0, 0.0):
+        return 0.0, reach
+    return (1.0 - reach, 1.0) if interval == (1.0, 1.0) else interval
 
 
 def _ordered(threshold: float | ArrayLike, order: NDArray[np.intp]) -> FloatArray:

@@ -136,7 +136,7 @@ def _table_rows(lines: Sequence[str], delimiter: str, source: str) -> Iterator[P
     if len(header) < 3:
         raise DatasetError(f"{source}: a pair needs two paths and a label, but line 1 has {len(header)} columns")
     columns = {"first": 0, "second": 1, "label": 2}
-    if header[2] in _LABELS and not set(header) & set(_LABEL):
+    if header[2] in _LABELS and not {*header[:2]} & {*_FIRST, *_SECOND}:
         body = numbered
     else:
         body = numbered[1:]
