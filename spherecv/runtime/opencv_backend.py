@@ -224,6 +224,8 @@ def _of_rank(array: NDArray[np.generic], rank: int | None) -> NDArray[np.generic
 
 
 def _reason(error: Any) -> str:
-    """What failed, without the positions in OpenCV's source that surround it."""
-    text = getattr(error, "err", "") or str(error)
-    return re.sub(r"OpenCV\(\S+\) \S+ error: \([^)]*\)|in function '[^']*'|(?m:^>)", "", text)
+    """What failed, without the positions in OpenCV's source that surround it.
+
+    Not `error.err`: the binding keeps that with the class, so it may be what failed in another thread.
+    """
+    return re.sub(r"OpenCV\(\S+\) \S+ error: \([^)]*\)|in function '[^']*'|(?m:^>)", "", str(error))

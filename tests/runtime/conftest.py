@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -158,6 +159,7 @@ def caffe_onnx(data_dir: Path) -> Callable[[str], bytes]:
     """Real Caffe nets as ONNX: det1 to det4 and mobilefacenet."""
     from spherecv import caffe
 
+    @cache
     def convert(name: str) -> bytes:
         folder = data_dir / ("mtcnn-caffe" if name.startswith("det") else "mobilefacenet-caffe")
         return caffe.load(folder / f"{name}.prototxt", folder / f"{name}.caffemodel").to_onnx()
