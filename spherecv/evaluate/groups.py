@@ -153,7 +153,7 @@ def read_groups(path: str | os.PathLike[str], columns: Sequence[str] = ()) -> tu
     -------
     files : list of str
     groups : dict of str to list of str
-        By column; numbers with many values fall into tens.
+        By column; numbers with many values fall into tens, and empty cells stay empty.
 
     Raises
     ------
@@ -182,14 +182,14 @@ def read_groups(path: str | os.PathLike[str], columns: Sequence[str] = ()) -> tu
 
 
 def _groups_well(values: Sequence[str]) -> bool:
-    return 2 <= len(set(_grouped(values))) <= _MOST_VALUES
+    return 2 <= len(set(_grouped(values)) - {""}) <= _MOST_VALUES
 
 
 def _grouped(values: Sequence[str]) -> list[str]:
-    if len(set(values)) <= _MOST_VALUES or not all(value.isdigit() for value in values):
+    if len(set(values)) <= _MOST_VALUES or not all(value.isdigit() for value in values if value):
         return list(values)
     names = [f"{low}-{high - 1}" for low, high in pairwise(_AGES)] + [f"{_AGES[-1]}+"]
-    return [names[int(np.searchsorted(_AGES, int(value), side="right")) - 1] for value in values]
+    return [names[int(np.searchsorted(_AGES, int(value), side="right")) - 1] if value else "" for value in values]
 
 
 def _matches(

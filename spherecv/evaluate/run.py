@@ -294,9 +294,10 @@ def evaluate_groups(
     rows = found.by(recipe)[found.rows([there[files[i]] for i in kept])]
     results = []
     for column, values in groups.items():
-        chosen = [values[i] for i in kept]
-        if len(set(chosen)) > 1 or column in columns:
-            results.append(false_match_rates(rows, chosen, threshold, column=column))
+        told = [place for place, i in enumerate(kept) if values[i]]  # an empty cell tells no group
+        chosen = [values[kept[place]] for place in told]
+        if len(set(chosen)) > 1 or (chosen and column in columns):
+            results.append(false_match_rates(rows[told], chosen, threshold, column=column))
     return tuple(results)
 
 

@@ -72,7 +72,8 @@ def test_equal_error_is_where_the_interpolated_curve_crosses() -> None:
     for seed in range(5):
         distances, same = random_pairs(seed)
         far, tar, _ = oracle(same, -distances, drop_intermediate=False)
-        crossing = brentq(lambda x, curve=interp1d(far, tar): 1.0 - x - curve(x), 0.0, 1.0, xtol=1e-14)
+        curve = interp1d(far, tar)
+        crossing = brentq(lambda x, curve=curve: 1.0 - x - curve(x), 0.0, 1.0, xtol=1e-14)
         assert equal_error(roc_curve(distances, same))[0] == pytest.approx(crossing, abs=1e-9)
 
 

@@ -11,7 +11,8 @@ from spherecv.evaluate.identification import identify
 def world(seed: int = 0, people: int = 12, photos: int = 3, strangers: int = 700, dimension: int = 8):
     generator = np.random.default_rng(seed)
     identities = np.repeat(np.arange(people), photos)
-    probes = generator.normal(size=(people, dimension))[identities] + generator.normal(size=(len(identities), dimension))
+    centres = generator.normal(size=(people, dimension))
+    probes = centres[identities] + generator.normal(size=(len(identities), dimension))
     return probes, identities, generator.normal(size=(strangers, dimension)).astype(np.float32)
 
 

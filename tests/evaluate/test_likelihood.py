@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from sklearn.isotonic import IsotonicRegression
@@ -42,7 +44,7 @@ def test_isotonic_steps_are_those_of_scikit_learn() -> None:
     inner = (expected > 0.1) & (expected < 0.9)
     assert inner.any()
     np.testing.assert_allclose(np.array(got)[inner], expected[inner], atol=0.12)  # blocks are joined by lines here
-    assert all(a >= b for a, b in zip(got, got[1:], strict=False))
+    assert all(a >= b for a, b in pairwise(got))
     assert 0 < got[-1] < got[0] < 1
 
 

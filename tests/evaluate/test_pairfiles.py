@@ -71,7 +71,7 @@ def test_the_authors_matlab_pairs(tmp_path: Path) -> None:
 
     kind = np.dtype([(field, object) for field in ("fileL", "fileR", "fold", "flag")])
     rows = np.array(
-        [("/mnt/lfw-112X96/A/A_0001.jpg", "/mnt/lfw-112X96/A/A_0002.jpg", 1, 1), ("d/A/A_0001.jpg", "d/B/B_0001.jpg", 2, -1)],
+        [("/m/lfw/A/A_0001.jpg", "/m/lfw/A/A_0002.jpg", 1, 1), ("d/A/A_0001.jpg", "d/B/B_0001.jpg", 2, -1)],
         dtype=kind,
     )
     savemat(tmp_path / "pairs.mat", {"pairs": rows})
