@@ -70,7 +70,8 @@ def _affine(layer: Layer, rank: int) -> Affine | None:
         return None
     if layer.type == "BatchNorm":
         mean, variance = cast(BatchNorm, KINDS["BatchNorm"]).statistics(layer)
-        scale = 1.0 / np.sqrt(variance + layer.param.batch_norm_param.eps)
+        with np.errstate(invalid="ignore", divide="ignore"):  # senseless statistics give NaN, as they do in Caffe
+            scale = 1.0 / np.sqrt(variance + layer.param.batch_norm_param.eps)
         return Affine(scale, -mean * scale)
     if layer.type not in ("Scale", "Bias"):
         return None

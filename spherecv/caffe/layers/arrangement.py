@@ -228,4 +228,7 @@ class Permute(LayerKind):
         return [tuple(shape[axis] for axis in self._order(layer, len(shape)))]
 
     def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
-        return [graph.node("Transpose", [bottoms[0].name], perm=self._order(layer, len(bottoms[0].shape)))]
+        order = self._order(layer, len(bottoms[0].shape))
+        if order == sorted(order):
+            return [bottoms[0].name]
+        return [graph.node("Transpose", [bottoms[0].name], perm=order)]

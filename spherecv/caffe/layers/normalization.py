@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -142,8 +143,11 @@ class LRN(LayerKind):
 
     def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
         four_axes(layer, bottoms[0])
-        if layer.param.lrn_param.local_size % 2 == 0:
+        param = layer.param.lrn_param
+        if param.local_size % 2 == 0:
             raise layer.mistake("local_size must be odd")
+        if not (0 < param.alpha < math.inf and 0 < param.beta < math.inf):
+            raise layer.unsupported("alpha and beta must be positive")
         return [bottoms[0]]
 
     def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Pair = tuple[int, int]
 
-_MOST_SPREAD = 1 << 28  # numbers in a kernel with its holes filled, 1 GiB
+_MOST_SPREAD = 1 << 25  # numbers in a kernel with its holes filled, 128 MiB
 
 # Stride and padding that global pooling may state: none, by either way of stating it.
 _GLOBAL = {(1, 0, 0, 0, 0, 0), (1, 1, 1, 0, 0, 0)}

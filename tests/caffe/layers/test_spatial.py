@@ -299,3 +299,9 @@ def test_mistakes_name_layer_and_line(kind, text, complaint):
 def test_what_is_not_supported_says_so(kind, text):
     with pytest.raises(UnsupportedLayerError, match="layer 'it'"):
         load(_net(kind, text))
+
+
+def test_a_dilation_that_would_fill_the_memory(convert):
+    text = _net("Deconvolution", "convolution_param { num_output: 2 kernel_size: 2 dilation: 4000 }").decode()
+    with pytest.raises(UnsupportedLayerError, match="kernel too large"):
+        convert(text)
