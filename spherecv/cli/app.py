@@ -10,7 +10,21 @@ import typer
 from typer.core import TyperGroup
 
 from spherecv import __version__
-from spherecv.cli import align, calibrate, convert, demo, doctor, embed, evaluate, faces, find, gallery, models, verify
+from spherecv.cli import (
+    align,
+    calibrate,
+    convert,
+    demo,
+    doctor,
+    embed,
+    evaluate,
+    faces,
+    find,
+    gallery,
+    models,
+    train,
+    verify,
+)
 from spherecv.errors import SphereCVError
 
 FAILED = 2
@@ -80,6 +94,7 @@ app.add_typer(evaluate.app, name="evaluate")
 app.command("calibrate")(calibrate.calibrate)
 app.add_typer(gallery.app, name="gallery")
 app.command("find")(find.find)
+app.add_typer(train.app, name="train")
 app.command("convert")(convert.convert)
 app.add_typer(models.app, name="models")
 app.command("doctor")(doctor.doctor)
