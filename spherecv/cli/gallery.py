@@ -183,6 +183,115 @@ def rename(
     typer.echo(f"{old} is {new} now")
 
 
+@app.command("cluster")
+def cluster(
+    location: Location,
+    source: Annotated[
+        Path | None, typer.Argument(metavar="[SRC]", help="Photos to take in first: a folder or a list.")
+    ] = None,
+    threshold: Threshold = None,
+    far: Far = None,
+    metric: Metric = "cosine",
+    min_faces: Annotated[int, typer.Option("--min-faces", help="Neighbours that make a group dense.")] = 2,
+    by_folder: Annotated[
+        bool, typer.Option("--labels-from-folders", help="Measure precision and recall: folders are people.")
+    ] = False,
+    model: options.Model = None,
+    prototxt: options.Prototxt = None,
+    caffemodel: options.Caffemodel = None,
+    recipe: options.Recipe = None,
+    detector: options.Detector = "mtcnn",
+    backend: options.Backend = "opencv",
+    device: options.Device = "cpu",
+    threads: options.Threads = None,
+    as_json: options.Json = False,
+) -> None:
+    """Group the faces of unknown people: who is on which photos, without knowing anybody.
+
+    Examples:
+
+      spherecv gallery cluster holiday.db holiday/ --far 0.0001
+    """
+    settings = (model, prototxt, caffemodel, recipe, detector, backend, device, threads)
+    with _open(location, *settings, metric=metric, create=source is not None) as gallery:
+        if source is not None:
+            gallery.threshold(threshold=threshold, far=far)  # before the work, not after
+            with counted("looking") as progress:
+                report(gallery.add_unknown(source, progress=progress), as_json, quiet=True)
+        found = gallery.cluster(threshold=threshold, far=far, min_faces=min_faces)
+        if by_folder:
+            truth = [Path(image).parent.name for image, _ in found.faces]
+            found = gallery.cluster(threshold=found.distance, min_faces=min_faces, labels=truth)
+    if as_json:
+        typer.echo(json.dumps(found.to_dict()))
+        return
+    for number, group in enumerate(found.groups, 1):
+        typer.echo(f"person {number}: {len(group)} faces")
+        typer.echo("\n".join(f"  {found.faces[face][0]}" for face in group))
+    typer.echo(f"{len(found.groups)} people; {int((found.labels < 0).sum())} faces alone")
+    if found.f1 is not None:
+        typer.echo(f"pairs: precision {found.precision:.4f}, recall {found.recall:.4f}, F1 {found.f1:.4f}")
+
+
+@app.command("fit")
+def fit(
+    location: Location,
+    kind: Annotated[str, typer.Option("--kind", help="logistic or svm.")] = "logistic",
+    strangers: Annotated[
+        float, typer.Option("--strangers", help="Share of strangers' faces that may be given a name.")
+    ] = 0.01,
+    as_json: options.Json = False,
+) -> None:
+    """Train a classifier on the enrolled faces, for `identify --classify`."""
+    with _plain(location) as gallery:
+        done = gallery.fit_classifier(_any(kind), strangers=strangers)
+    typer.echo(
+        json.dumps(done.to_dict())
+        if as_json
+        else f"{done.kind} classifier of {done.people} people, {done.faces} faces: accuracy {done.accuracy:.4f}, "
+        f"strangers named {done.strangers_named:.4f} (both on faces it had not seen)"
+    )
+
+
+@app.command("index")
+def index_(
+    location: Location,
+    kind: Annotated[str, typer.Option("--kind", help="hnsw (fastest) or ivf (built sooner, smaller).")] = "hnsw",
+    metric: Metric = "cosine",
+) -> None:
+    """Build a FAISS index, for galleries of some 100,000 faces and more."""
+    from spherecv.gallery import FaceGallery
+    from spherecv.metrics import check_metric
+
+    with FaceGallery.open(location, create=False, metric=check_metric(metric)) as gallery:
+        typer.echo(f"{gallery.build_index(_any(kind))} faces in the index")
+
+
+@app.command("export")
+def export(
+    location: Location,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file (.npz).")],
+    decrypt: Annotated[bool, typer.Option("--decrypt", help="Write an encrypted gallery for all to read.")] = False,
+) -> None:
+    """Write the gallery to an .npz that `import` and NumPy read."""
+    with _plain(location) as gallery:
+        typer.echo(f"wrote {gallery.export(out, decrypt=decrypt)} faces to {out}")
+
+
+@app.command("import")
+def import_(
+    location: Location,
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="What `export` wrote (.npz).")],
+    add: Annotated[bool, typer.Option("--add", help="Add to people who are in the gallery already.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Take in an exported gallery, all or nothing."""
+    from spherecv.gallery import FaceGallery
+
+    with FaceGallery.open(location) as gallery:
+        report(gallery.import_file(source, if_exists="add" if add else "raise"), as_json)
+
+
 @app.command("stats")
 def stats(location: Location, as_json: options.Json = False) -> None:
     """Count what the gallery holds, and tell what made it."""
@@ -227,10 +336,11 @@ def _plain(location: str) -> FaceGallery:
     return FaceGallery.open(location, create=False)
 
 
-def report(done: Enrolment, as_json: bool) -> None:
-    """Print what came of enrolling; an error where nothing at all could be used."""
+def report(done: Enrolment, as_json: bool, *, quiet: bool = False) -> None:
+    """Print what came of enrolling (quiet: failures only); an error where nothing at all could be used."""
     if as_json:
-        typer.echo(json.dumps(done.to_dict()))
+        if not quiet:
+            typer.echo(json.dumps(done.to_dict()))
     else:
         for image, error in done.failures:
             typer.echo(f"{image}: {error}", err=True)
@@ -238,7 +348,8 @@ def report(done: Enrolment, as_json: bool) -> None:
         parts += [f"{done.unchanged} unchanged"] if done.unchanged else []
         parts += [f"{done.removed} removed"] if done.removed else []
         parts += [f"{len(done.failures)} failed"] if done.failures else []
-        typer.echo(", ".join(parts))
+        if not quiet:
+            typer.echo(", ".join(parts))
     if done.failures and not (done.images or done.replaced or done.unchanged):
         raise done.failures[0][1]
 

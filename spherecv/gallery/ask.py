@@ -7,16 +7,20 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from spherecv.errors import IdentityError
+from spherecv.errors import GalleryError, IdentityError
 from spherecv.gallery import templates
 from spherecv.gallery.base import GalleryBase, check_choice, checked_count, checked_rows
+from spherecv.gallery.classifier import Classifier
 from spherecv.gallery.identify import Template, as_match, nearest_people
 from spherecv.gallery.rows import Hit, Vector
 from spherecv.images import ImageSource
 from spherecv.metrics import distance, similarity
 from spherecv.pipeline import WhichFace
-from spherecv.records import Candidate, EmbeddedFace, Match
+from spherecv.records import Candidate, EmbeddedFace, Face, Match
 from spherecv.thresholds import Threshold
+
+CLASSIFIER = "classifier"
+"""What the classifier is kept under in the store."""
 
 
 class Asking(GalleryBase):
@@ -170,6 +174,54 @@ class Asking(GalleryBase):
             far=settled.far,
             threshold_source=settled.source,
         )
+
+    def classify(self, image: ImageSource, k: int = 5, *, face: WhichFace = "all") -> list[Match]:
+        """Say who is on a photo by the classifier that `fit_classifier` trained; it may answer nobody.
+
+        Arguments and answers are as for `identify`; a candidate's distance is 1 - its score, and `probability` is the
+        score of the first.
+
+        Raises
+        ------
+        GalleryError
+            No classifier was fitted, or somebody was removed, renamed or merged since.
+        """
+        trained = self._classifier()
+        return [
+            _judged(trained, item.embedding, item.face, checked_count(k))
+            for item in self.pipeline.faces(image, face=face)
+        ]
+
+    def classify_embeddings(self, embeddings: ArrayLike, k: int = 5) -> list[Match]:
+        """Say who ready-made embeddings are of, by the classifier; answers as for `classify`, one for each row."""
+        trained = self._classifier()
+        return [_judged(trained, row, None, checked_count(k)) for row in checked_rows(embeddings)]
+
+    def _classifier(self) -> Classifier:
+        data = self.store.attachment(CLASSIFIER)
+        if data is None:
+            raise GalleryError(
+                f"{self.store.label} has no classifier: fit_classifier (or `spherecv gallery fit`) makes one, and a "
+                "removal takes it away"
+            )
+        return Classifier.from_bytes(data)
+
+
+def _judged(trained: Classifier, embedding: Vector, face: Face | None, k: int) -> Match:
+    scores = trained.scores(embedding[None])[0]
+    best = np.lexsort((np.arange(len(scores)), -scores))[:k]
+    first = float(scores[best[0]])
+    return Match(
+        identity=trained.names[best[0]] if first >= trained.reject_below else None,
+        candidates=tuple(
+            Candidate(trained.names[place], 1.0 - float(scores[place]), float(scores[place])) for place in best
+        ),
+        threshold=1.0 - trained.reject_below,
+        metric=trained.kind,
+        face=face,
+        threshold_source="left-out people of the gallery",
+        probability=first,
+    )
 
 
 def _stacked(found: Sequence[EmbeddedFace]) -> Vector:

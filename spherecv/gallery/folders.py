@@ -105,7 +105,7 @@ class Run:
                 self._failures.append((str(photo.path), ImageError(f"{photo.path} cannot be read: {error}")))
                 continue
             key = ImageKey(name, digest, status.st_size, status.st_mtime_ns)
-            if known is not None and known.key.digest == self._store.digest_word(digest):
+            if known is not None and known.key.digest == digest:
                 touched.append(Entry(photo.identity, key, problem=known.problem))
                 self._keep(known)
                 continue

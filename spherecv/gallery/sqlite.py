@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import sqlite3
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
@@ -25,7 +26,8 @@ from spherecv.gallery.rows import (
     Vector,
 )
 from spherecv.gallery.seal import new_seal, open_seal, passphrase_of
-from spherecv.gallery.sqlite_rows import Rows
+from spherecv.gallery.sqlite_index import IndexKeeper
+from spherecv.gallery.sqlite_rows import Gone, Rows
 from spherecv.gallery.sqlite_search import Search
 from spherecv.gallery.store import IfExists, Which
 from spherecv.metrics import Metric
@@ -75,11 +77,17 @@ class SqliteStore:
             self._database.close()
             raise
 
+    @property
+    def index(self) -> IndexKeeper:
+        """The approximate index beside the file."""
+        return self._search.index
+
     def _settle_seal(self, passphrase: str | None) -> str:
         """Write down, once, whether this gallery is encrypted; of two makers at once the first decides."""
         _, note = new_seal(passphrase)
         with self._database.write() as connection:
             connection.execute("INSERT OR IGNORE INTO properties VALUES ('seal', ?)", (note,))
+            connection.execute("INSERT OR IGNORE INTO properties VALUES ('uuid', ?)", (secrets.token_hex(16),))
         settled = self._database.get("seal")
         return note if settled is None else settled
 
@@ -115,16 +123,17 @@ class SqliteStore:
     ) -> Added:
         """Take in images with their faces, all or none; an image of the same content is left as it is."""
         size = _checked_size(entries)
-        traces: list[bytes] = []
+        gone = Gone([], 0, [])
         with self._database.write() as connection:
             self._bind(connection, origin, size)
             if if_exists != "add":
-                self._make_room(connection, entries, if_exists, traces)
-            added = self._rows.add(connection, entries, metadata or {}, traces)
-            if traces:
+                self._make_room(connection, entries, if_exists, gone)
+            added = self._rows.add(connection, entries, metadata or {}, gone)
+            if gone.traces:
                 self._rows.note_removal(connection)
-        if traces:
-            self._erase(traces)
+                self._search.index.forget(gone.faces)
+        if gone.traces:
+            self._erase(gone.traces)
         return added
 
     def _bind(self, connection: sqlite3.Connection, origin: Origin, size: int | None) -> None:
@@ -138,7 +147,7 @@ class SqliteStore:
             connection.execute("INSERT OR IGNORE INTO properties VALUES ('dimension', ?)", (str(size),))
 
     def _make_room(
-        self, connection: sqlite3.Connection, entries: Sequence[Entry], if_exists: IfExists, traces: list[bytes]
+        self, connection: sqlite3.Connection, entries: Sequence[Entry], if_exists: IfExists, gone: Gone
     ) -> None:
         for name in {entry.identity for entry in entries if entry.identity is not None}:
             owner = self._rows.find(connection, name)
@@ -148,7 +157,7 @@ class SqliteStore:
                 raise IdentityError(
                     f"{name!r} is in {self.label} already: if_exists='add' adds images, 'replace' replaces them"
                 )
-            traces += self._rows.remove_owner(connection, owner).traces
+            gone.add(self._rows.remove_owner(connection, owner))
 
     def remove(self, identity: str | None, path: str | None = None) -> Removed:
         """Forget a person, one image of theirs, or an image of nobody, and every byte that was kept of it."""
@@ -165,7 +174,7 @@ class SqliteStore:
             if path is not None and owner is not None:
                 gone.traces.extend(self._rows.drop_if_empty(connection, owner))
             self._rows.note_removal(connection)
-            self._search.forget(gone.faces)
+            self._search.index.forget(gone.faces)
         return Removed(len(gone.faces), gone.images, self._erase(gone.traces))
 
     def flush(self) -> bool:
@@ -196,9 +205,10 @@ class SqliteStore:
         _check_name(into)
         with self._database.write() as connection:
             owners = [self._known(connection, name) for name in names]
-            traces = self._rows.merge(connection, owners, into)
+            gone = self._rows.merge(connection, owners, into)
             self._rows.note_removal(connection)
-        self._erase(traces)
+            self._search.index.forget(gone.faces)
+        self._erase(gone.traces)
 
     def identities(self) -> list[IdentityInfo]:
         """Everybody, by name."""
@@ -245,10 +255,6 @@ class SqliteStore:
         """Numbers of identities, images and faces, and bytes on disk."""
         with self._database.read() as connection:
             return {**self._rows.counts(connection), "bytes": self._database.bytes_on_disk()}
-
-    def digest_word(self, digest: str) -> str:
-        """How `images` spells a digest."""
-        return self._rows.digest_word(digest)
 
     def attach(self, name: str, value: bytes | None) -> None:
         """Keep a value beside the faces, or drop it."""

@@ -24,6 +24,11 @@ class Gone(NamedTuple):
     images: int
     traces: list[bytes]
 
+    def add(self, other: Gone) -> None:
+        """Count in faces and traces of another removal."""
+        self.faces.extend(other.faces)
+        self.traces.extend(other.traces)
+
 
 class Rows:
     """Statements on an open transaction.
@@ -49,9 +54,9 @@ class Rows:
         connection: sqlite3.Connection,
         entries: Sequence[Entry],
         metadata: Mapping[str, Mapping[str, Any]],
-        traces: list[bytes],
+        gone: Gone,
     ) -> Added:
-        """Insert images with their faces; values that a replaced image leaves behind are added to `traces`."""
+        """Insert images with their faces; what replaced images leave behind is added to `gone`."""
         image, face = (self._last(connection, table) for table in ("images", "faces"))
         owners: dict[str, int] = {}
         images, faces, vectors = [], [], []
@@ -66,8 +71,7 @@ class Rows:
                 unchanged += 1
                 continue
             if held == "replaced":
-                gone = self.remove_image(connection, owner, entry.image.path)
-                traces += gone.traces if gone else []
+                gone.add(self.remove_image(connection, owner, entry.image.path) or Gone([], 0, []))
                 replaced += 1
             image += 1
             images.append((image, owner, *self._image_row(entry)))
@@ -99,9 +103,8 @@ class Rows:
         ).fetchone()
         if row is None:
             return "new"
-        if bytes(row[1]) != self._seal.lookup(entry.image.digest) or bool(self._seal.open(row[2])) != bool(
-            entry.problem
-        ):
+        same = self._decoded(row[1]) == entry.image.digest and bool(self._seal.open(row[2])) == bool(entry.problem)
+        if not same:
             return "replaced"
         connection.execute(
             "UPDATE images SET size = ?, mtime_ns = ? WHERE id = ?", (entry.image.size, entry.image.mtime_ns, row[0])
@@ -112,7 +115,8 @@ class Rows:
         key = entry.image
         path = self._seal.close(key.path.encode(errors="surrogateescape"))
         problem = self._seal.close(entry.problem.encode(errors="surrogateescape"))
-        return self._seal.lookup(key.path), path, self._seal.lookup(key.digest), key.size, key.mtime_ns, problem
+        digest = self._seal.close(key.digest.encode())
+        return self._seal.lookup(key.path), path, digest, key.size, key.mtime_ns, problem
 
     def _owner(self, connection: sqlite3.Connection, name: str, metadata: Mapping[str, Any] | None) -> int:
         owner = self.find(connection, name)
@@ -187,7 +191,7 @@ class Rows:
         )
         return [bytes(value) for value in old]
 
-    def merge(self, connection: sqlite3.Connection, owners: Sequence[int], into: str) -> list[bytes]:
+    def merge(self, connection: sqlite3.Connection, owners: Sequence[int], into: str) -> Gone:
         """Hand the images of several people to one."""
         metadata: dict[str, Any] = {}
         for owner in owners:
@@ -195,7 +199,7 @@ class Rows:
         kept = self.find(connection, into)
         own = {} if kept is None else self.person(connection, kept)[1]
         goal = self._owner(connection, into, {**metadata, **own})
-        traces: list[bytes] = []
+        gone = Gone([], 0, [])
         for owner in owners:
             if owner == goal:
                 continue
@@ -203,10 +207,10 @@ class Rows:
                 "SELECT id FROM images WHERE identity = ? AND lookup IN (SELECT lookup FROM images WHERE identity = ?)",
                 (owner, goal),
             ).fetchall()
-            traces += self._remove_images(connection, [row[0] for row in twice]).traces
+            gone.add(self._remove_images(connection, [row[0] for row in twice]))
             connection.execute("UPDATE images SET identity = ? WHERE identity = ?", (goal, owner))
-            traces += self._drop_person(connection, owner)
-        return traces
+            gone.traces.extend(self._drop_person(connection, owner))
+        return gone
 
     def identities(self, connection: sqlite3.Connection) -> list[IdentityInfo]:
         """Everybody, by name."""
@@ -233,16 +237,12 @@ class Rows:
             StoredImage(
                 image,
                 None if name is None else self._decoded(name),
-                ImageKey(self._decoded(path), bytes(digest).decode("latin-1"), size, mtime_ns),
+                ImageKey(self._decoded(path), self._decoded(digest), size, mtime_ns),
                 faces,
                 self._decoded(problem),
             )
             for image, path, digest, size, mtime_ns, problem, name, faces in rows
         ]
-
-    def digest_word(self, digest: str) -> str:
-        """How `images` spells a digest: sealed galleries do not tell which photograph they know."""
-        return self._seal.lookup(digest).decode("latin-1")
 
     def table(self, connection: sqlite3.Connection, size: int, which: Which | None, owner: int | None) -> Table:
         """Embeddings with their owners, all at once."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,7 @@ from spherecv.gallery.database import Database
 from spherecv.gallery.matrix import Matrix
 from spherecv.gallery.rows import Hit, Vector
 from spherecv.gallery.seal import Seal
+from spherecv.gallery.sqlite_index import IndexKeeper
 from spherecv.gallery.sqlite_rows import Rows
 from spherecv.gallery.store import Which
 from spherecv.metrics import Metric
@@ -26,8 +26,8 @@ class Search:
     ----------
     database : Database
     seal : Seal
-    index : str
-        How to search.
+    index : {"auto", "exact", "hnsw", "ivf"}
+        How to search among known people.
     """
 
     def __init__(self, database: Database, seal: Seal, index: str) -> None:
@@ -35,6 +35,7 @@ class Search:
         self._rows = Rows(database, seal)
         self._lock = threading.RLock()
         self._memories: dict[tuple[Metric, Which], Memory] = {}
+        self.index = IndexKeeper(database, seal, index)
         self._templates: dict[Metric, tuple[tuple[int, int], Matrix, NDArray[np.int64]]] = {}
 
     def close(self) -> None:
@@ -43,11 +44,10 @@ class Search:
             self._memories.clear()
             self._templates.clear()
 
-    def forget(self, faces: Sequence[int]) -> None:
-        """Take removed faces out of the index file, before the removal is committed."""
-
     def nearest(self, probes: Vector, count: int, metric: Metric, which: Which) -> list[list[Hit]]:
         """Nearest faces of each probe."""
+        if which == "known" and self.index.serves(metric):
+            return self.index.nearest(probes, count, metric)
         with self._lock:
             memory = self._memory(metric, which)
             rows, distances = exact.nearest(memory.matrix, probes, count)

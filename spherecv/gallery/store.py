@@ -89,9 +89,6 @@ class Store(Protocol):
     def counts(self) -> dict[str, int]:
         """Numbers of identities, images and faces, and bytes on disk."""
 
-    def digest_word(self, digest: str) -> str:
-        """How `images` spells a digest: a sealed store does not tell which photographs it knows."""
-
     def attach(self, name: str, value: bytes | None) -> None:
         """Keep a value beside the faces, or (None) drop it. It goes whenever a face is removed."""
 

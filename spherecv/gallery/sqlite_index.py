@@ -1,0 +1,236 @@
+"""The approximate index of an embedded store, kept in step with the file."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spherecv.errors import GalleryLockedError, StorageError
+from spherecv.gallery.approximate import FaceIndex, IndexNote, Kind, add_all, check_index, index_path
+from spherecv.gallery.database import Database
+from spherecv.gallery.rows import Hit, Vector
+from spherecv.gallery.seal import Seal
+from spherecv.gallery.sqlite_rows import Rows
+from spherecv.metrics import Metric, distance
+
+LARGE = 2_000_000
+"""Faces from which `auto` builds an IVF index by itself: an exact search among them takes a good fifth of a second a
+probe and their embeddings four gigabytes."""
+_SAMPLE = 200_000
+_SAVE_FROM = 0.1
+_FETCHED = 500
+
+
+class IndexKeeper:
+    """Finds faces through FAISS where that was asked for, or built.
+
+    Parameters
+    ----------
+    database : Database
+    seal : Seal
+    mode : {"auto", "exact", "hnsw", "ivf"}
+    """
+
+    def __init__(self, database: Database, seal: Seal, mode: str) -> None:
+        self._database = database
+        self._seal = seal
+        self._rows = Rows(database, seal)
+        self._mode = check_index(mode)
+        self._path = index_path(database.path)
+        self._lock = threading.RLock()
+        self._index: FaceIndex | None = None
+        self._saved = 0
+        self._owners = Owners()
+
+    def serves(self, metric: Metric) -> bool:
+        """Whether a search shall go through the index."""
+        if self._mode == "exact":
+            return False
+        if self._mode in ("hnsw", "ivf"):
+            return True
+        if self._index is None and self._path.exists():
+            self._index = self._read()
+        if self._index is not None:
+            return self._index.note.metric == metric
+        with self._database.read() as connection:
+            return self._rows.counts(connection)["faces"] >= LARGE and _faiss_is_there()
+
+    def nearest(self, probes: Vector, count: int, metric: Metric) -> list[list[Hit]]:
+        """Nearest faces of known people to each probe; distances are of the stored embeddings."""
+        with self._lock, self._database.read() as connection:
+            index = self._current(connection, metric)
+            found = index.search(probes, max(10, 2 * count))
+            vectors = self._vectors(connection, np.unique(found[found >= 0]))
+        hits = [self._nearest_of(probe, ids, vectors, metric)[:count] for probe, ids in zip(probes, found, strict=True)]
+        if self._due:
+            self._save_in_turn()
+        return hits
+
+    def _nearest_of(
+        self, probe: Vector, faces: NDArray[np.int64], vectors: dict[int, Vector], metric: Metric
+    ) -> list[Hit]:
+        held = np.array([face for face in faces.tolist() if face in vectors], np.int64)
+        if not len(held):
+            return []
+        away = distance(probe, np.stack([vectors[face] for face in held.tolist()]), metric)
+        order = np.lexsort((held, away))
+        return [Hit(int(held[place]), self._owners.of(int(held[place])), float(away[place])) for place in order]
+
+    def build(self, kind: Kind, metric: Metric) -> int:
+        """Make the index anew and write it; returns how many faces it holds."""
+        with self._lock, self._database.write() as connection:
+            self._index = self._made(connection, kind, metric)
+            self._save()
+            return len(self._index.ids)
+
+    def drop(self) -> None:
+        """Forget the index and its file."""
+        with self._lock:
+            self._index = None
+            self._path.unlink(missing_ok=True)
+
+    def forget(self, faces: Sequence[int]) -> None:
+        """Take removed faces out of the index file, within the transaction that removes them.
+
+        Killed between the two, the index lacks faces that the gallery holds, and takes them in again; the other way
+        round it would keep faces that are gone.
+        """
+        with self._lock:
+            if not self._path.exists():
+                return
+            index = (self._index or self._read()) if _faiss_is_there() else None
+            if index is None:
+                self.drop()
+                return
+            index.remove(faces)
+            self._index = index
+            self._save()
+
+    def _current(self, connection: sqlite3.Connection, metric: Metric) -> FaceIndex:
+        if self._index is None and self._path.exists():
+            self._index = self._read()
+        index = self._index
+        changed = self._owners.refresh(connection)
+        other_kind = index is not None and self._mode in ("hnsw", "ivf") and index.note.kind != self._mode
+        if index is None or index.note.metric != metric or other_kind:
+            self._index = index = self._made(connection, "hnsw" if self._mode == "hnsw" else "ivf", metric)
+        elif changed or len(index.ids) != len(self._owners.ids):
+            index = self._index = self._synchronised(connection, index)
+        return index
+
+    def _synchronised(self, connection: sqlite3.Connection, index: FaceIndex) -> FaceIndex:
+        index.remove(np.setdiff1d(index.ids, self._owners.ids, assume_unique=True).tolist())
+        missing = np.setdiff1d(self._owners.ids, index.ids, assume_unique=True)
+        if index.wasted > 0.2 or len(missing) > len(index.ids):
+            return self._made(connection, index.note.kind, index.note.metric)
+        if len(missing):
+            # Ids grow: what is missing is nearly always the end, so reading from the first missing one is enough.
+            condition = "WHERE i.identity IS NOT NULL AND v.face >= ?"
+            add_all(index, self._rows.batches(connection, condition, (int(missing[0]),)))
+        return index
+
+    @property
+    def _due(self) -> bool:
+        """Whether so much was taken in since the last saving that another process had better not do it again."""
+        return self._index is not None and len(self._index.ids) - self._saved > _SAVE_FROM * self._saved
+
+    def _save_in_turn(self) -> None:
+        """Save while nobody writes, in step with the file: else a face just removed could come back with it."""
+        with suppress(GalleryLockedError, StorageError), self._database.write() as connection:
+            if self._index is not None and self._owners.refresh(connection):
+                self._index = self._synchronised(connection, self._index)
+            self._save()
+
+    def _save(self) -> None:
+        if self._index is not None:
+            self._index.save(self._path, self._seal)
+            self._saved = len(self._index.ids)
+
+    def _read(self) -> FaceIndex | None:
+        index = FaceIndex.load(self._path, self._seal)
+        if index is None or index.note.gallery != self._database.get("uuid"):
+            return None
+        self._saved = len(index.ids)
+        return index
+
+    def _made(self, connection: sqlite3.Connection, kind: Kind, metric: Metric) -> FaceIndex:
+        self._owners.refresh(connection)
+        dimension = int(self._database.get("dimension") or 0)
+        note = IndexNote(self._database.get("uuid") or "", kind, metric, dimension)
+        picked = self._owners.ids
+        if len(picked) > _SAMPLE:
+            picked = np.sort(np.random.default_rng(0).choice(picked, _SAMPLE, replace=False))
+        held = self._vectors(connection, picked)
+        sample = np.stack(list(held.values())) if held else np.empty((0, dimension), np.float32)
+        index = FaceIndex.build(note, np.random.default_rng(0).permutation(sample), len(self._owners.ids))
+        del held, sample
+        add_all(index, self._rows.batches(connection, "WHERE i.identity IS NOT NULL"))
+        return index
+
+    def _vectors(self, connection: sqlite3.Connection, faces: NDArray[np.int64]) -> dict[int, Vector]:
+        found: dict[int, Vector] = {}
+        for start in range(0, len(faces), _FETCHED):
+            part = [int(face) for face in faces[start : start + _FETCHED]]
+            marks = ",".join("?" * len(part))
+            for face, vector in connection.execute(
+                f"SELECT face, vector FROM vectors WHERE face IN ({marks})", part  # noqa: S608 - question marks only
+            ):
+                found[int(face)] = np.frombuffer(self._seal.open(vector), "<f4")
+        return found
+
+
+class Owners:
+    """Whose each face of a known person is, without the embeddings.
+
+    Attributes
+    ----------
+    ids : ndarray of int64, shape (N,)
+        Ascending.
+    """
+
+    def __init__(self) -> None:
+        self.ids = np.empty(0, np.int64)
+        self._people = np.empty(0, np.int64)
+        self._changes = -1
+
+    def of(self, face: int) -> int | None:
+        """Owner of a face."""
+        place = int(np.searchsorted(self.ids, face))
+        return int(self._people[place]) if place < len(self.ids) and self.ids[place] == face else None
+
+    def refresh(self, connection: sqlite3.Connection) -> bool:
+        """Read what is new; True where anything was."""
+        row = connection.execute("SELECT value FROM properties WHERE name = 'changes'").fetchone()
+        changes = 0 if row is None else int(row[0])
+        first = int(self.ids[-1]) + 1 if changes == self._changes and len(self.ids) else 0
+        parts = list(_owner_batches(connection, first))
+        if changes == self._changes and not parts:
+            return False
+        before = [(self.ids, self._people)] if first else []
+        self.ids, self._people = (np.concatenate(column) for column in zip(*before, *parts, strict=True)) if (
+            before or parts
+        ) else (np.empty(0, np.int64), np.empty(0, np.int64))
+        self._changes = changes
+        return True
+
+
+def _owner_batches(connection: sqlite3.Connection, first: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    cursor = connection.execute(
+        "SELECT f.id, i.identity FROM faces f JOIN images i ON i.id = f.image "
+        "WHERE i.identity IS NOT NULL AND f.id >= ? ORDER BY f.id",
+        (first,),
+    )
+    while rows := cursor.fetchmany(65_536):
+        table = np.array(rows, np.int64)
+        yield table[:, 0].copy(), table[:, 1].copy()
+
+
+def _faiss_is_there() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("faiss") is not None

@@ -1,0 +1,127 @@
+"""A gallery in a file that anything can read: one `.npz` with the embeddings and a JSON text, no pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spherecv.errors import GalleryError, StorageError
+from spherecv.files import atomic_path
+from spherecv.gallery.rows import Added, Entry, ImageKey, NewFace, Origin, Table
+from spherecv.gallery.sqlite import check_origin
+from spherecv.gallery.store import IfExists, Store
+
+_FORMAT = 1
+_ROWS_AT_ONCE = 16_384
+
+
+def export_store(store: Store, path: str | os.PathLike[str]) -> int:
+    """Write everything that a store holds, but for classifier and index, to one file; returns the number of faces.
+
+    `numpy.load` reads it: `embeddings` (N, D) float32, `qualities` (N,) float32, and `gallery` as the UTF-8 bytes of a
+    JSON text with the origin, the people with their metadata, and for each face its person, image, digest and box.
+
+    Raises
+    ------
+    StorageError
+    """
+    table = store.table()
+    described = _described(store, table)
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        arrays: dict[str, NDArray[Any]] = {
+            "embeddings": np.asarray(table.vectors, "<f4"),
+            "qualities": table.qualities,
+            "gallery": np.frombuffer(json.dumps(described).encode(), np.uint8),
+        }
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+    return len(table.ids)
+
+
+def _described(store: Store, table: Table) -> dict[str, Any]:
+    origin = store.origin
+    images = {(image.identity, image.key.path): image.key for image in store.images()}
+    faces = []
+    for start in range(0, len(table.ids), _ROWS_AT_ONCE):
+        for face in store.describe(table.ids[start : start + _ROWS_AT_ONCE].tolist()):
+            key = images[face.identity, face.path]
+            file = {"digest": key.digest, "size": key.size, "time": key.mtime_ns}
+            faces.append({"identity": face.identity, "image": face.path, "box": face.box, **file})
+    return {
+        "format": _FORMAT,
+        "origin": None if origin is None else {"model": origin.model, "key": origin.key, "detector": origin.detector},
+        "people": {person.name: dict(person.metadata) for person in store.identities()},
+        "faces": faces,
+    }
+
+
+def import_store(store: Store, path: str | os.PathLike[str], *, if_exists: IfExists) -> Added:
+    """Take in what `export_store` wrote, all or nothing.
+
+    Raises
+    ------
+    GalleryError
+        Not such a file, or a damaged one.
+    GalleryMismatchError
+        Of another model or recipe than the store's.
+    IdentityError
+        Somebody is in the store already, with `if_exists="raise"`.
+    """
+    place = Path(path)
+    try:
+        with np.load(place, allow_pickle=False) as held:
+            embeddings, qualities = np.asarray(held["embeddings"]), np.asarray(held["qualities"])
+            described = json.loads(held["gallery"].tobytes())
+        origin, people, entries = _read(described, embeddings, qualities)
+    except FileNotFoundError:
+        raise GalleryError(f"{place}: no such file") from None
+    except OSError as error:
+        raise StorageError(f"{place} cannot be read: {error.strerror or error}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError, zipfile.BadZipFile) as error:
+        raise GalleryError(f"{place} is not an exported gallery, or a damaged one ({error})") from None
+    check_origin(store.origin, origin, store.label)
+    return store.add(list(entries), origin, metadata=people, if_exists=if_exists)
+
+
+def _read(
+    described: dict[str, Any], embeddings: NDArray[Any], qualities: NDArray[Any]
+) -> tuple[Origin, dict[str, dict[str, Any]], list[Entry]]:
+    if described["format"] != _FORMAT:
+        raise ValueError(f"format {described['format']}, not {_FORMAT}")
+    faces = described["faces"]
+    if embeddings.ndim != 2 or embeddings.dtype != np.float32 or not len(faces) == len(embeddings) == len(qualities):
+        raise ValueError(f"{len(faces)} faces, embeddings {embeddings.dtype} {embeddings.shape}")
+    people = {str(name): dict(note) for name, note in described["people"].items()}
+    origin = Origin(**(described["origin"] or {"model": "", "key": ""}))
+    return origin, people, list(_entries(faces, embeddings, qualities))
+
+
+def _entries(faces: list[dict[str, Any]], embeddings: NDArray[Any], qualities: NDArray[Any]) -> Iterator[Entry]:
+    grouped: dict[tuple[str | None, str], list[int]] = {}
+    for number, face in enumerate(faces):
+        grouped.setdefault((face["identity"], face["image"]), []).append(number)
+    for (identity, image), numbers in grouped.items():
+        first = faces[numbers[0]]
+        new = tuple(
+            NewFace(
+                embeddings[number],
+                None if faces[number]["box"] is None else _box(faces[number]["box"]),
+                None,
+                None if np.isnan(qualities[number]) else float(qualities[number]),
+            )
+            for number in numbers
+        )
+        yield Entry(identity, ImageKey(image, first["digest"], first["size"], first["time"]), new)
+
+
+def _box(values: list[float]) -> tuple[float, float, float, float]:
+    left, top, right, bottom = (float(value) for value in values)
+    return left, top, right, bottom
