@@ -146,14 +146,13 @@ def evaluate_folds(
     notes = check_folds(labels, numbers)
     totals = np.stack([x[numbers == name].sum(axis=0) + y[numbers == name].sum(axis=0) for name in names])
     accuracies, thresholds, distances = np.empty(len(names)), np.empty(len(names)), np.empty(len(x))
-    plain = None if subtract_mean else _cosines(x, y)
+    scores = _cosines(x, y)
+    buffers = np.empty_like(x), np.empty_like(y)
     for row, name in enumerate(names):
         tested = numbers == name
-        if plain is None:
+        if subtract_mean:
             mean = (totals.sum(axis=0) - totals[row]) / (2 * np.count_nonzero(~tested))
-            scores = _cosines(x - mean, y - mean)
-        else:
-            scores = plain
+            scores = _cosines(np.subtract(x, mean, out=buffers[0]), np.subtract(y, mean, out=buffers[1]))
         choose = _authors_fold if authors_threshold else _plain_fold
         accuracies[row], thresholds[row] = choose(scores, labels, tested)
         distances[tested] = 1.0 - scores[tested]
