@@ -25,7 +25,7 @@ from spherecv.gallery.rows import (
     Table,
     Vector,
 )
-from spherecv.gallery.seal import new_seal, open_seal, passphrase_of
+from spherecv.gallery.seal import Seal, new_seal, open_seal, passphrase_of
 from spherecv.gallery.sqlite_index import IndexKeeper
 from spherecv.gallery.sqlite_rows import Gone, Rows
 from spherecv.gallery.sqlite_search import Search
@@ -66,10 +66,7 @@ class SqliteStore:
         self.label = str(self._database.path)
         try:
             passphrase = passphrase_of(key)
-            note = self._database.get("seal")
-            if note is None:
-                note = self._settle_seal(passphrase)
-            self._seal = open_seal(note, passphrase, self.label)
+            self._seal = self._opened_seal(passphrase)
             self._rows = Rows(self._database, self._seal)
             self._search = Search(self._database, self._seal, index)
             self.flush()
@@ -82,14 +79,17 @@ class SqliteStore:
         """The approximate index beside the file."""
         return self._search.index
 
-    def _settle_seal(self, passphrase: str | None) -> str:
-        """Write down, once, whether this gallery is encrypted; of two makers at once the first decides."""
-        _, note = new_seal(passphrase)
+    def _opened_seal(self, passphrase: str | None) -> Seal:
+        note = self._database.get("seal")
+        if note is not None:
+            return open_seal(note, passphrase, self.label)
+        # Written down once; of two processes that make the gallery at once, the first decides.
+        seal, note = new_seal(passphrase)
         with self._database.write() as connection:
             connection.execute("INSERT OR IGNORE INTO properties VALUES ('seal', ?)", (note,))
             connection.execute("INSERT OR IGNORE INTO properties VALUES ('uuid', ?)", (secrets.token_hex(16),))
-        settled = self._database.get("seal")
-        return note if settled is None else settled
+        settled = self._database.get("seal") or ""
+        return seal if settled == note else open_seal(settled, passphrase, self.label)
 
     @property
     def encrypted(self) -> bool:

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spherecv.errors import InvalidArgumentError, MissingDependencyError, NotEnoughDataError
+from spherecv.gallery import FaceGallery, sqlite_index
+from spherecv.gallery.approximate import FaceIndex
+from spherecv.gallery.seal import NoSeal
+
+faiss = pytest.importorskip("faiss")
+KINDS = pytest.mark.parametrize("kind", ["hnsw", "ivf"])
+
+
+def opened(path: Path, numbers, **settings) -> FaceGallery:
+    return FaceGallery.open(path, model=numbers.ORIGIN, **settings)
+
+
+@pytest.fixture
+def crowded(tmp_path: Path, numbers):
+    names, rows, images = numbers.crowd(700, 4)
+    with opened(tmp_path / "g.db", numbers) as gallery:
+        gallery.enrol_embeddings(names, rows, images=images)
+        yield gallery, names, rows, images
+
+
+def probes_of(rows: np.ndarray, count: int = 60) -> np.ndarray:
+    generator = np.random.default_rng(9)
+    picked = rows[generator.choice(len(rows), count, replace=False)]
+    return (picked + 0.3 * generator.standard_normal(picked.shape)).astype(np.float32)
+
+
+@KINDS
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_an_index_finds_what_an_exact_search_finds(tmp_path: Path, numbers, kind: str, metric: str) -> None:
+    names, rows, images = numbers.crowd(700, 4)
+    probes = probes_of(rows)
+    with opened(tmp_path / "g.db", numbers, metric=metric) as gallery:
+        gallery.enrol_embeddings(names, rows, images=images)
+        exact = gallery.identify_embeddings(probes, 3, threshold=0.5)
+        assert gallery.build_index(kind) == len(rows)
+        found = gallery.identify_embeddings(probes, 3, threshold=0.5)
+        first = [(a.candidates[0].identity, b.candidates[0].identity) for a, b in zip(exact, found, strict=True)]
+        assert np.mean([a == b for a, b in first]) > 0.95
+        # The distance is of the stored embedding, not of the index's rounded one.
+        same = [(a.distance, b.distance) for a, b in zip(exact, found, strict=True) if a.candidates[0].image == b.candidates[0].image]
+        np.testing.assert_allclose(*zip(*same, strict=True), atol=1e-6)
+        assert gallery.store._search._memories.keys() == {(metric, "known")}  # the index asked for no matrix
+
+
+@KINDS
+def test_an_index_follows_the_gallery(crowded, tmp_path: Path, numbers, kind: str) -> None:
+    gallery, names, rows, images = crowded
+    gallery.build_index(kind)
+    more, new, places = numbers.crowd(3, 2, seed=5)
+    gallery.enrol_embeddings([f"new {name}" for name in more], new, images=[f"new/{place}" for place in places])
+    assert gallery.identify_embeddings(new[0], threshold=0.01)[0].identity == f"new {more[0]}"
+    with opened(tmp_path / "g.db", numbers, index=kind) as other:  # another process with its own memory
+        assert other.identify_embeddings(new[3], threshold=0.01)[0].identity == f"new {more[3]}"
+        other.remove(names[0])
+        other.rename(names[8], "renamed")
+        other.merge([names[12], names[16]], "both")
+        assert gallery.identify_embeddings(rows[8], threshold=0.01)[0].identity == "renamed"
+        assert gallery.identify_embeddings(rows[17], threshold=0.01)[0].identity == "both"
+        assert gallery.identify_embeddings(rows[1], threshold=0.01)[0].identity is None
+    assert len(FaceIndex.load(tmp_path / "g.db.index", NoSeal()).ids) == len(rows) - 4 + 6
+
+
+@KINDS
+def test_what_is_removed_is_in_no_code_of_the_index(crowded, tmp_path: Path, kind: str) -> None:
+    gallery, names, _, _ = crowded
+    gallery.build_index(kind)
+    path = tmp_path / "g.db.index"
+    before = FaceIndex.load(path, NoSeal())
+    codes = codes_of(before)
+    gone = {number + 1 for number, name in enumerate(names) if name == names[40]}  # ids count from 1
+    gallery.remove(names[40])
+    after = codes_of(FaceIndex.load(path, NoSeal()))
+    content = path.read_bytes()
+    assert gone == set(codes) - set(after)
+    assert all(codes[face] not in content for face in gone)
+    assert all(codes[face] in content for face in list(after)[:5])
+
+
+def codes_of(index: FaceIndex) -> dict[int, bytes]:
+    """The quantised embedding of each face, read with FAISS alone."""
+    if index.note.kind == "hnsw":
+        ids = faiss.vector_to_array(index._index.id_map)
+        storage = faiss.downcast_index(faiss.downcast_index(index._index.index).storage)
+        rows = faiss.vector_to_array(storage.codes).reshape(len(ids), -1)
+        return {int(face): row.tobytes() for face, row in zip(ids, rows, strict=True) if face >= 0}
+    lists, found = index._index.invlists, {}
+    for number in range(lists.nlist):
+        size = lists.list_size(number)
+        if size:
+            ids = faiss.rev_swig_ptr(lists.get_ids(number), size)
+            rows = faiss.rev_swig_ptr(lists.get_codes(number), size * index._index.code_size).reshape(size, -1)
+            found.update({int(face): row.tobytes() for face, row in zip(ids, rows, strict=True)})
+    return found
+
+
+def test_a_broken_or_foreign_index_is_made_anew(crowded, tmp_path: Path, numbers) -> None:
+    gallery, names, rows, _ = crowded
+    gallery.build_index("ivf")
+    path = tmp_path / "g.db.index"
+    whole = path.read_bytes()
+    for broken in (b"", b"something else", whole[: len(whole) // 2], whole[:40] + b"\0" * 400 + whole[440:]):
+        path.write_bytes(broken)
+        for mode in ("auto", "ivf"):
+            with opened(tmp_path / "g.db", numbers, index=mode) as other:
+                assert other.identify_embeddings(rows[8], threshold=0.01)[0].identity == names[8]
+    with opened(tmp_path / "other.db", numbers) as other:
+        other.enrol_embeddings(names[:8], rows[:8] + 1)
+        (tmp_path / "other.db.index").write_bytes(whole)
+        assert other.identify_embeddings(rows[2] + 1, threshold=0.01)[0].identity == names[2]
+
+
+def test_large_galleries_get_an_index_by_themselves(crowded, monkeypatch: pytest.MonkeyPatch) -> None:
+    gallery, names, rows, _ = crowded
+    assert not gallery.store.index.serves("cosine")
+    monkeypatch.setattr(sqlite_index, "LARGE", 2000)
+    assert gallery.identify_embeddings(rows[8], threshold=0.01)[0].identity == names[8]
+    assert gallery.store.index._index.note.kind == "ivf"
+
+
+def test_what_cannot_be(tmp_path: Path, numbers, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(tmp_path / "g.db", numbers) as gallery:
+        gallery.enrol_embeddings(*numbers.crowd(3, 2)[:2])
+        with pytest.raises(NotEnoughDataError, match="1000"):
+            gallery.build_index()
+        with pytest.raises(InvalidArgumentError, match="hnsw"):
+            gallery.build_index("annoy")
+    with pytest.raises(InvalidArgumentError, match="ivf"):
+        opened(tmp_path / "g.db", numbers, index="annoy")
+    monkeypatch.setitem(__import__("sys").modules, "faiss", None)
+    with pytest.raises(MissingDependencyError, match=r"spherecv\[gallery\]"):
+        opened(tmp_path / "g.db", numbers, index="hnsw")
