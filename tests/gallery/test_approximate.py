@@ -45,14 +45,18 @@ def test_an_index_finds_what_an_exact_search_finds(tmp_path: Path, numbers, kind
         first = [(a.candidates[0].identity, b.candidates[0].identity) for a, b in zip(exact, found, strict=True)]
         assert np.mean([a == b for a, b in first]) > 0.95
         # The distance is of the stored embedding, not of the index's rounded one.
-        same = [(a.distance, b.distance) for a, b in zip(exact, found, strict=True) if a.candidates[0].image == b.candidates[0].image]
+        same = [
+            (a.distance, b.distance)
+            for a, b in zip(exact, found, strict=True)
+            if a.candidates[0].image == b.candidates[0].image
+        ]
         np.testing.assert_allclose(*zip(*same, strict=True), atol=1e-6)
         assert gallery.store._search._memories.keys() == {(metric, "known")}  # the index asked for no matrix
 
 
 @KINDS
 def test_an_index_follows_the_gallery(crowded, tmp_path: Path, numbers, kind: str) -> None:
-    gallery, names, rows, images = crowded
+    gallery, names, rows, _ = crowded
     gallery.build_index(kind)
     more, new, places = numbers.crowd(3, 2, seed=5)
     gallery.enrol_embeddings([f"new {name}" for name in more], new, images=[f"new/{place}" for place in places])

@@ -56,7 +56,9 @@ def test_within_finds_every_pair(metric: str, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(exact, "_BLOCK_ROWS", 17)
     rows = np.random.default_rng(1).standard_normal((150, 8)).astype(np.float32)
     limit = 0.6 if metric == "cosine" else 2.5
-    found = {(row, int(other)) for row, others, _ in exact.within(filled(rows, metric), rows, limit) for other in others}
+    found = {
+        (row, int(other)) for row, others, _ in exact.within(filled(rows, metric), rows, limit) for other in others
+    }
     near = cdist(rows.astype(np.float64), rows.astype(np.float64), metric) <= limit
     assert found == set(zip(*map(np.ndarray.tolist, np.nonzero(near)), strict=True))
     assert 150 < len(found) < 150 * 150 / 2

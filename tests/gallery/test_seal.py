@@ -22,7 +22,12 @@ def test_a_stolen_file_tells_nothing(tmp_path: Path, numbers, monkeypatch: pytes
         assert match.candidates[0].image == images[4]
         assert gallery.identities()[0].metadata == {"phone": "555-0100"}
     content = numbers.bytes_of(tmp_path)
-    for value in (b"person", b"555-0100", b"photos", *(row.tobytes()[at : at + 8] for row in rows for at in (0, 64, 200))):
+    for value in (
+        b"person",
+        b"555-0100",
+        b"photos",
+        *(row.tobytes()[at : at + 8] for row in rows for at in (0, 64, 200)),
+    ):
         assert value not in content
     with FaceGallery.open(tmp_path / "g.db", model=numbers.ORIGIN) as gallery:
         assert gallery.identify_embeddings(rows[4], threshold=0.1)[0].identity == names[4]
@@ -48,7 +53,11 @@ def test_wrong_keys_are_refused(tmp_path: Path, numbers) -> None:
     path, plain = tmp_path / "g.db", tmp_path / "plain.db"
     FaceGallery.open(path, model=numbers.ORIGIN, key="right").close()
     FaceGallery.open(plain, model=numbers.ORIGIN).close()
-    for place, key, words in ((path, "wrong", "another key"), (path, None, "SPHERECV_GALLERY_KEY"), (plain, "k", "not encr")):
+    for place, key, words in (
+        (path, "wrong", "another key"),
+        (path, None, "SPHERECV_GALLERY_KEY"),
+        (plain, "k", "not encr"),
+    ):
         with pytest.raises(GalleryKeyError, match=words):
             FaceGallery.open(place, model=numbers.ORIGIN, key=key)
 

@@ -1,0 +1,152 @@
+"""spherecv gallery and find as a user meets them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from spherecv.cli.app import app
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def failure(result: Result) -> str:
+    assert result.exit_code == 2, result.output
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, result.stderr
+    assert "internal error" not in result.output
+    return errors[0]
+
+
+@pytest.fixture(scope="module")
+def photos(data_dir: Path) -> Path:
+    return data_dir / "deepface-pairs"
+
+
+@pytest.fixture(scope="module")
+def model(data_dir: Path) -> tuple[object, ...]:
+    folder = data_dir / "mobilefacenet-caffe"
+    files = ("--prototxt", folder / "mobilefacenet.prototxt", "--caffemodel", folder / "mobilefacenet.caffemodel")
+    return (*files, "--recipe", "mobilefacenet")
+
+
+@pytest.fixture
+def tree(photos: Path, tmp_path: Path) -> Path:
+    """Angelina Jolie by three photos, Mark Zuckerberg by one, and one file that is no photo."""
+    for person, names in {"Angelina": ("img1", "img2", "img4"), "Mark": ("img16",)}.items():
+        (tmp_path / "tree" / person).mkdir(parents=True)
+        for name in names:
+            shutil.copy(photos / f"{name}.jpg", tmp_path / "tree" / person)
+    (tmp_path / "tree" / "Mark" / "broken.jpg").write_bytes(b"no photo")
+    return tmp_path / "tree"
+
+
+@pytest.mark.runtime
+def test_enrol_ask_list_and_forget(photos: Path, model, tree: Path, tmp_path: Path) -> None:
+    place = tmp_path / "people.db"
+    first = run("gallery", "enrol", place, tree, *model)
+    assert first.exit_code == 0, first.output
+    assert "4 faces of 4 images enrolled, 1 failed" in first.stdout
+    assert "broken.jpg" in first.stderr
+    again = json.loads(run("gallery", "enrol", place, tree, *model, "--json").stdout)
+    assert (again["images"], again["unchanged"], len(again["failures"])) == (0, 5, 1)
+    answer = json.loads(
+        run("gallery", "identify", place, photos / "couple.jpg", *model, "--threshold", 0.6, "--json").stdout
+    )
+    assert sorted(str(match["identity"]) for match in answer) == ["Angelina", "None"]
+    text = run("gallery", "identify", place, photos / "img17.jpg", *model, "--threshold", 0.6, "--template", "mean")
+    assert ": Mark (" in text.stdout
+    assert [row["identity"] for row in json.loads(run("gallery", "list", place, "--json").stdout)] == [
+        "Angelina",
+        "Mark",
+    ]
+    assert "Mark is Zuck now" in run("gallery", "rename", place, "Mark", "Zuck").stdout
+    assert "merge the two" in failure(run("gallery", "rename", place, "Zuck", "Angelina"))
+    assert json.loads(run("gallery", "remove", place, "Zuck", "--json").stdout) == {
+        "faces": 1,
+        "images": 2,
+        "erased": True,
+    }
+    stats = json.loads(run("gallery", "stats", place, "--json").stdout)
+    assert (stats["identities"], stats["faces"], stats["model"]) == (1, 3, "mobilefacenet")
+    for arguments, words in (
+        (("identify", place, photos / "img1.jpg"), "files of your own"),
+        (("identify", place, photos / "img1.jpg", *model), "spherecv calibrate"),
+        (("identify", tmp_path / "none.db", photos / "img1.jpg"), "no such gallery"),
+        (("list", photos / "img1.jpg"), "is not a gallery"),
+        (("remove", place, "Zuck"), "nobody called 'Zuck'"),
+        (("enrol", place, photos / "img2.jpg", "-i", "Angelina", *model), "already"),
+        (("enrol", place, photos / "img2.jpg", photos / "img3.jpg", *model), "--identity"),
+        (("fit", place), "three people"),
+        (("index", place), "1000"),
+        (("cluster", place, "--threshold", 0.5), "unknown people"),
+        (("enrol", place, photos / "img2.jpg", "-i", "X", "--metadata", "{", *model), "not JSON"),
+        (("import", place, photos / "img1.jpg"), "not an exported gallery"),
+    ):
+        assert words in failure(run("gallery", *arguments)), arguments
+
+
+@pytest.mark.runtime
+def test_cluster_photos_of_strangers(model, tree: Path, tmp_path: Path, photos: Path) -> None:
+    shutil.copy(photos / "img17.jpg", tree / "Mark")
+    result = run(
+        "gallery", "cluster", tmp_path / "g.db", tree, *model, "--threshold", 0.5, "--labels-from-folders", "--json"
+    )
+    found = json.loads(result.stdout)
+    assert [len(person) for person in found["people"]] == [3, 2]
+    assert (found["precision"], found["recall"], found["f1"]) == (1, 1, 1)
+    assert "2 people; 0 faces alone" in run("gallery", "cluster", tmp_path / "g.db", *model, "--threshold", 0.5).stdout
+
+
+def test_find_indexes_once(model, tree: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPHERECV_CACHE", str(tmp_path / "cache"))
+    first = run("find", photos / "img5.jpg", tree, *model, "--threshold", 0.5)
+    assert first.exit_code == 0, first.output
+    names = [Path(line.split()[-1]).name for line in first.stdout.splitlines()[1:]]
+    assert sorted(names) == ["img1.jpg", "img2.jpg", "img4.jpg"]
+    (tree / "Angelina" / "img1.jpg").unlink()
+    shutil.copy(photos / "img6.jpg", tree / "Angelina")
+    os.utime(tree / "Angelina" / "img2.jpg")
+    second = json.loads(run("find", photos / "img5.jpg", tree, *model, "--threshold", 0.5, "--json").stdout)
+    found = [Path(candidate["image"]).name for candidate in second["faces"][0]["candidates"]]
+    assert sorted(found) == ["img2.jpg", "img4.jpg", "img6.jpg"]
+    assert Path(second["index"]).parent == tmp_path / "cache" / "find"
+    assert "spherecv calibrate" in failure(run("find", photos / "img5.jpg", tree, *model))
+    assert "no such file or folder" in failure(
+        run("find", photos / "img5.jpg", tmp_path / "no", *model, "--threshold", 1)
+    )
+
+
+def test_export_and_import(model, tree: Path, tmp_path: Path) -> None:
+    run("gallery", "enrol", tmp_path / "a.db", tree, *model)
+    assert "wrote 4 faces" in run("gallery", "export", tmp_path / "a.db", "--out", tmp_path / "a.npz").stdout
+    assert "4 faces of 4 images" in run("gallery", "import", tmp_path / "b.db", tmp_path / "a.npz").stdout
+    assert "already" in failure(run("gallery", "import", tmp_path / "b.db", tmp_path / "a.npz"))
+    assert run("gallery", "list", tmp_path / "b.db").stdout.startswith("Angelina: 3 images, 3 faces")
+
+
+def test_help_teaches_every_command() -> None:
+    listing = run("gallery", "--help").stdout
+    for command in (
+        "enrol",
+        "identify",
+        "list",
+        "remove",
+        "rename",
+        "cluster",
+        "fit",
+        "index",
+        "export",
+        "import",
+        "stats",
+    ):
+        assert command in listing
+        assert run("gallery", command, "--help").exit_code == 0
+    assert run("find", "--help").exit_code == 0

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.cluster import DBSCAN
+from sklearn.metrics.cluster import pair_confusion_matrix
+
+from spherecv.errors import InvalidArgumentError, NotEnoughDataError
+from spherecv.gallery import FaceGallery, clustering
+from spherecv.gallery.clustering import cluster_rows, pair_scores
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("min_faces", [1, 2, 4])
+def test_groups_are_those_of_dbscan(metric: str, min_faces: int, numbers) -> None:
+    names, rows, _ = numbers.crowd(60, 6, 24, spread=0.8)
+    limit = 0.35 if metric == "cosine" else 4.6
+    ours = cluster_rows(rows, limit, metric=metric, min_faces=min_faces)
+    theirs = DBSCAN(eps=limit, min_samples=min_faces, metric=metric).fit(rows.astype(np.float64))
+    core = np.zeros(len(rows), bool)
+    core[theirs.core_sample_indices_] = True
+    # Which of two groups a border face joins is a matter of order in DBSCAN; cores and noise are not.
+    np.testing.assert_array_equal(ours < 0, theirs.labels_ < 0)
+    pairs = set(zip(ours[core].tolist(), theirs.labels_[core].tolist(), strict=True))
+    assert len(pairs) == len({first for first, _ in pairs}) == len({second for _, second in pairs}) > 5
+    sizes = np.bincount(ours[ours >= 0])
+    assert (np.diff(sizes) <= 0).all()
+    assert len(names) == len(ours)
+
+
+def test_scores_are_those_of_scikit_learn() -> None:
+    generator = np.random.default_rng(0)
+    labels, truth = generator.integers(0, 12, 200), generator.integers(0, 9, 200)
+    (_, wrong), (missed, right) = pair_confusion_matrix(truth, labels)
+    precision, recall, f1 = pair_scores(labels, truth.astype(str))
+    assert precision == pytest.approx(right / (right + wrong))
+    assert recall == pytest.approx(right / (right + missed))
+    assert f1 == pytest.approx(2 * precision * recall / (precision + recall))
+    assert pair_scores(np.array([-1, -1, -1]), ["a", "a", "b"]) == (1.0, 0.0, 0.0)
+
+
+def test_a_gallery_groups_its_unknown_faces(gallery: FaceGallery, numbers) -> None:
+    with pytest.raises(NotEnoughDataError, match="unknown"):
+        gallery.cluster(threshold=0.3)
+    names, rows, images = numbers.crowd(20, 4)
+    gallery.enrol_embeddings([None] * len(rows), rows, images=images)
+    found = gallery.cluster(threshold=0.4, labels=names)
+    assert (found.precision, found.recall, found.f1, len(found.groups)) == (1, 1, 1, 20)
+    plain = found.to_dict()
+    assert sorted(face["image"] for person in plain["people"] for face in person) == sorted(images)
+    with pytest.raises(InvalidArgumentError, match="labels must have 80"):
+        gallery.cluster(threshold=0.4, labels=names[:-1])
+
+
+def test_a_distance_at_which_all_are_one_is_refused(monkeypatch: pytest.MonkeyPatch, numbers) -> None:
+    monkeypatch.setattr(clustering, "_MOST_LINKS", 1000)
+    with pytest.raises(InvalidArgumentError, match="smaller distance"):
+        cluster_rows(numbers.crowd(20, 4)[1], 1.9)

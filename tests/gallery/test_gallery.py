@@ -1,0 +1,221 @@
+"""A gallery as its users meet it; photos are of one colour, and a person is a colour."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spherecv.errors import (
+    GalleryMismatchError,
+    IdentityError,
+    ImageError,
+    InvalidArgumentError,
+    MissingThresholdError,
+    NoFaceError,
+)
+from spherecv.gallery import FaceGallery, Origin
+from spherecv.metrics import distance
+from spherecv.pipeline import FacePipeline
+
+
+@pytest.fixture
+def known(tmp_path: Path, stages, album: Path):
+    with FaceGallery.open(tmp_path / "people.db", model=stages.pipeline) as gallery:
+        gallery.enrol("Ann", [album / "Ann" / "1.png", album / "Ann" / "2.png"], {"team": "red"})
+        gallery.enrol("Ben", album / "Ben" / "1.png")
+        yield gallery
+
+
+def test_who_is_this(known: FaceGallery, tmp_path: Path, numbers) -> None:
+    (match,) = known.identify(numbers.paint(tmp_path / "probe.png", (235, 30, 35)), threshold=0.1)
+    assert match.identity == "Ann"
+    assert bool(match)
+    assert [candidate.identity for candidate in match.candidates] == ["Ann", "Ben"]
+    assert match.candidates[0].metadata == {"team": "red"}
+    assert match.candidates[0].image.endswith(".png")
+    assert match.candidates[0].box == (0, 0, 128, 128)
+    assert match.distance == match.candidates[0].distance < 0.1
+    assert match.to_dict()["candidates"][0]["identity"] == "Ann"
+    (stranger,) = known.identify(numbers.paint(tmp_path / "blue.png", numbers.colours.blue), threshold=0.1)
+    assert stranger.identity is None
+    assert not stranger
+    assert len(stranger.candidates) == 2
+
+
+def test_an_empty_gallery_knows_nobody(tmp_path: Path, stages, album: Path) -> None:
+    with FaceGallery.open(tmp_path / "g.db", model=stages.pipeline) as gallery:
+        (match,) = gallery.identify(album / "Ann" / "1.png", threshold=0.1)
+        assert (match.identity, match.distance, match.candidates) == (None, None, ())
+        assert gallery.identities() == []
+
+
+def test_images_of_every_kind_are_known_again(tmp_path: Path, stages, album: Path) -> None:
+    path = album / "Ann" / "1.png"
+    pixels = np.full((128, 128, 3), (30, 20, 230), np.uint8)
+    with FaceGallery.open(tmp_path / "g.db", model=stages.pipeline) as gallery, path.open("rb") as stream:
+        assert gallery.enrol("Ann", [path, path.read_bytes(), pixels]).images == 3
+        again = gallery.enrol("Ann", [stream, pixels.copy(), str(path)], if_exists="add")
+        assert (again.images, again.unchanged) == (0, 3)
+        gallery.remove("Ann", path)
+        assert gallery.identities()[0].images == 2
+
+
+def test_enrolling_somebody_twice_must_be_meant(known: FaceGallery, album: Path) -> None:
+    with pytest.raises(IdentityError, match=r"'Ann' is in .* already"):
+        known.enrol("Ann", album / "Ben" / "1.png")
+    known.enrol("Ann", album / "Ben" / "1.png", if_exists="add")
+    assert {person.name: person.images for person in known.identities()} == {"Ann": 3, "Ben": 1}
+    known.enrol("Ann", album / "Ann" / "1.png", {"team": "blue"}, if_exists="replace")
+    assert known.identities()[0].to_dict() == {
+        "identity": "Ann",
+        "images": 1,
+        "faces": 1,
+        "metadata": {"team": "blue"},
+    }
+
+
+def test_one_bad_photo_enrols_nothing_or_is_reported(tmp_path: Path, stages, album: Path) -> None:
+    photos = [album / "Ann" / "1.png", album / "Ben" / "wall.png", album / "missing.png"]
+    with FaceGallery.open(tmp_path / "g.db", model=stages.pipeline) as gallery:
+        with pytest.raises(NoFaceError, match=r"wall\.png"):
+            gallery.enrol("Ann", photos)
+        assert gallery.identities() == []
+        done = gallery.enrol("Ann", photos, errors="return")
+        assert done.faces == 1
+        assert [type(error) for _, error in done.failures] == [NoFaceError, ImageError]
+        assert gallery.enrol("Cleo", album / "missing.png", errors="return").faces == 0
+        assert [person.name for person in gallery.identities()] == ["Ann"]
+        with pytest.raises(InvalidArgumentError, match="at least one image"):
+            gallery.enrol("Cleo", [])
+        (album / "empty").mkdir()
+        with pytest.raises(ImageError, match="holds no images"):
+            gallery.enrol("Cleo", album / "empty")
+        for name in ("", "  "):
+            with pytest.raises(InvalidArgumentError, match="name"):
+                gallery.enrol(name, photos[0])
+        with pytest.raises(InvalidArgumentError, match="JSON"):
+            gallery.enrol("Cleo", photos[0], {"when": object()})
+
+
+def test_is_it_who_they_say(known: FaceGallery, album: Path) -> None:
+    right = known.verify("Ann", album / "Ann" / "2.png", threshold=0.1)
+    assert (right.identity, bool(right), right.candidates[0].metadata) == ("Ann", True, {"team": "red"})
+    assert not known.verify("Ben", album / "Ann" / "2.png", threshold=0.1)
+    with pytest.raises(IdentityError, match="nobody called 'Cleo'"):
+        known.verify("Cleo", album / "Ann" / "2.png", threshold=0.1)
+
+
+def test_remove_rename_merge(known: FaceGallery, album: Path) -> None:
+    probe = album / "Ben" / "1.png"
+    known.rename("Ben", "Benjamin")
+    assert known.identify(probe, threshold=0.1)[0].identity == "Benjamin"
+    with pytest.raises(IdentityError, match="merge"):
+        known.rename("Benjamin", "Ann")
+    known.merge(["Benjamin"], "Ann")
+    assert known.identify(probe, threshold=0.1)[0].identity == "Ann"
+    assert [(person.name, person.images, person.metadata) for person in known.identities()] == [
+        ("Ann", 3, {"team": "red"})
+    ]
+    assert known.remove("Ann", probe)[:2] == (1, 1)
+    assert known.identify(probe, threshold=0.1)[0].identity is None
+    assert known.remove("Ann").images == 2
+    assert known.stats()["faces"] == known.stats()["identities"] == 0
+    for call in (lambda: known.remove("Ann"), lambda: known.rename("Ann", "B"), lambda: known.merge(["Ann"], "B")):
+        with pytest.raises(IdentityError, match="nobody called 'Ann'"):
+            call()
+    with pytest.raises(IdentityError, match="no image"):
+        known.remove(None, album / "Ann" / "1.png")
+
+
+def test_another_model_is_refused(known: FaceGallery, tmp_path: Path, numbers, album: Path) -> None:
+    other = FacePipeline(numbers.ColourEmbedder("colour-2"), detector=numbers.CountingDetector())
+    with pytest.raises(GalleryMismatchError, match=r"colour-1.*colour-2"):
+        FaceGallery.open(tmp_path / "people.db", model=other)
+    with pytest.raises(GalleryMismatchError, match="cannot be compared"):
+        FaceGallery.open(tmp_path / "people.db", model=Origin("colour", "colour-3"))
+    with FaceGallery.open(tmp_path / "people.db", model=Origin("colour", "colour-1")) as same:
+        with pytest.raises(GalleryMismatchError, match="3 numbers, but got 4"):
+            same.enrol_embeddings(["Ann"], np.ones((1, 4)))
+        with pytest.raises(GalleryMismatchError, match="3 numbers, but got 4"):
+            same.identify_embeddings(np.ones((1, 4)), threshold=1)
+        with pytest.raises(InvalidArgumentError, match="ready-made"):
+            same.identify(album / "Ann" / "1.png", threshold=1)
+
+
+def test_without_a_threshold_there_is_no_answer(known: FaceGallery, album: Path) -> None:
+    with pytest.raises(MissingThresholdError, match="calibrate"):
+        known.identify(album / "Ann" / "1.png")
+    with pytest.raises(MissingThresholdError):
+        known.identify(album / "Ann" / "1.png", far=1e-3)
+    with pytest.raises(InvalidArgumentError, match="not both"):
+        known.identify(album / "Ann" / "1.png", threshold=1, far=1e-3)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_templates(tmp_path: Path, numbers, metric: str) -> None:
+    names, rows, images = numbers.crowd(40, 5)
+    qualities = np.random.default_rng(3).random(len(rows))
+    probes = (rows[::5] + rows[1::5]) / 2
+    with FaceGallery.open(tmp_path / "g.db", model=numbers.ORIGIN, metric=metric) as gallery:
+        gallery.enrol_embeddings(names, rows, images=images, qualities=qualities)
+        best = gallery.identify_embeddings(probes, 3, threshold=9, template="best")
+        mean = gallery.identify_embeddings(probes, 3, threshold=9, template="mean")
+    people = sorted(set(names))
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True) if metric == "cosine" else rows
+    for number, (one, other) in enumerate(zip(best, mean, strict=True)):
+        away = np.array([distance(probes[number], rows[np.array(names) == person], metric).min() for person in people])
+        assert [candidate.identity for candidate in one.candidates] == [people[p] for p in np.argsort(away)[:3]]
+        np.testing.assert_allclose([c.distance for c in one.candidates], np.sort(away)[:3], atol=1e-6)
+        centres = [
+            np.average(unit[np.array(names) == p], axis=0, weights=qualities[np.array(names) == p]) for p in people
+        ]
+        away = distance(probes[number], centres, metric)
+        assert [candidate.identity for candidate in other.candidates] == [people[p] for p in np.argsort(away)[:3]]
+        np.testing.assert_allclose([c.distance for c in other.candidates], np.sort(away)[:3], atol=1e-6)
+
+
+def test_somebody_with_many_images_does_not_crowd_out_the_others(tmp_path: Path, numbers) -> None:
+    generator = np.random.default_rng(0)
+    probe = generator.standard_normal(32).astype(np.float32)
+    crowd = probe + 0.01 * generator.standard_normal((500, 32)).astype(np.float32)
+    others = generator.standard_normal((3, 32)).astype(np.float32)
+    with FaceGallery.open(tmp_path / "g.db", model=numbers.ORIGIN) as gallery:
+        gallery.enrol_embeddings(["Ann"] * 500 + ["Ben", "Cleo", "Dan"], np.concatenate([crowd, others]))
+        (match,) = gallery.identify_embeddings(probe, 4, threshold=0.1)
+        assert sorted(candidate.identity for candidate in match.candidates) == ["Ann", "Ben", "Cleo", "Dan"]
+        (match,) = gallery.identify_embeddings(probe, 9, threshold=0.1)
+        assert len(match.candidates) == 4
+
+
+def test_embeddings_that_do_not_fit(gallery: FaceGallery) -> None:
+    for identities, rows, words in (
+        (["a"], np.ones((2, 3)), "identities must have 2 entries"),
+        (["a"], np.full((1, 3), np.nan), "finite"),
+        (["a"], np.ones((1, 3, 3)), r"\(N, D\)"),
+        (["a"], np.ones((1, 0)), r"\(N, D\)"),
+        ([""], np.ones((1, 3)), "name"),
+    ):
+        with pytest.raises(InvalidArgumentError, match=words):
+            gallery.enrol_embeddings(identities, rows)
+    with pytest.raises(InvalidArgumentError, match="qualities must have 1 entries"):
+        gallery.enrol_embeddings(["a"], np.ones((1, 3)), qualities=[1, 2])
+    for k in (0, -1, 1.5, True):
+        with pytest.raises(InvalidArgumentError, match="k must be"):
+            gallery.identify_embeddings(np.ones((1, 3)), k, threshold=1)
+    with pytest.raises(InvalidArgumentError, match="template must be"):
+        gallery.identify_embeddings(np.ones((1, 3)), threshold=1, template="median")
+    assert gallery.identities() == []
+
+
+def test_names_of_all_kinds(tmp_path: Path, numbers) -> None:
+    names = ["Zoë 北京", "o'Hara; DROP TABLE faces", "100%_", "\udcff.jpg", "a" * 5000]
+    rows = np.eye(5, dtype=np.float32)
+    with FaceGallery.open(tmp_path / "g.db", model=numbers.ORIGIN) as gallery:
+        gallery.enrol_embeddings(names, rows, images=names)
+        assert {person.name for person in gallery.identities()} == set(names)
+        assert [match.identity for match in gallery.identify_embeddings(rows, threshold=0.1)] == names
+        for name in names:
+            assert gallery.remove(name, name).faces == 1
+        assert gallery.identities() == []

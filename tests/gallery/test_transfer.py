@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spherecv.errors import GalleryError, GalleryMismatchError, IdentityError, StorageError
+from spherecv.gallery import FaceGallery, Origin
+
+
+def test_a_gallery_goes_out_and_comes_in(gallery: FaceGallery, tmp_path: Path, numbers) -> None:
+    names, rows, images = numbers.crowd(10, 3)
+    qualities = np.linspace(0, 1, 30)
+    qualities[4] = np.nan
+    gallery.enrol_embeddings(names, rows, images=images, qualities=qualities, metadata={names[0]: {"a": [1, "ü"]}})
+    gallery.enrol_embeddings([None, None], rows[:2] + 1, images=["both.jpg", "both.jpg"])
+    out = tmp_path / "out.npz"
+    assert gallery.export(out) == 32
+    with np.load(out, allow_pickle=False) as held:
+        np.testing.assert_array_equal(held["embeddings"][:30], rows)
+        text = json.loads(held["gallery"].tobytes())
+    assert text["origin"]["key"] == numbers.ORIGIN.key
+    with FaceGallery.open(tmp_path / "other.db", model=numbers.ORIGIN) as other:
+        assert other.import_file(out).faces == 32
+        assert other.identities() == gallery.identities()
+        for a, b in zip(other.store.table()[:4], gallery.store.table()[:4], strict=True):
+            np.testing.assert_array_equal(a, b)
+        asked = [g.identify_embeddings(rows[5], threshold=0.2, template="mean")[0].to_dict() for g in (gallery, other)]
+        assert asked[0] == asked[1]
+        with pytest.raises(IdentityError, match="already"):
+            other.import_file(out)
+        again = other.import_file(out, if_exists="add")
+        assert (again.faces, again.unchanged) == (0, 31)
+    with FaceGallery.open(tmp_path / "third.db", model=Origin("other", "k9")) as third:
+        third.enrol_embeddings(["x"], np.ones((1, 64)))
+        with pytest.raises(GalleryMismatchError, match="cannot be compared"):
+            third.import_file(out)
+
+
+def test_files_that_are_no_exports(gallery: FaceGallery, tmp_path: Path, numbers) -> None:
+    gallery.enrol_embeddings(*numbers.crowd(5, 2)[:2])
+    out = tmp_path / "out.npz"
+    gallery.export(out)
+    whole = out.read_bytes()
+    broken: dict = {
+        "text.npz": b"no zip",
+        "cut.npz": whole[: len(whole) // 2],
+        "flip.npz": bytearray(whole),
+        "empty.npz": b"",
+    }
+    broken["flip.npz"][len(whole) // 3] ^= 0xFF
+    for name, content in broken.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(GalleryError, match="not an exported gallery"):
+            gallery.import_file(tmp_path / name, if_exists="add")
+    np.savez(tmp_path / "other.npz", embeddings=np.ones((3, 4)))
+    with pytest.raises(GalleryError):
+        gallery.import_file(tmp_path / "other.npz")
+    with pytest.raises(GalleryError, match="no such file"):
+        gallery.import_file(tmp_path / "missing.npz")
+    with pytest.raises(StorageError):
+        gallery.export("/proc/none/out.npz")
+    assert gallery.stats()["faces"] == 10
