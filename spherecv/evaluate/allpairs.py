@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spherecv.errors import InvalidArgumentError, NotEnoughDataError
-from spherecv.evaluate.blocks import Highest, Rows, similarity_blocks, unit_rows
+from spherecv.evaluate.blocks import Highest, Rows, candidates, similarity_blocks, unit_rows
 from spherecv.evaluate.curves import FAR_TARGETS, MIN_FALSE_ACCEPTS, FloatArray, allowed_false_accepts, check_rate
 from spherecv.evaluate.intervals import Interval, rate_interval
 
@@ -236,12 +236,18 @@ def _compare_rows(
 ) -> None:
     """Compare some rows with all that come after them."""
     later = rows[probes.start :]
+
+    def bounds() -> Rows:
+        return np.full(probes.stop - probes.start, highest.floor)
+
     for where, block in similarity_blocks(rows[probes], later, normalized=True):
         columns = np.arange(where.start, where.stop) + probes.start
         mine = np.arange(probes.start, probes.stop)[:, None]
         skip = (numbers[probes][:, None] == numbers[columns]) | (columns <= mine)
-        highest.add(block, rows=probes.start, columns=probes.start + where.start, skip=skip)
         sampler.add(block, skip, probes.start, probes.start + where.start)
+        block[skip] = -np.inf
+        for values, row, column in candidates(block, bounds, inclusive=False):
+            highest.offer(values, row + probes.start, column + probes.start + where.start)
 
 
 def _genuine(rows: Rows, numbers: NDArray[np.intp]) -> tuple[FloatArray, NDArray[np.intp]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ Rows = NDArray[np.float32]
 
 BLOCK_BYTES = 64 << 20
 """Similarities computed at once, 64 MB: large enough for a matrix product at full speed, small beside any memory."""
+
+_PART_VALUES = 1 << 19
+"""Values looked through at once, 2 MB."""
 
 
 def unit_rows(rows: NDArray[np.floating]) -> Rows:
@@ -82,6 +85,34 @@ def _lengths(rows: Rows) -> Rows:
     return np.where(lengths > 0, lengths, np.float32(1))
 
 
+def candidates(
+    block: Rows, bounds: Callable[[], Rows], *, inclusive: bool = True
+) -> Iterator[tuple[Rows, NDArray[np.intp], NDArray[np.intp]]]:
+    """Pick out the few similarities of a block that reach a bound, a part that fits the cache at a time.
+
+    Parameters
+    ----------
+    block : ndarray of float32, shape (P, B)
+        C-contiguous.
+    bounds : callable
+        Gives the bound of each row, shape (P,); asked before each part, since what was found may have raised it.
+    inclusive : bool
+        Whether a value equal to its bound counts.
+
+    Yields
+    ------
+    values, rows, columns : ndarray, each of shape (found,)
+    """
+    width = block.shape[1]
+    step = max(1, _PART_VALUES // max(width, 1))
+    for start in range(0, len(block), step):
+        part, limit = block[start : start + step], bounds()[start : start + step, None]
+        flat = np.flatnonzero(part >= limit if inclusive else part > limit)
+        if len(flat):
+            rows, columns = np.divmod(flat, width)
+            yield part.reshape(-1)[flat], rows + start, columns
+
+
 class Highest:
     """The largest of a stream of values that does not fit in memory, each with two numbers that say where it was.
 
@@ -89,34 +120,33 @@ class Highest:
     ----------
     count : int
         How many to keep. Up to three times as many are held on the way.
+
+    Attributes
+    ----------
+    floor : float32
+        Values that do not exceed it need not be offered any more.
     """
 
     def __init__(self, count: int) -> None:
+        self.floor = np.float32(-np.inf)
         self._count = count
-        self._floor = np.float32(-np.inf)
         self._parts: list[tuple[Rows, NDArray[np.int32], NDArray[np.int32]]] = []
         self._held = 0
 
-    def add(self, values: Rows, *, rows: int = 0, columns: int = 0, skip: NDArray[np.bool_] | None = None) -> None:
-        """Take in a block of shape (P, B) whose corner is at `rows, columns`, but for the entries to skip."""
-        chosen = values > self._floor
-        if skip is not None:
-            chosen &= ~skip
-        if np.count_nonzero(chosen) == 0:
+    def offer(self, values: Rows, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> None:
+        """Take in some values, and what says where each was."""
+        above = values > self.floor
+        if not above.all():
+            values, rows, columns = values[above], rows[above], columns[above]
+        if not len(values):
             return
-        flat = np.flatnonzero(chosen)
-        kept = values.reshape(-1)[flat] if values.flags.c_contiguous else values[chosen]
-        if len(kept) > self._count:
-            best = np.argpartition(kept, len(kept) - self._count)[len(kept) - self._count :]
-            kept, flat = kept[best], flat[best]
-        row, column = np.divmod(flat, values.shape[1])
-        self._parts.append((kept, (row + rows).astype(np.int32), (column + columns).astype(np.int32)))
-        self._held += len(kept)
+        self._parts.append((values, rows.astype(np.int32), columns.astype(np.int32)))
+        self._held += len(values)
         if self._held >= 2 * self._count:
             self._shrink()
 
     def result(self) -> tuple[Rows, NDArray[np.int32], NDArray[np.int32]]:
-        """Values in descending order, and their rows and columns, each of shape (count or fewer,)."""
+        """Values in descending order, and what says where they were, each of shape (count or fewer,)."""
         self._shrink()
         if not self._parts:
             empty = np.empty(0, np.int32)
@@ -134,6 +164,6 @@ class Highest:
             values, rows, columns = values[best], rows[best], columns[best]
         if len(values) == self._count and self._count:
             # A value equal to the least that is kept changes nothing, so only larger ones are looked at from here on.
-            self._floor = values.min()
+            self.floor = values.min()
         self._parts = [(values, rows, columns)]
         self._held = len(values)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spherecv.errors import InvalidArgumentError, NotEnoughDataError
-from spherecv.evaluate.blocks import Highest, Rows, similarity_blocks, unit_rows
+from spherecv.evaluate.blocks import Highest, Rows, candidates, similarity_blocks, unit_rows
 from spherecv.evaluate.curves import MIN_FALSE_ACCEPTS, allowed_false_accepts, check_rate
 
 COUNTS = (10, 100, 1_000, 10_000, 100_000, 1_000_000)
@@ -133,10 +132,15 @@ def identify(
     allowed = {far: allowed_false_accepts(far, impostors) for far in usable}
     highest = Highest(max(allowed.values(), default=0) + 1)
     ahead = _Ahead(first, genuine, len(rows), kept_counts)
+
+    def bounds() -> Rows:
+        return np.minimum(ahead.lowest, highest.floor) if allowed else ahead.lowest
+
     for where, block in similarity_blocks(rows, distractors, normalized=distractors_normalized):
-        ahead.add(where, block)
-        if allowed:
-            highest.add(block, columns=where.start)
+        for values, probe, column in candidates(block, bounds):
+            ahead.offer(values, probe, column + where.start)
+            if allowed:
+                highest.offer(values, probe, column + where.start)
         if progress is not None:
             progress(where.stop)
     top = highest.result()[0]
@@ -144,7 +148,7 @@ def identify(
     cuts = {far: float(top[count]) if count < len(top) else -np.inf for far, count in allowed.items()}
     return Identification(
         distractors=kept_counts,
-        ranks=ahead.ranks,
+        ranks=ahead.ranks(),
         tar={far: float((genuine > cut).mean()) for far, cut in cuts.items()},
         thresholds={far: float(1.0 - cut) for far, cut in cuts.items()},
         unsupported=tuple(far for far in rates if far not in usable),
@@ -155,43 +159,44 @@ def identify(
 
 
 class _Ahead:
-    """Counts, for each trial, the distractors that are at least as near as the photo looked for."""
+    """Counts, for each trial, the distractors that are at least as near as the photo looked for.
+
+    Trials lie in the order of their probe and similarity. A distractor is ahead of those trials of its probe that begin
+    the probe's stretch, up to its own similarity: one more at its beginning, one less behind its end, summed up once at
+    the very end. So a distractor costs one search, however many photos a person has.
+    """
 
     def __init__(self, probe: NDArray[np.intp], genuine: Rows, probes: int, counts: tuple[int, ...]) -> None:
-        self.ranks = np.zeros((len(counts), len(probe)), np.int32)
-        self._counts = counts
-        # Trials ordered by probe and similarity: a block's similarities of one probe are then placed by one search.
+        self._counts = np.array(counts)
         self._order = np.lexsort((genuine, probe))
-        self._sorted = genuine[self._order]
-        self._bounds = np.searchsorted(probe[self._order], np.arange(probes + 1))
-        self._single = bool(np.all(np.diff(self._bounds) <= 1))
+        self._keys = _keys(probe[self._order], genuine[self._order])
+        self._begins = np.searchsorted(probe[self._order], np.arange(probes))
+        self._steps = np.zeros((len(counts), len(probe) + 1), np.int64)
+        self.lowest = np.full(probes, np.inf, np.float32)
+        np.minimum.at(self.lowest, probe, genuine)
 
-    def add(self, where: slice, block: Rows) -> None:
-        edges = sorted({where.start, where.stop, *(c for c in self._counts if where.start < c < where.stop)})
-        for start, stop in pairwise(edges):
-            found = self._found(block[:, start - where.start : stop - where.start])
-            for row, count in enumerate(self._counts):
-                if stop <= count:
-                    self.ranks[row] += found
+    def offer(self, values: Rows, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> None:
+        """Take in similarities of distractors, which probes they are to, and the distractors' numbers."""
+        used = (values >= self.lowest[rows]) & (columns < self._counts[-1])
+        values, rows, columns = values[used], rows[used], columns[used]
+        steps = self._steps.reshape(-1)
+        smallest = np.searchsorted(self._counts, columns, side="right") * self._steps.shape[1]
+        steps += np.bincount(smallest + self._begins[rows], minlength=steps.size)
+        ends = np.searchsorted(self._keys, _keys(rows, values), side="right")
+        steps -= np.bincount(smallest + ends, minlength=steps.size)
 
-    def _found(self, block: Rows) -> NDArray[np.int32]:
-        found = np.empty(len(self._sorted), np.int32)
-        for probe in range(len(block)):
-            low, high = self._bounds[probe], self._bounds[probe + 1]
-            if high > low:
-                found[low:high] = _at_least(block[probe], self._sorted[low:high])
-        unsorted = np.empty_like(found)
-        unsorted[self._order] = found
-        return unsorted
+    def ranks(self) -> NDArray[np.int32]:
+        """Counts of shape (numbers of distractors, trials), trials in the order they were given in."""
+        ordered = np.cumsum(np.cumsum(self._steps, axis=0), axis=1)[:, :-1]
+        ranks = np.empty(ordered.shape, np.int32)
+        ranks[:, self._order] = ordered
+        return ranks
 
 
-def _at_least(similarities: Rows, ordered: Rows) -> NDArray[np.int32]:
-    """How many similarities reach each of the ordered values; most distractors reach none, and are sorted out first."""
-    near = similarities[similarities >= ordered[0]]
-    if len(ordered) == 1:
-        return np.array([len(near)], np.int32)
-    near.sort()
-    return np.asarray(len(near) - np.searchsorted(near, ordered, side="left"), dtype=np.int32)
+def _keys(rows: NDArray[np.intp], values: Rows) -> NDArray[np.int64]:
+    """Whole numbers that sort as (row, value) do, ties included: a float's bits are ordered as its values are."""
+    bits = (values + np.float32(0)).view(np.int32).astype(np.int64)  # adding 0 turns -0 into 0
+    return (rows.astype(np.int64) << 32) + np.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
 
 
 def _trials(identities: NDArray[Any], count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
