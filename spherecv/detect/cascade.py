@@ -57,8 +57,6 @@ class Cascade:
         Least score in each stage, 0..1.
     factor, progressive
         See `Proposer`.
-    mirror : bool
-        Whether landmarks are the mean of those found in the face and in its mirror image, as in MTCNNv1.
     workers : int
         How many calls of `map` run side by side.
     map : callable
@@ -69,7 +67,6 @@ class Cascade:
     thresholds: tuple[float, float, float]
     factor: float
     progressive: bool
-    mirror: bool
     workers: int = 1
     map: Callable[..., Iterable[Any]] = map
 
@@ -111,18 +108,15 @@ class Cascade:
             mine = np.flatnonzero(passed & (owners == image))
             picks.append(mine[non_maximum(final[mine], outputs.scores[mine, 1], _OVERLAP, of_smaller=True)])
         every = np.concatenate([np.empty(0, np.intp), *picks])
-        points = self._points(images, boxes[every], owners[every], outputs.points[every])
-        landmarks = np.split(_placed(points, boxes[every]), np.cumsum([len(pick) for pick in picks])[:-1])
-        return [Found(final[pick], outputs.scores[pick, 1], mine) for pick, mine in zip(picks, landmarks, strict=True)]
-
-    def _points(
-        self, images: Sequence[Image], boxes: FloatArray, owners: NDArray[np.intp], points: FloatArray
-    ) -> FloatArray:
-        if not self.mirror:
-            return points
-        seen = self._seen(self.nets.onet, images, boxes, owners, _LARGE, mirrored=True).points
-        back = np.hstack([1 - seen[:, :5][:, _MIRRORED], seen[:, 5:][:, _MIRRORED]])
-        return np.asarray((points + back) / 2, np.float32)
+        # MTCNNv1 takes the mean of the landmarks found in a face and in its mirror image.
+        mirrored = self._seen(self.nets.onet, images, boxes[every], owners[every], _LARGE, mirrored=True).points
+        points = (outputs.points[every] + _mirrored_back(mirrored)) / 2
+        landmarks = _placed(points, boxes[every])
+        ends = np.cumsum([len(pick) for pick in picks])
+        return [
+            Found(final[pick], outputs.scores[pick, 1], landmarks[end - len(pick) : end])
+            for pick, end in zip(picks, ends.tolist(), strict=True)
+        ]
 
     def _seen(
         self,
@@ -149,6 +143,10 @@ class Cascade:
 def _in_a_row(boxes: Sequence[FloatArray]) -> tuple[FloatArray, NDArray[np.intp]]:
     owners = np.repeat(np.arange(len(boxes)), [len(some) for some in boxes])
     return np.concatenate([np.empty((0, 4), np.float32), *boxes]), owners
+
+
+def _mirrored_back(points: FloatArray) -> FloatArray:
+    return np.hstack([1 - points[:, :5][:, _MIRRORED], points[:, 5:][:, _MIRRORED]])
 
 
 def _placed(points: FloatArray, boxes: FloatArray) -> FloatArray:

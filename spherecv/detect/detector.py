@@ -37,16 +37,17 @@ class FaceDetector:
         `yunet` is OpenCV's own, faster and less exact, for video; its file of 233 kB is downloaded when it is first
         used. `retinaface` is the package retina-face, for the hardest pictures, slow; it downloads 109 MB.
     preset : {"fast", "sphereface"}, optional
-        Of `mtcnn` only. `fast`, the default: faces from a sixteenth of the image's shorter side, and from 20 pixels,
-        factor 0.709. `sphereface`: as the SphereFace authors cut their faces out, from 20 pixels, factor 0.85; about
-        five times slower on a photograph of 640x480.
+        Of `mtcnn` only. `fast`, the default: faces from a twelfth of the image's shorter side, and from 20 pixels.
+        `sphereface`: as the SphereFace authors cut their faces out, from 20 pixels whatever the image, with scales
+        closer together; five times slower on a photograph of 640x480. For small faces in large pictures set
+        `min_size`.
     min_size : float, optional
         Side of the smallest face to look for, in pixels, from 10; of `mtcnn` only.
     factor : float, optional
         Ratio of each scale of the image to the one before, 0.1..0.95; of `mtcnn` only.
     thresholds : sequence of three floats, or float, optional
-        Least score, 0..1: of the three nets of `mtcnn` (0.6, 0.7, 0.9), or of the one net of `yunet` (0.7) and
-        `retinaface` (0.9).
+        Least score, 0..1: of the three nets of `mtcnn` (0.7, 0.7, 0.9; 0.6, 0.7, 0.9 with `sphereface`), or of the one
+        net of `yunet` (0.7) and `retinaface` (0.9).
     model : path or sequence of paths, optional
         Files of your own instead of those that SphereCV knows. `mtcnn`: a folder with `det1` to `det3` as `.prototxt`
         and `.caffemodel`, or these six files, net by net, or three `.onnx` files. The others: an `.onnx` file.

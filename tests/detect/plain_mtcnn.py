@@ -27,10 +27,13 @@ def im_resample(image, rows, columns):
     return cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA if rows < height else cv2.INTER_LINEAR)
 
 
-def as_blob(image):
+def normalised(image):
+    return (image - single(127.5)) * single(0.0078125)
+
+
+def as_blob(im_data):
     """What Caffe sees of a MATLAB array: columns first, so the picture is transposed."""
-    normalised = (image - single(127.5)) * single(0.0078125)
-    return np.ascontiguousarray(normalised.transpose(2, 1, 0)[None])
+    return np.ascontiguousarray(im_data.transpose(2, 1, 0)[None])
 
 
 def scales_of(height, width, minsize, factor):
@@ -94,15 +97,17 @@ def crop(image, box, size):
     return im_resample(patch, size, size)
 
 
-def detect_face(bgr, minsize, pnet: Net, rnet: Net, onet: Net, thresholds, factor, *, mirror):
+def detect_face(bgr, minsize, pnet: Net, rnet: Net, onet: Net, thresholds, fastresize, factor):
     """`[total_boxes points] = detect_face(...)`: boxes `(N, 5)` and points `(N, 5, 2)`, counted from 1 as in MATLAB."""
     image = bgr[:, :, ::-1].astype(single)
     height, width = image.shape[:2]
     nothing = np.zeros((0, 5), dtype=single), np.zeros((0, 5, 2), dtype=single)
 
-    found = []
+    found, im_data = [], normalised(image)
     for scale in scales_of(height, width, minsize, factor):
-        out = pnet(as_blob(im_resample(image, ceil(height * scale), ceil(width * scale))))
+        hs, ws = ceil(height * scale), ceil(width * scale)
+        im_data = im_resample(im_data, hs, ws) if fastresize else normalised(im_resample(image, hs, ws))
+        out = pnet(as_blob(im_data))
         boxes = generate_bounding_box(out["prob1"][0, 1], out["conv4-2"][0], scale, thresholds[0])
         found.append(boxes[nms(boxes, 0.5, "Union")])
     boxes = np.concatenate(found) if found else np.zeros((0, 9), dtype=single)
@@ -114,7 +119,7 @@ def detect_face(bgr, minsize, pnet: Net, rnet: Net, onet: Net, thresholds, facto
 
     passed, regression = [], []
     for box in boxes:
-        out = rnet(as_blob(crop(image, box, 24)))
+        out = rnet(as_blob(normalised(crop(image, box, 24))))
         if out["prob1"][0, 1] > thresholds[1]:
             passed.append([*box[:4], out["prob1"][0, 1]])
             regression.append(out["conv5-2"][0])
@@ -126,7 +131,7 @@ def detect_face(bgr, minsize, pnet: Net, rnet: Net, onet: Net, thresholds, facto
 
     passed, regression, points, blobs = [], [], [], []
     for box in boxes:
-        blob = as_blob(crop(image, box, 48))
+        blob = as_blob(normalised(crop(image, box, 48)))
         out = onet(blob)
         if out["prob1"][0, 1] > thresholds[2]:
             passed.append([*box[:4], out["prob1"][0, 1]])
@@ -140,12 +145,9 @@ def detect_face(bgr, minsize, pnet: Net, rnet: Net, onet: Net, thresholds, facto
     pick = nms(after, 0.7, "Min")
     landmarks = []
     for i in pick:
-        p = points[i]
-        if mirror:
-            # The picture is transposed, so its columns are the blob's rows.
-            q = onet(np.ascontiguousarray(blobs[i][:, :, ::-1]))["conv6-3"][0]
-            q = np.concatenate([1 - q[[1, 0, 2, 4, 3]], q[[6, 5, 7, 9, 8]]])
-            p = (p + q) / 2
+        # The picture is transposed, so its columns are the blob's rows.
+        q = onet(np.ascontiguousarray(blobs[i][:, :, ::-1]))["conv6-3"][0]
+        p = (points[i] + np.concatenate([1 - q[[1, 0, 2, 4, 3]], q[[6, 5, 7, 9, 8]]])) / 2
         x1, y1, x2, y2 = before[i, :4]
         landmarks.append(np.stack([p[:5] * (x2 - x1 + 1) + x1 - 1, p[5:] * (y2 - y1 + 1) + y1 - 1], axis=1))
     return after[pick], np.array(landmarks, dtype=single)
