@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
 import typer
 
@@ -13,6 +13,7 @@ from spherecv.errors import InvalidArgumentError
 if TYPE_CHECKING:
     from spherecv.evaluate import Subject
     from spherecv.evaluate.run import SavedAt
+    from spherecv.zoo import ModelSource
 
 Models: TypeAlias = Annotated[
     list[str] | None,
@@ -59,32 +60,27 @@ def make_subjects(
     threads: int | None,
 ) -> list[Subject]:
     """Describe what the options name; stages are opened only where an image must be embedded."""
-    from spherecv.cli.options import which_face
-    from spherecv.dataset.crops import check_policy
     from spherecv.evaluate.collection import Subject
-    from spherecv.thresholds import WHOLE
     from spherecv.zoo import DEFAULT_MODEL
 
     names = list(models or [DEFAULT_MODEL])
     if recipes and len(recipes) not in (1, len(names)):
         raise InvalidArgumentError(f"--recipe must be given once, or once for each of the {len(names)} models")
-    which = which_face(face)
-    if which == "all":
-        raise InvalidArgumentError("--face must be center, largest or whole: each image stands for one person")
-    settings = {"preset": preset} if preset is not None and detector == "mtcnn" else {}
-    subjects = []
-    for number, name in enumerate(names):
-        recipe = None if not recipes else recipes[number if len(recipes) > 1 else 0]
-        subjects.append(
-            Subject(
-                source=_source(name, recipe),
-                detector=WHOLE if which == "whole" else _detector_name(detector, settings),
-                face=which,
-                no_face=check_policy(no_face),
-                pipeline=_opener(name, recipe, detector, settings, backend, device, threads),
-            )
+    given: list[str | None] = [*recipes] if recipes else [None]
+    wanted = given * len(names) if len(given) == 1 else given
+    return [
+        Subject.of(
+            _source(name, recipe),
+            detector=detector,
+            preset=preset,
+            face=cast(Any, face),
+            no_face=cast(Any, no_face),
+            backend=backend,
+            device=device,
+            threads=threads,
         )
-    return subjects
+        for name, recipe in zip(names, wanted, strict=True)
+    ]
 
 
 def saved_at(path: Path | None, subject: Subject, several: bool) -> SavedAt:
@@ -101,39 +97,10 @@ def saved_at(path: Path | None, subject: Subject, several: bool) -> SavedAt:
     return where
 
 
-def _source(name: str, recipe: str | None) -> Any:
+def _source(name: str, recipe: str | None) -> ModelSource:
     from spherecv.zoo import ModelSource, open_model
 
     prototxt, comma, caffemodel = name.partition(",")
     if comma:
         return ModelSource.from_caffe(prototxt, caffemodel, recipe=recipe)
     return open_model(name, recipe=recipe)
-
-
-def _detector_name(kind: str, settings: dict[str, str]) -> str:
-    """What `FaceDetector.name` will be, without opening it."""
-    return " ".join([kind, *(f"{name}={value}" for name, value in settings.items() if value != "fast")])
-
-
-def _opener(
-    name: str,
-    recipe: str | None,
-    detector: str,
-    settings: dict[str, str],
-    backend: str,
-    device: str,
-    threads: int | None,
-) -> Callable[[Any], Any]:
-    def open_stages(used: Any) -> Any:
-        from dataclasses import replace
-
-        from spherecv.detect import FaceDetector
-        from spherecv.embed import FaceEmbedder
-        from spherecv.pipeline import FacePipeline
-
-        source = replace(_source(name, recipe), recipe=used)
-        embedder = FaceEmbedder(source, backend=backend, device=device, threads=threads)
-        finder = FaceDetector(detector, device=device, threads=threads, preset=settings.get("preset"))
-        return FacePipeline(embedder, detector=finder)
-
-    return open_stages
