@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from spherecv.caffe.blobs import read_blob, write_blob
     from spherecv.caffe.builder import NetBuilder
-    from spherecv.caffe.cache import CONVERTER_VERSION, onnx_of
+    from spherecv.caffe.cache import CONVERTER_VERSION, cached_onnx, onnx_of
     from spherecv.caffe.graph import Layer
     from spherecv.caffe.net import CaffeNet, load
     from spherecv.caffe.reader import read_caffemodel, read_message, read_prototxt
@@ -23,6 +23,7 @@ __all__ = [
     "CaffeNet",
     "Layer",
     "NetBuilder",
+    "cached_onnx",
     "load",
     "onnx_of",
     "read_blob",
@@ -39,6 +40,7 @@ _HOME = {
     "CaffeNet": "net",
     "Layer": "graph",
     "NetBuilder": "builder",
+    "cached_onnx": "cache",
     "load": "net",
     "onnx_of": "cache",
     "read_blob": "blobs",

@@ -12,7 +12,7 @@ from spherecv.errors import ModelFileError, StorageError
 from spherecv.files import write_bytes
 
 # Part of every entry's name: raise it with any change to the bytes that `CaffeNet.to_onnx` makes.
-CONVERTER_VERSION = "1"
+CONVERTER_VERSION = "2"
 
 _SUFFIX = ".onnx-cache"
 _MAGIC = b"spherecv onnx cache\n"

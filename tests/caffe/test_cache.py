@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
 
 from spherecv.caffe import cache, load, onnx_of
@@ -136,3 +138,39 @@ def test_a_cached_model_needs_neither_protobuf_nor_onnx(files, tmp_path):
     ]
     assert "onnx" in runs[0]
     assert runs[1].strip() == "[]"
+
+
+MANY_LAYERS = """
+input: "x" input_shape { dim: 1 dim: 4 dim: 12 dim: 12 }
+layer { name: "c" type: "Convolution" bottom: "x" top: "c" convolution_param { num_output: 4 kernel_size: 3 pad: 1 } }
+layer { name: "b" type: "BatchNorm" bottom: "c" top: "c" }
+layer { name: "p" type: "PReLU" bottom: "c" top: "c" }
+layer { name: "e" type: "Eltwise" bottom: "c" bottom: "x" top: "e" eltwise_param { coeff: 1 coeff: 0.5 } }
+layer { name: "m" type: "Pooling" bottom: "e" top: "m" pooling_param { kernel_size: 3 stride: 2 } }
+layer { name: "a" type: "Pooling" bottom: "m" top: "a" pooling_param { pool: AVE kernel_size: 3 stride: 2 pad: 1 } }
+layer { name: "d" type: "Deconvolution" bottom: "a" top: "d" convolution_param { num_output: 4 kernel_size: 2 } }
+layer { name: "l" type: "LRN" bottom: "d" top: "l" lrn_param { norm_region: WITHIN_CHANNEL } }
+layer { name: "n" type: "Normalize" bottom: "l" top: "n" }
+layer { name: "s" type: "Slice" bottom: "n" top: "s1" top: "s2" }
+layer { name: "cat" type: "Concat" bottom: "s2" bottom: "s1" top: "cat" }
+layer { name: "sc" type: "Scale" bottom: "cat" top: "sc" }
+layer { name: "pw" type: "Power" bottom: "sc" top: "pw" power_param { power: 2 scale: 0.5 shift: 1 } }
+layer { name: "t" type: "Permute" bottom: "pw" top: "t" permute_param { order: 0 order: 2 } }
+layer { name: "f" type: "InnerProduct" bottom: "t" top: "f" inner_product_param { num_output: 6 } }
+layer { name: "r" type: "Reshape" bottom: "f" top: "r" reshape_param { shape { dim: 0 dim: 2 dim: 3 } } }
+layer { name: "sm" type: "Softmax" bottom: "r" top: "sm" }
+"""
+
+
+def test_the_version_is_raised_with_the_form_of_the_onnx(convert):
+    """If this fails, the converter writes something else than before: raise CONVERTER_VERSION, then mend the digest."""
+    graph = onnx.load_from_string(convert(MANY_LAYERS)[1]).graph
+    form = []
+    for value in (*graph.input, *graph.output):
+        form.append((value.name, [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]))
+    for node in graph.node:
+        settings = sorted((a.name, repr(onnx.helper.get_attribute_value(a))) for a in node.attribute)
+        form.append((node.op_type, node.name, list(node.input), list(node.output), settings))
+    form += [(tensor.name, list(tensor.dims)) for tensor in graph.initializer]
+    digest = hashlib.sha256(repr(form).encode()).hexdigest()
+    assert (cache.CONVERTER_VERSION, digest[:16]) == ("2", "9b931925c3da44cc")

@@ -33,6 +33,9 @@ def test_a_crop_decides_the_size():
         'image_data_param { source: "x" batch_size: 2 new_height: 9 new_width: 9 is_color: false } }'
     )
     assert load((text + RELU).encode()).inputs == {"data": (2, 1, 7, 7)}
+    text = """layer { name: "d" type: "MemoryData" top: "data" transform_param { crop_size: 7 }
+    memory_data_param { batch_size: 2 channels: 3 height: 9 width: 8 } }"""
+    assert load((text + RELU).encode()).inputs == {"data": (2, 3, 7, 7)}
 
 
 def test_two_inputs_and_one_shape_for_both():

@@ -44,6 +44,18 @@ def _shapes(model):
             {"r": [1, "r_1"]},
         ),
         (CONV + ONE_ROW.replace("-1", "200"), [1, 3, 12, 12], {"r": [1, 200]}),
+        # A weight for each row of the image fixes the height, and with it the width.
+        (
+            'layer { name: "s" type: "Scale" bottom: "x" top: "s" scale_param { axis: 2 } }',
+            ["batch", 3, 12, 12],
+            {"s": ["batch", 3, 12, 12]},
+        ),
+        # Twice as many rows as images: equal names would promise equal sizes.
+        (
+            'layer { name: "c" type: "Concat" bottom: "x" bottom: "x" top: "c" concat_param { axis: 0 } }',
+            ["batch", 3, "height", "width"],
+            {"c": ["c_0", 3, "c_height", "c_width"]},
+        ),
     ],
 )
 def test_what_a_net_allows_stays_open(text, inputs, outputs, convert):
@@ -100,6 +112,14 @@ def test_names_of_layers_and_blobs_may_be_the_same_or_strange(convert, run_onnxr
     x = numbers((1, 3, 2, 2))
     expected = np.tanh(1 / (1 + np.exp(-np.maximum(x, 0))))
     np.testing.assert_allclose(run_onnxruntime(model, {"x": x})[net.outputs[0]], expected, rtol=1e-5)
+
+
+def test_inputs_of_different_batches_are_not_promised_to_be_equal(convert):
+    text = (
+        'input: "a" input: "b" input_shape { dim: 3 dim: 2 } input_shape { dim: 4 dim: 2 }'
+        'layer { name: "c" type: "Concat" bottom: "a" bottom: "b" top: "c" concat_param { axis: 0 } }'
+    )
+    assert _shapes(convert(text)[1]) == [{"a": ["a_0", 2], "b": ["b_0", 2]}, {"c": ["c_0", 2]}]
 
 
 @pytest.mark.runtime

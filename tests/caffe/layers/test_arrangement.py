@@ -176,6 +176,11 @@ def test_permute(shape, seed, order, cut, check_layer, draw_array):
     check_layer("Permute", f"permute_param {{ {text} }}", [draw_array(seed, shape)], oracle, opencv=True, batches=(1,))
 
 
+def test_permuting_nothing_is_nothing(check_layer, draw_array):
+    check_layer("Permute", "", [draw_array(0, ())], lambda x: x)
+    check_layer("Permute", "permute_param { order: 0 order: 1 }", [draw_array(0, (2, 3))], lambda x: x)
+
+
 @pytest.mark.parametrize(
     ("kind", "text", "complaint"),
     [
