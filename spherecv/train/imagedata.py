@@ -11,12 +11,15 @@ from spherecv.caffe.blobs import read_blob
 from spherecv.caffe.graph import Layer as Spec
 from spherecv.caffe.reader import read_message
 from spherecv.caffe.spherecv_caffe_pb2 import BlobProto
-from spherecv.errors import InvalidArgumentError, UnsupportedLayerError
+from spherecv.errors import ImageError, InvalidArgumentError, UnsupportedLayerError
 from spherecv.images import load_image
 from spherecv.train.data import Augmentation, Dataset, Order, SequentialOrder, ShuffledOrder, View, from_list
 from spherecv.train.data.dataset import Location, open_dataset
+from spherecv.train.data.reading import bytes_of
 from spherecv.train.params import Shape
 from spherecv.train.trainer import Feed, Pixels
+
+_TRIED = 100  # pictures whose size is asked for before the list is given up
 
 
 @dataclass(frozen=True)
@@ -106,12 +109,16 @@ def _found(name: str, folder: Path) -> Path:
 
 
 def _first_size(dataset: Dataset) -> tuple[int, int]:
-    """Return the size of the first picture, which is what Caffe takes too."""
-    from spherecv.train.data.reading import bytes_of
-
-    item = dataset.items[0]
-    height, width = load_image(bytes_of(item) if item.size else item.path).shape[:2]
-    return int(height), int(width)
+    """Return the size of the first picture that can be read, as Caffe takes the first one's."""
+    failure: ImageError | None = None
+    for item in dataset.items[:_TRIED]:
+        try:
+            height, width = load_image(bytes_of(item) if item.size else item.path).shape[:2]
+        except ImageError as error:
+            failure = failure or error
+        else:
+            return int(height), int(width)
+    raise ImageError(f"none of the first {_TRIED} pictures can be read: {failure}")
 
 
 def _mean(spec: Spec, folder: Path) -> tuple[float, ...]:

@@ -106,11 +106,19 @@ class SolverSettings:
         )
 
     def replaced(self, **changes: Any) -> SolverSettings:
-        """Return the settings with some changed; names of the policy's settings work too."""
-        of_policy = {name: changes.pop(name) for name in list(changes) if name in Policy.__dataclass_fields__}
-        if "max_iter" in of_policy:
-            changes["max_iter"] = of_policy["max_iter"]
-        return replace(self, policy=replace(self.policy, **of_policy), **changes)
+        """Return the settings with some changed; ``lr_policy`` and the policy's own settings work too."""
+        known = {*self.__dataclass_fields__, *Policy.__dataclass_fields__, "lr_policy"}
+        unknown = [name for name in changes if name not in known]
+        if unknown:
+            raise InvalidArgumentError(f"unknown setting {unknown[0]!r}: known are {', '.join(sorted(known))}")
+        own = {name: value for name, value in changes.items() if name in self.__dataclass_fields__}
+        of_policy = {name: value for name, value in changes.items() if name not in own and name != "lr_policy"}
+        if "lr_policy" in changes:
+            of_policy["kind"] = changes["lr_policy"]
+        if "max_iter" in own:
+            of_policy["max_iter"] = own["max_iter"]
+        policy = own.pop("policy", self.policy)
+        return replace(self, policy=replace(policy, **of_policy), **own)
 
 
 class Solver:

@@ -46,7 +46,8 @@ class Pooling(Layer):
         return [total]
 
     def backward(self, grads: Sequence[Array | None], needed: Sequence[bool]) -> list[Array | None]:
-        xp, dy = self.backend.xp, grads[0]
+        xp = self.backend.xp
+        dy: Array = grads[0]
         x, y = self._take()
         padded = self._padded(x)
         dpadded = xp.zeros_like(padded)

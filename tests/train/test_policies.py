@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from spherecv.errors import InvalidArgumentError
+from spherecv.train.policies import Policy
+
+
+@pytest.mark.parametrize(
+    ("policy", "iteration", "rate"),
+    [
+        (Policy("fixed", 0.1), 99, 0.1),
+        (Policy("step", 0.1, gamma=0.5, stepsize=10), 9, 0.1),
+        (Policy("step", 0.1, gamma=0.5, stepsize=10), 20, 0.025),
+        (Policy("exp", 0.1, gamma=0.9), 3, 0.1 * 0.9**3),
+        (Policy("inv", 0.1, gamma=0.01, power=0.75), 50, 0.1 * 1.5**-0.75),
+        (Policy("multistep", 0.1, gamma=0.1, stepvalue=(16000, 24000, 28000)), 15999, 0.1),
+        (Policy("multistep", 0.1, gamma=0.1, stepvalue=(16000, 24000, 28000)), 24000, 0.001),
+        (Policy("poly", 0.1, power=2, max_iter=100), 50, 0.025),
+        (Policy("sigmoid", 0.1, gamma=-0.1, stepsize=50), 60, 0.1 / (1 + math.e)),
+        (Policy("cosine", 0.1, max_iter=100), 50, 0.05),
+        (Policy("cosine", 0.1, max_iter=100), 100, 0.0),
+        (Policy("fixed", 0.1, warmup=4), 0, 0.025),
+        (Policy("fixed", 0.1, warmup=4), 10, 0.1),
+    ],
+)
+def test_rates(policy: Policy, iteration: int, rate: float) -> None:
+    assert policy(iteration) == pytest.approx(rate, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"kind": "plateau"},
+        {"kind": "step"},
+        {"kind": "poly"},
+        {"kind": "multistep", "stepvalue": (3, 2)},
+        {"base_lr": -1},
+        {"base_lr": float("nan")},
+    ],
+)
+def test_senseless(settings: dict) -> None:
+    with pytest.raises(InvalidArgumentError):
+        Policy(**settings)

@@ -1,0 +1,104 @@
+"""Runs as a solver prototxt describes them, and what may be wrong with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spherecv.caffe import write_blob, write_caffemodel
+from spherecv.errors import CaffeModelError, ImageError, InvalidArgumentError, PrototxtError
+from spherecv.train.data import ShuffledOrder
+from spherecv.train.run import open_run
+from spherecv.train.weights import load_weights
+
+
+def _change(run: Path, old: str, new: str) -> None:
+    net = run.parent / "train.prototxt"
+    assert old in net.read_text()
+    net.write_text(net.read_text().replace(old, new))
+
+
+def test_image_data_is_read_as_caffe_reads_it(small_run: Path) -> None:
+    with open_run(small_run, workers=0) as run:
+        loader = run.trainer.batches
+        assert isinstance(loader.order, ShuffledOrder)  # type: ignore[attr-defined]
+        view = loader.view  # type: ignore[attr-defined]
+        assert (view.height, view.width, view.augmentation.mirror) == (12, 10, True)
+        assert run.trainer.feed.pixels.mean == (127.5,)
+        assert run.trainer.feed.pixels.scale == pytest.approx(1 / 128)
+        assert run.trainer.net.inputs == {"data": (6, 3, 12, 10), "label": (6,)}
+
+
+def test_mean_file_and_crop(small_run: Path) -> None:
+    write_caffemodel(write_blob(np.array([1.0, 2.0, 3.0]).reshape(1, 3, 1, 1)), small_run.parent / "mean.binaryproto")
+    _change(small_run, "mean_value: 127.5", 'mean_file: "mean.binaryproto" crop_size: 8')
+    with open_run(small_run, workers=0) as run:
+        assert run.trainer.feed.pixels.mean == (1.0, 2.0, 3.0)
+        assert run.trainer.net.inputs["data"] == (6, 3, 8, 8)
+        run.trainer.step()
+
+
+def test_data_in_place_of_the_list(small_run: Path, picture_folder: Path) -> None:
+    (small_run.parent / "people.txt").unlink()
+    with pytest.raises(InvalidArgumentError, match=r"people\.txt"), open_run(small_run, workers=0):
+        pass
+    with open_run(small_run, data=(picture_folder,), workers=0, batch_size=3) as run:
+        run.trainer.step()
+        assert run.trainer.net.inputs["data"] == (3, 3, 12, 10)
+
+
+def test_more_people_than_outputs(small_run: Path) -> None:
+    _change(small_run, "num_output: 4", "num_output: 3")
+    with (
+        pytest.raises(InvalidArgumentError, match="3 outputs, but the data has 4 identities: set num_output: 4"),
+        open_run(small_run, workers=0),
+    ):
+        pass
+
+
+def test_weights_that_fit_in_part_are_listed(small_run: Path) -> None:
+    with open_run(small_run, workers=0) as run:
+        run.trainer.run(1)
+        run.trainer.snapshot()
+    weights = small_run.parent / "run" / "small_iter_1.caffemodel"
+    _change(small_run, "num_output: 16", "num_output: 20")
+    _change(small_run, 'name: "relu1"', 'name: "relu_one"')
+    with open_run(small_run, workers=0, weights=weights) as run:
+        report = run.weights
+        assert report is not None
+        assert report.taken == ("conv1/0", "conv1/1", "conv2/0", "conv2/1", "relu2/0")
+        assert report.missing == ("relu_one/0",)
+        assert [entry.split()[0] for entry in report.differing] == ["fc5/0", "fc5/1", "fc6/0"]
+        assert "fc5/0 (16, 240) for (20, 240)" in str(report)
+        with pytest.raises(CaffeModelError, match="do not fit.*relu_one/0"):
+            load_weights(run.trainer.net, weights)
+    with pytest.raises(InvalidArgumentError, match="not both"), open_run(small_run, weights=weights, resume=weights):
+        pass
+
+
+def test_weights_of_another_net(small_run: Path, data_dir: Path) -> None:
+    foreign = next((data_dir / "mtcnn-caffe").glob("det1.caffemodel"))
+    with pytest.raises(CaffeModelError, match="do not fit"), open_run(small_run, workers=0, weights=foreign):
+        pass
+
+
+def test_other_data_layers(small_run: Path) -> None:
+    _change(small_run, 'type: "ImageData"', 'type: "Data"')
+    with pytest.raises(Exception, match="ImageData layers only"), open_run(small_run, workers=0):
+        pass
+
+
+def test_no_data_layer(small_run: Path) -> None:
+    net = small_run.parent / "train.prototxt"
+    net.write_text('input: "data" input_shape { dim: 1 dim: 3 dim: 4 dim: 4 }')
+    with pytest.raises(PrototxtError, match="0 data layers"), open_run(small_run, workers=0):
+        pass
+
+
+def test_unreadable_pictures_beyond_the_limit(small_run: Path, picture_folder: Path) -> None:
+    for file in list(picture_folder.rglob("*.png"))[1:4]:
+        file.write_bytes(b"")
+    with pytest.raises(ImageError, match="more than the 2 allowed"), open_run(small_run, workers=0, skip_limit=2) as run:
+        run.trainer.run()
