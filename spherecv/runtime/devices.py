@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -137,14 +138,13 @@ def _cuda_missing(backend: str) -> str:
 @contextmanager
 def _without_lines_of(origin: str) -> Iterator[None]:
     """Take the lines that name `origin` out of what native code writes to stderr."""
-    import tempfile
-
     try:
+        written = tempfile.TemporaryFile()  # noqa: SIM115 (closed below; failing to open it must not stop the import)
         kept = os.dup(2)
-    except OSError:  # a process without stderr
+    except OSError:  # nowhere to write to, or a process without stderr
         yield
         return
-    with tempfile.TemporaryFile() as written:
+    with written:
         os.dup2(written.fileno(), 2)
         try:
             yield

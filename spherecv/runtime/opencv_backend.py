@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +142,9 @@ _process = _Process()
 def _load(cv2: Any, model: Model, device: str) -> tuple[Any, int]:
     """Read the net with the first engine that knows all its operators."""
     engines = _engines(cv2, model.signature, device)
+    if engines == [_ONLY] and any(port.dims == () for port in model.signature.outputs):
+        # OpenCV 4 crashes on a Mat without axes.
+        raise backend_error(f"OpenCV {cv2.__version__} cannot load {model.where}", "an output is a single number")
     for engine in engines:
         try:
             net = _read(cv2, model.source, engine)
@@ -183,32 +186,31 @@ def _read(cv2: Any, source: bytes | Path, engine: int) -> Any:
     not heed the engine asked for when it reads from a buffer.
     """
     options = [] if engine == _ONLY else [engine]
-    with _file_of(source) as path:
+    with ExitStack() as stack:
+        path = _path_of(source, stack)
         if path is None:
             buffer = source if isinstance(source, bytes) else source.read_bytes()
             return cv2.dnn.readNetFromONNX(np.frombuffer(buffer, np.uint8), *options)
         return cv2.dnn.readNetFromONNX(path, *options)
 
 
-@contextmanager
-def _file_of(source: bytes | Path) -> Iterator[str | None]:
-    """Give a path that OpenCV can open, or None where there is none."""
+def _path_of(source: bytes | Path, stack: ExitStack) -> str | None:
+    """Give a path that OpenCV can open, until the stack is closed; None where there is none."""
     if isinstance(source, Path):
-        path = str(source)
         # On Windows, OpenCV opens files by names in the system's code page.
-        yield path if sys.platform != "win32" or path.isascii() else None
-    elif hasattr(os, "memfd_create"):
-        with os.fdopen(os.memfd_create("spherecv-net"), "wb", buffering=0) as file:
-            view = memoryview(source)
-            while view:
-                view = view[file.write(view) :]
-            yield f"/proc/self/fd/{file.fileno()}"
-    else:
-        with tempfile.TemporaryDirectory(prefix="spherecv-") as folder:
-            net = Path(folder) / "net.onnx"
-            net.write_bytes(source)
-            with _file_of(net) as name:
-                yield name
+        return str(source) if sys.platform != "win32" or str(source).isascii() else None
+    try:
+        if hasattr(os, "memfd_create"):
+            file = stack.enter_context(os.fdopen(os.memfd_create("spherecv-net"), "wb"))
+            path = Path(f"/proc/self/fd/{file.fileno()}")
+        else:
+            path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="spherecv-"))) / "net.onnx"
+            file = stack.enter_context(path.open("wb"))
+        file.write(source)
+        file.flush()
+        return _path_of(path, stack) if path.exists() else None
+    except OSError:  # no room, or no /proc
+        return None
 
 
 def _as_mat(cv2: Any, array: FloatArray) -> Any:

@@ -20,7 +20,7 @@ from spherecv.runtime.signature import Batch, read_signature
 
 _DEVICES = ("cpu", "cuda", "auto")
 _MOST_THREADS = 1024
-_FLOATING = ("float32", "float16", "float64", "bfloat16")
+_FLOATING = ("float32", "float16", "float64")
 
 
 class Session:
@@ -93,7 +93,8 @@ class Session:
     ) -> None:
         _one_of("backend", backend, (*BACKENDS, "auto"))
         _one_of("device", device, _DEVICES)
-        if threads is not None and (not isinstance(threads, int) or not 1 <= threads <= _MOST_THREADS):
+        whole = isinstance(threads, int) and not isinstance(threads, bool)
+        if threads is not None and not (whole and 1 <= threads <= _MOST_THREADS):
             raise InvalidArgumentError(f"threads must be a whole number from 1 to {_MOST_THREADS}, but got {threads!r}")
         model = _model(onnx)
         self.outputs = _wanted(model, outputs)
@@ -143,6 +144,8 @@ class Session:
         if size == 0:
             one = {name: np.zeros((1, *array.shape[1:]), np.float32) for name, array in feeds.items()}
             return {name: array[:0].copy() for name, array in self._forward(one, 1).items()}
+        if size is None:
+            return self._forward(feeds, None)
         chunks = [self._forward(part, stop - start) for start, stop, part in self._chunks(feeds, size)]
         if len(chunks) == 1:
             return chunks[0]
@@ -162,13 +165,8 @@ class Session:
             answers[name] = np.asarray(array, np.float32, order="C")
         return answers
 
-    def _chunks(
-        self, feeds: dict[str, FloatArray], size: int | None
-    ) -> Iterator[tuple[int, int, dict[str, FloatArray]]]:
+    def _chunks(self, feeds: dict[str, FloatArray], size: int) -> Iterator[tuple[int, int, dict[str, FloatArray]]]:
         """Cut a batch into parts of nearly equal size, within the limit of the backend."""
-        if size is None:
-            yield 0, 0, feeds
-            return
         limit = self._backend.limit
         numbers = sum(array.size for array in feeds.values()) / size
         most = 1 if self._batch is Batch.ONE else max(1, min(limit.items, int(limit.numbers / max(numbers, 1))))

@@ -98,6 +98,8 @@ def test_what_onnx_runtime_prints_on_import_is_kept_from_the_terminal(monkeypatc
     devices.import_onnxruntime()
     os.write(2, b"and after\n")
     assert capfd.readouterr().err == "what another thread has to say\nand after\n"
+    monkeypatch.setattr(devices.tempfile, "TemporaryFile", lambda: (_ for _ in ()).throw(OSError(30, "Read-only")))
+    devices.import_onnxruntime()
 
 
 def test_importing_the_runtime_loads_no_library():

@@ -146,6 +146,20 @@ def test_a_net_of_bytes_leaves_no_file(models, noise, monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_machine_without_room_for_a_file(models, noise, monkeypatch):
+    data = noise(2, 3, 16, 16)
+    wanted = Session(models["depthwise"]).run(data)["fc1"]
+
+    def full(*_: object, **__: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "memfd_create", full, raising=False)
+    assert np.array_equal(Session(models["depthwise"]).run(data)["fc1"], wanted)
+    monkeypatch.delattr(os, "memfd_create")
+    monkeypatch.setattr("tempfile.TemporaryDirectory", full)
+    assert np.array_equal(Session(models["depthwise"]).run(data)["fc1"], wanted)
+
+
 def test_a_name_that_windows_cannot_pass_on(models, noise, monkeypatch, tmp_path):
     path = tmp_path / "né.onnx"
     path.write_bytes(models["depthwise"])

@@ -40,6 +40,8 @@ def test_agrees_with_the_reference(name, backend, models, shapes, expected, nois
 
 @pytest.mark.parametrize("name", ["det1", "det2", "det3", "det4", "mobilefacenet"])
 def test_real_nets_agree_with_onnx_runtime(name, backend, caffe_onnx, noise, difference):
+    if backend == "onnxruntime":
+        pytest.skip("it is the oracle")
     model = caffe_onnx(name)
     oracle = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     exact, fast = Session(model, backend=backend, winograd=False), Session(model, backend=backend, winograd=True)
@@ -204,6 +206,41 @@ def _root() -> Path:
     return Path(__file__).resolve().parents[2]
 
 
+def test_a_model_without_a_batch_runs_as_it_is(backend, graph, noise):
+    graph.op("Concat", "left", "right", to="y", axis=0)
+    model = graph.model({"left": ["N", 3], "right": ["M", 3]}, {"y": ["K", 3]})
+    session = Session(model, backend=backend)
+    for rows in ((2, 5), (40, 1)):
+        left, right = (noise(count, 3) for count in rows)
+        assert np.array_equal(session.run({"left": left, "right": right})["y"], np.concatenate([left, right]))
+    with pytest.raises(InvalidArgumentError, match="only a batch may have no items"):
+        session.run({"left": noise(0, 3), "right": noise(2, 3)})
+
+
+def test_a_batch_of_a_fixed_size(backend, noise, models):
+    import onnx
+
+    model = onnx.load_from_string(models["dense"])
+    for port in (*model.graph.input, *model.graph.output):
+        port.type.tensor_type.shape.dim[0].dim_value = 4
+    session = Session(model.SerializeToString(), backend=backend)
+    assert session.inputs == {"data": (4, 3, 28, 24)}
+    assert session.run(noise(4, 3, 28, 24))["fc5"].shape == (4, 8)
+    with pytest.raises(InvalidArgumentError, match=r"must have shape \(4, 3, 28, 24\)"):
+        session.run(noise(3, 3, 28, 24))
+
+
+def test_a_single_number(backend, graph, noise):
+    graph.op("ReduceMean", "data", to="y", axes=[0, 1], keepdims=0)
+    model = graph.model({"data": [2, 3]}, {"y": []})
+    if backend == "opencv" and cv2.__version__.startswith("4."):
+        with pytest.raises(BackendError, match="an output is a single number"):
+            Session(model, backend=backend)
+    else:
+        data = noise(2, 3)
+        assert Session(model, backend=backend).run(data)["y"] == pytest.approx(data.mean(), rel=1e-5)
+
+
 def test_a_backend_that_loses_the_batch_is_an_error(models, noise):
     session = Session(models["dense"])
     Recorder(session).run = lambda feeds: [np.zeros((1, 8 * len(feeds["data"])), np.float32)]
@@ -289,6 +326,7 @@ def test_inputs_are_checked(name, inputs, message, backend, models):
         ({"device": "tpu"}, r"device must be one of 'cpu', 'cuda', 'auto', but got 'tpu'"),
         ({"threads": 0}, r"threads must be a whole number from 1 to 1024, but got 0"),
         ({"threads": 1.5}, r"but got 1.5"),
+        ({"threads": True}, r"but got True"),
         ({"outputs": ["fc6"]}, r"the model has no output 'fc6': it has 'fc5'"),
         ({"outputs": "fc5"}, r"outputs must be a sequence of names"),
         ({"outputs": []}, r"outputs must be a sequence of names"),
