@@ -209,6 +209,8 @@ def _parts(run: range, images: int) -> Iterator[slice]:
 
 @cache
 def _blas_threads() -> Any:
+    # The controller knows the libraries that are loaded when it is made, and SciPy brings a BLAS of its own.
+    import scipy.linalg.cython_blas  # noqa: F401
     import threadpoolctl  # type: ignore[import-untyped]
 
     return threadpoolctl.ThreadpoolController()
