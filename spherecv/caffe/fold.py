@@ -52,7 +52,7 @@ def fold(layers: Sequence[Layer], shapes: Sequence[LayerShapes], kept: Collectio
         if affine is not None and before is not None:
             source = folded[before]
             if readers[layer.bottoms[0]] == 1 and layer.bottoms[0] not in kept:
-                joined = _join(source, affine)
+                joined = _join(source, affine, len(bottoms[0]))
         if joined is not None and before is not None:
             folded[before] = replace(joined, tops=layer.tops)
             maker[layer.tops[0]] = before
@@ -84,13 +84,13 @@ def _affine(layer: Layer, rank: int) -> Affine | None:
     return Affine(blobs[0], blobs[1] if len(blobs) == 2 else np.zeros_like(blobs[0]))
 
 
-def _join(source: Layer, affine: Affine) -> Layer | None:
-    """Return the source with the affine function taken into its weights, or None where that cannot be."""
+def _join(source: Layer, affine: Affine, rank: int) -> Layer | None:
+    """Return the source, whose top has `rank` axes, with the affine function in its weights; None if that cannot be."""
     if source.type in ("Convolution", "Deconvolution"):
         param = source.param.convolution_param
     elif source.type == "InnerProduct" and source.param.inner_product_param.axis == 1:
         param = source.param.inner_product_param
-    elif (first := _affine(source, 2)) is not None and source.type == "Scale":
+    elif source.type == "Scale" and (first := _affine(source, rank)) is not None:
         return _as_scale(source, Affine(first.scale * affine.scale, first.shift * affine.scale + affine.shift))
     else:
         return None

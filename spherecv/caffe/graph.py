@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,12 @@ Shape = tuple[int, ...]
 # What Caffe's Blob can hold: it counts elements with a C int (INT_MAX), and has kMaxBlobAxes.
 _MOST_ELEMENTS = (1 << 31) - 1
 _MOST_AXES = 32
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return the first names of what may be a long list, for an error."""
+    shown = [str(name)[:80] for name in names]
+    return ", ".join(shown[:12]) + (", ..." if len(shown) > 12 else "")
 
 
 def fits_a_blob(shape: Sequence[int]) -> bool:
@@ -56,7 +62,7 @@ class Layer:
 
     def __str__(self) -> str:
         place = "" if self.line is None else f", line {self.line}"
-        return f"layer {self.name!r} ({self.type}{place})"
+        return f"layer {self.name[:80]!r} ({self.type[:80]}{place})"
 
     def mistake(self, reason: str) -> PrototxtError:
         """Return the error for a net that makes no sense at this layer."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from spherecv.caffe.graph import Layer, Shape, fits_a_blob
+from spherecv.caffe.graph import Layer, Shape, fits_a_blob, listed
 from spherecv.caffe.layers import DATA, TRAINING_ONLY
 from spherecv.caffe.spherecv_caffe_pb2 import NetParameter
 from spherecv.errors import InvalidArgumentError, PrototxtError
@@ -69,8 +69,10 @@ def deployed(
             running.append(layer)
     for name, shape in (overrides or {}).items():
         if name not in found:
-            raise InvalidArgumentError(f"the net has no input {name!r} to give a shape to; it has {', '.join(found)}")
-        found[name] = tuple(int(size) for size in shape)
+            raise InvalidArgumentError(f"the net has no input {name!r} to give a shape to; it has {listed(found)}")
+        if not all(isinstance(size, int) for size in shape) or not fits_a_blob(shape):
+            raise InvalidArgumentError(f"input_shapes[{name!r}] must hold sizes from 1, but got {shape!r}")
+        found[name] = tuple(shape)
     if not found:
         raise PrototxtError("the net declares no input: add an Input layer, or `input` and `input_shape`")
     return running, {name: _checked(name, shape, origin.get(name)) for name, shape in found.items()}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from os import PathLike
 
 from spherecv.caffe.cache import CONVERTER_VERSION
-from spherecv.caffe.graph import Layer, Shape, check_wiring, in_phase, layers_of, open_ends
+from spherecv.caffe.graph import Layer, Shape, check_wiring, in_phase, layers_of, listed, open_ends
 from spherecv.caffe.inputs import deployed
 from spherecv.caffe.layers import kind_of
 from spherecv.caffe.onnx_export import export
@@ -32,7 +32,7 @@ class CaffeNet:
     inputs : dict of str to tuple of int
         The declared shape of every input, (N, C, H, W) for images.
     outputs : tuple of str
-        The blobs that no layer reads.
+        The blobs that no layer reads, and no Silence layer hides.
     layers : tuple of Layer
         In the order in which they run, with weights if a caffemodel was given.
     definition : NetParameter
@@ -80,7 +80,7 @@ class CaffeNet:
         blobs = dict.fromkeys(top for layer in self.layers for top in layer.tops)
         for name in wanted:
             if name not in blobs:
-                raise InvalidArgumentError(f"the net has no blob {name!r} to output; it has {', '.join(blobs)}")
+                raise InvalidArgumentError(f"the net has no blob {name!r} to output; it has {listed(blobs)}")
         if not wanted:
             raise InvalidArgumentError(f"the net {self.name!r} has no layers to convert")
         return export(self.name, self.layers, self.inputs, wanted, fold=fold, version=CONVERTER_VERSION)
@@ -149,12 +149,14 @@ def load(
         running, inputs = deployed(layers, message, input_shapes)
         check_wiring(running, list(inputs))
         shapes = infer(running, inputs)
+        silenced = {bottom for layer in layers if layer.type == "Silence" for bottom in layer.bottoms}
     weights = None
     if caffemodel is not None:
         weights = read_caffemodel(caffemodel)
         with _named("<caffemodel>" if isinstance(caffemodel, bytes) else str(caffemodel)):
             running = merge(running, shapes, upgrade(weights))
-    return CaffeNet(message.name, inputs, open_ends(running), tuple(running), definition.message, weights)
+    outputs = tuple(blob for blob in open_ends(running) if blob not in silenced)
+    return CaffeNet(message.name, inputs, outputs, tuple(running), definition.message, weights)
 
 
 @contextmanager

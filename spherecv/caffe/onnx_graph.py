@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,7 @@ class OnnxGraph:
         self._nodes: list[_Node] = []
         self._constants: dict[str, npt.NDArray[Any]] = {}
         self._taken: set[str] = set()
+        self._counts: Counter[str] = Counter()
         self._layer = ""
 
     def begin(self, layer: str) -> None:
@@ -69,9 +71,10 @@ class OnnxGraph:
         self._nodes.append(_Node("Identity", output, (value,), output, {}))
 
     def _fresh(self, label: str) -> str:
-        name, count = f"{self._layer}/{label}", 2
+        plain = name = f"{self._layer}/{label}"
         while name in self._taken:
-            name, count = f"{self._layer}/{label}_{count}", count + 1
+            self._counts[plain] += 1
+            name = f"{plain}_{self._counts[plain] + 1}"
         self._taken.add(name)
         return name
 
@@ -132,10 +135,10 @@ def _live(nodes: Sequence[_Node], outputs: Iterable[str]) -> list[_Node]:
 
 def _direct_outputs(nodes: Sequence[_Node]) -> list[_Node]:
     """Let the node that computes a value carry the output's name, and drop the Identity where one name is enough."""
-    makers = {node.output: index for index, node in enumerate(nodes)}
+    made = {node.output for node in nodes}
     renamed: dict[str, str] = {}
     for node in nodes:
-        if node.operator == "Identity" and node.inputs[0] in makers and node.inputs[0] not in renamed:
+        if node.operator == "Identity" and node.inputs[0] in made and node.inputs[0] not in renamed:
             renamed[node.inputs[0]] = node.output
     direct = []
     for node in nodes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -130,9 +131,11 @@ def load_bytes(source: Source, anonymous: str) -> tuple[bytes, str]:
         raise InvalidArgumentError(f"{anonymous} must be a path or bytes, but got {type(source).__name__}")
     path = Path(source)
     try:
-        size = path.stat().st_size
-        if size > _MAX_BYTES:
-            raise ModelFileError(f"{path} has {size:,} bytes; Caffe's files have less than 2 GiB: pass the right file")
+        status = path.stat()
+        if status.st_size > _MAX_BYTES:
+            raise ModelFileError(f"{path} has {status.st_size:,} bytes; Caffe's files have less than 2 GiB")
+        if not stat.S_ISREG(status.st_mode):
+            raise ModelFileError(f"cannot read {path}: it is a folder or a device, not a file")
         return path.read_bytes(), str(path)
     except FileNotFoundError:
         raise ModelFileError(f"no such file: {path}") from None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from spherecv.caffe.blobs import read_blob
-from spherecv.caffe.graph import Array, Layer, Shape
+from spherecv.caffe.graph import Array, Layer, Shape, listed
 from spherecv.caffe.layers import kind_of
 from spherecv.caffe.shapes import LayerShapes
 from spherecv.caffe.spherecv_caffe_pb2 import NetParameter
@@ -37,7 +37,7 @@ def merge(layers: Sequence[Layer], shapes: Sequence[LayerShapes], weights: NetPa
         blobs = [] if source is None else source.blobs
         if expected and not blobs:
             raise CaffeModelError(
-                f"the caffemodel has no weights for {layer}: it is of another net, or the prototxt is{_nearest(stored)}"
+                f"no weights for {layer}: the caffemodel and the prototxt do not go together; it has {listed(stored)}"
             )
         if len(blobs) != len(expected):
             raise CaffeModelError(
@@ -63,8 +63,3 @@ def _fitted(layer: Layer, index: int, array: Array, shape: Shape) -> Array:
 def _significant(shape: Shape) -> Shape:
     leading = next((place for place, size in enumerate(shape) if size != 1), len(shape))
     return tuple(shape[leading:])
-
-
-def _nearest(stored: Mapping[str, object]) -> str:
-    names = [str(name) for name in stored]
-    return f" (it has {', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"

@@ -34,7 +34,7 @@ def write_prototxt(message: Message, path: str | PathLike[str]) -> Path:
     StorageError
         If the folder cannot be written to.
     """
-    write_bytes(path, text.render(without_blobs(message)).encode())
+    write_bytes(path, text.render(_without_blobs(message)).encode())
     return Path(path)
 
 
@@ -74,7 +74,7 @@ def serialize(message: Message) -> bytes:
         raise CaffeModelError(f"the net cannot be written (the format ends at 2 GiB): {error}") from None
 
 
-def without_blobs(message: Message) -> Message:
+def _without_blobs(message: Message) -> Message:
     """Return the message itself, or a copy without blobs where a layer has some."""
     layers = [*getattr(message, "layer", ()), *getattr(message, "layers", ())]
     if not any(layer.blobs for layer in layers):

@@ -165,9 +165,10 @@ layer { name: "sm" type: "Softmax" bottom: "r" top: "sm" }
 def test_the_version_is_raised_with_the_form_of_the_onnx(convert):
     """If this fails, the converter writes something else than before: raise CONVERTER_VERSION, then mend the digest."""
     graph = onnx.load_from_string(convert(MANY_LAYERS)[1]).graph
-    form = []
-    for value in (*graph.input, *graph.output):
-        form.append((value.name, [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]))
+    form = [
+        (value.name, [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim])
+        for value in (*graph.input, *graph.output)
+    ]
     for node in graph.node:
         settings = sorted((a.name, repr(onnx.helper.get_attribute_value(a))) for a in node.attribute)
         form.append((node.op_type, node.name, list(node.input), list(node.output), settings))

@@ -92,3 +92,14 @@ def test_a_scale_over_other_axes_is_left_alone(convert, run_onnxruntime, numbers
     assert _operators(folded) == ["Conv", "Mul", "Add"]
     feed = {"x": numbers((2, 4, 4, 4), 1)}
     assert deviation(run_onnxruntime(folded, feed)["s"], run_onnxruntime(plain, feed)["s"]) < 1e-6
+
+
+def test_a_scale_of_columns_is_not_taken_for_one_of_channels(convert, run_onnxruntime, numbers, deviation):
+    text = (
+        'input: "x" input_shape { dim: 1 dim: 4 dim: 4 dim: 4 }'
+        'layer { name: "s" type: "Scale" bottom: "x" top: "s" scale_param { axis: -1 } }'
+        'layer { name: "b" type: "BatchNorm" bottom: "s" top: "b" }'
+    )
+    folded, plain = convert(text)[1], convert(text, fold=False)[1]
+    feed = {"x": numbers((2, 4, 4, 4), 1)}
+    assert deviation(run_onnxruntime(folded, feed)["b"], run_onnxruntime(plain, feed)["b"]) < 1e-6

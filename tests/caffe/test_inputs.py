@@ -50,6 +50,9 @@ def test_the_caller_knows_better():
     assert load(text, input_shapes={"data": (1, 3, 9, 7)}).inputs == {"data": (1, 3, 9, 7)}
     with pytest.raises(InvalidArgumentError, match="no input 'image' to give a shape to; it has data"):
         load(text, input_shapes={"image": (1, 3, 9, 7)})
+    for senseless in ((1, 0), (1.5, 2), (1 << 40,)):
+        with pytest.raises(InvalidArgumentError, match=r"input_shapes\['data'\] must hold sizes from 1"):
+            load(text, input_shapes={"data": senseless})
 
 
 @pytest.mark.parametrize(

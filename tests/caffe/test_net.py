@@ -73,6 +73,13 @@ def test_outputs_that_are_not_there(data_dir):
         net.to_onnx(outputs=["conv9"])
 
 
+def test_a_silenced_blob_is_no_output():
+    text = """input: "x" input_shape { dim: 1 dim: 4 }
+    layer { name: "s" type: "Slice" bottom: "x" top: "a" top: "b" }
+    layer { name: "hush" type: "Silence" bottom: "b" }"""
+    assert load(text.encode()).outputs == ("a",)
+
+
 def test_errors_name_the_file(tmp_path):
     path = tmp_path / "net.prototxt"
     path.write_text('input: "x" input_shape { dim: 1 }\nlayer { name: "a" type: "ReLU" bottom: "y" top: "a" }')

@@ -37,7 +37,7 @@ def test_ones_in_front_are_no_difference():
 @pytest.mark.parametrize(
     ("weights", "complaint"),
     [
-        (_weights((3, 2, 2, 2), (3,), name="conv_1"), r"no weights for layer 'c' .*it has conv_1"),
+        (_weights((3, 2, 2, 2), (3,), name="conv_1"), r"no weights for layer 'c' .*it has conv_1$"),
         (_weights(), "no weights for layer 'c'"),
         (_weights((3, 2, 2, 2)), "needs 2 blobs, but the caffemodel has 1"),
         (_weights((3, 2, 2, 2), (3,), (1,)), "needs 2 blobs, but the caffemodel has 3"),

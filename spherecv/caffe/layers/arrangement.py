@@ -29,7 +29,7 @@ class Eltwise(LayerKind):
 
     def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
         if any(shape != bottoms[0] for shape in bottoms):
-            raise layer.mistake(f"its bottoms have different shapes: {', '.join(map(str, bottoms))}")
+            raise layer.mistake(f"its bottoms have different shapes: {', '.join(map(str, bottoms[:8]))}")
         param = layer.param.eltwise_param
         if param.coeff and (len(param.coeff) != len(bottoms) or param.operation != EltwiseParameter.SUM):
             raise layer.mistake(f"takes one coeff per bottom, for SUM only: got {len(param.coeff)}")
@@ -61,7 +61,7 @@ class Concat(LayerKind):
         axis = self._axis(layer, len(bottoms[0]))
         rest = {(len(shape), shape[:axis], shape[axis + 1 :]) for shape in bottoms}
         if len(rest) > 1:
-            shapes = ", ".join(map(str, bottoms))
+            shapes = ", ".join(map(str, bottoms[:8]))
             raise layer.mistake(f"its bottoms must have equal shapes but for axis {axis}: {shapes}")
         first = bottoms[0]
         return [(*first[:axis], sum(shape[axis] for shape in bottoms), *first[axis + 1 :])]
@@ -94,7 +94,7 @@ class Slice(LayerKind):
             raise layer.mistake(f"needs {parts - 1} slice points for {parts} tops, but got {len(points)}")
         bounds = [0, *points, _TO_THE_END if size is None else size]
         if any(low >= high for low, high in pairwise(bounds)):
-            raise layer.mistake(f"slice points {points} must increase and lie inside the axis of {size}")
+            raise layer.mistake(f"slice points {points[:8]} must increase and lie inside the axis of {size}")
         return bounds
 
     def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
@@ -220,7 +220,7 @@ class Permute(LayerKind):
     def _order(self, layer: Layer, rank: int) -> list[int]:
         order = list(layer.param.permute_param.order)
         if len(set(order)) != len(order) or any(axis >= rank for axis in order):
-            raise layer.mistake(f"order {order} must name axes of a blob of {rank}, each once")
+            raise layer.mistake(f"order must name axes of a blob of {rank}, each once, but got {order[:8]}")
         return order + [axis for axis in range(rank) if axis not in order]
 
     def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
