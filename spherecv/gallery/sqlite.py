@@ -122,7 +122,7 @@ class SqliteStore:
         if_exists: IfExists = "add",
     ) -> Added:
         """Take in images with their faces, all or none; an image of the same content is left as it is."""
-        size = _checked_size(entries)
+        size = checked_size(entries)
         gone = Gone([], 0, [])
         with self._database.write() as connection:
             self._bind(connection, origin, size)
@@ -292,7 +292,7 @@ def check_origin(held: Origin | None, wanted: Origin, label: str) -> None:
         )
 
 
-def _checked_size(entries: Sequence[Entry]) -> int | None:
+def checked_size(entries: Sequence[Entry]) -> int | None:
     """How many numbers the embeddings have, all alike, all finite."""
     sizes = set()
     for entry in entries:

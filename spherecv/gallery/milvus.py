@@ -1,0 +1,408 @@
+"""A gallery on Milvus: the same calls for Milvus Lite on this machine and for a cluster.
+
+Two collections: one row for each face, and one for each person with their template. Milvus has no transactions over
+several rows: the faces count, and a person's row is made again from them with every change.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from spherecv.errors import GalleryError, GalleryMismatchError, IdentityError, InvalidArgumentError
+from spherecv.gallery import templates
+from spherecv.gallery.milvus_client import Address, all_rows, connect, explained, one_of, rows_of, word
+from spherecv.gallery.milvus_tables import FACE_FIELDS, PEOPLE, Tables
+from spherecv.gallery.rows import (
+    Added,
+    Entry,
+    Hit,
+    IdentityInfo,
+    ImageKey,
+    Origin,
+    Removed,
+    StoredFace,
+    StoredImage,
+    Table,
+    Vector,
+)
+from spherecv.gallery.sqlite import check_origin, checked_size
+from spherecv.gallery.store import IfExists, Which
+from spherecv.metrics import Metric, distance
+
+_MOST_HITS = 16_384
+
+
+class MilvusStore:
+    """A gallery on Milvus.
+
+    Parameters
+    ----------
+    location : str
+        See `Address.of`.
+    create : bool
+        Whether missing collections are made.
+    metric : {"cosine", "euclidean"}
+        Fixed when the collections are made.
+    timeout : float
+        Seconds to wait for the server.
+
+    Raises
+    ------
+    GalleryError, GalleryLockedError, GalleryMismatchError, InvalidArgumentError, MissingDependencyError
+    """
+
+    def __init__(self, location: str, *, create: bool = True, metric: Metric = "cosine", timeout: float = 5.0) -> None:
+        self._address = Address.of(location)
+        self.label = location
+        self._metric: Metric = metric
+        self._client = connect(self._address, create=create, timeout=max(timeout, 5.0))
+        self._tables = Tables(self._client, self._address)
+        try:
+            with explained(self._address):
+                self._note = self._tables.open()
+            if self._note is None and not create:
+                raise GalleryError(f"{location}: no such gallery (make one with `spherecv gallery enrol`)")
+            if self._note is not None and self._note["metric"] != metric:
+                raise GalleryMismatchError(
+                    f"{location} was made for the {self._note['metric']} distance: open it with metric="
+                    f"{self._note['metric']!r}"
+                )
+        except BaseException:
+            self._client.close()
+            raise
+
+    @property
+    def origin(self) -> Origin | None:
+        """What made the embeddings; None before the first."""
+        return None if self._note is None else Origin(**self._note["origin"])
+
+    @property
+    def dimension(self) -> int | None:
+        """Numbers of an embedding."""
+        return None if self._note is None else int(self._note["dimension"])
+
+    def close(self) -> None:
+        """Close the connection, and with it a Lite folder, which then another process may open."""
+        self._client.close()
+
+    def add(
+        self,
+        entries: Sequence[Entry],
+        origin: Origin,
+        *,
+        metadata: Mapping[str, Mapping[str, Any]] | None = None,
+        if_exists: IfExists = "add",
+    ) -> Added:
+        """Take in images with their faces; images without one are not kept."""
+        size = checked_size(entries)
+        check_origin(self.origin, origin, self.label)
+        if size is not None and self.dimension not in (None, size):
+            raise GalleryMismatchError(f"{self.label} holds embeddings of {self.dimension} numbers, but got {size}")
+        with explained(self._address):
+            if self._note is None:
+                if size is None:
+                    return Added()
+                self._note = self._tables.make(origin, size, self._metric)
+            people = sorted({entry.identity for entry in entries if entry.identity is not None})
+            if if_exists != "add":
+                self._make_room(people, if_exists)
+            added = self._insert([entry for entry in entries if entry.faces])
+            self._renew(people, metadata or {})
+        return added
+
+    def _make_room(self, people: Sequence[str], if_exists: IfExists) -> None:
+        held = {str(row["name"]) for row in self._people([word(name) for name in people])}
+        if held and if_exists == "raise":
+            raise IdentityError(
+                f"{min(held)!r} is in {self.label} already: if_exists='add' adds images, 'replace' replaces them"
+            )
+        for name in held:
+            self._delete(f"owner == {json.dumps(word(name))}")
+
+    def _insert(self, entries: Sequence[Entry]) -> Added:
+        places = {(_owner(entry.identity), word(entry.image.path)): entry for entry in reversed(entries)}
+        held: dict[tuple[str, str], str] = {}
+        wanted = sorted({place for _, place in places})
+        for row in rows_of(self._client, self._tables.faces, "place", wanted, ("owner", "place", "digest")):
+            held[row["owner"], row["place"]] = row["digest"]
+        changed = {place for place, entry in places.items() if place in held and held[place] != entry.image.digest}
+        for owner, place in changed:
+            self._delete(f"owner == {json.dumps(owner)} and place == {json.dumps(place)}")
+        new = [entry for place, entry in places.items() if place not in held or place in changed]
+        rows = [row for entry in new for row in self._face_rows(entry)]
+        self._tables.insert(self._tables.faces, rows)
+        return Added(len(rows), len(new) - len(changed), len(changed), len(entries) - len(new))
+
+    @staticmethod
+    def _face_rows(entry: Entry) -> Iterator[dict[str, Any]]:
+        for face in entry.faces:
+            details = {
+                "box": None if face.box is None else list(face.box),
+                "size": entry.image.size,
+                "time": entry.image.mtime_ns,
+                "quality": face.quality,
+            }
+            yield {
+                "id": secrets.randbits(62),
+                "owner": _owner(entry.identity),
+                "name": _text(entry.identity or "", 4096),
+                "place": word(entry.image.path),
+                "path": _text(entry.image.path, 8192),
+                "digest": entry.image.digest,
+                "details": details,
+                "vector": np.asarray(face.vector, np.float32),
+            }
+
+    def _renew(self, names: Iterable[str], metadata: Mapping[str, Mapping[str, Any]]) -> None:
+        """Make people's rows from their faces; a person without faces goes."""
+        owners = {word(name): name for name in names}
+        notes = {row["owner"]: row["metadata"] for row in self._people(list(owners))}
+        held: dict[str, list[dict[str, Any]]] = {owner: [] for owner in owners}
+        fields = ("owner", "place", "details", "vector")
+        for row in rows_of(self._client, self._tables.faces, "owner", list(owners), fields):
+            held[row["owner"]].append(row)
+        gone = [owner for owner, rows in held.items() if not rows]
+        if gone:
+            self._client.delete(self._tables.people, filter=one_of("owner", gone))
+        fresh = []
+        for owner, rows in held.items():
+            if rows:
+                note = {**notes.get(owner, {}), **metadata.get(owners[owner], {})}
+                counts = {"images": len({row["place"] for row in rows}), "faces": len(rows)}
+                mean = templates.mean_of(_table(rows), self._metric)[0]
+                person = {"owner": owner, "name": owners[owner], "metadata": note, "counts": counts}
+                fresh.append({**person, "vector": mean})
+        self._tables.upsert(self._tables.people, fresh)
+
+    def remove(self, identity: str | None, path: str | None = None) -> Removed:
+        """Forget a person, one image of theirs, or an image of nobody.
+
+        Milvus Lite marks deleted rows and keeps their bytes, and its `compact` does nothing: so its collections are
+        written anew. A server drops the bytes at its next compaction, which is asked for; `erased` is then False.
+        """
+        if identity is None and path is None:
+            raise InvalidArgumentError("say whom to remove, or which image")
+        if self._note is None:
+            raise IdentityError(f"{self.label} holds nobody called {identity!r}")
+        with explained(self._address):
+            expression = f"owner == {json.dumps(_owner(identity))}"
+            if path is not None:
+                expression += f" and place == {json.dumps(word(path))}"
+            found = list(all_rows(self._client, self._tables.faces, expression, ("id", "place")))
+            if not found:
+                whom = f"nobody called {identity!r}" if path is None else f"no image {path} of {identity!r}"
+                raise IdentityError(f"{self.label} holds {whom}")
+            self._delete(expression)
+            if identity is not None:
+                self._renew([identity], {})
+            erased = self._tables.erase(self._note)
+        return Removed(len(found), len({row["place"] for row in found}), erased)
+
+    def _delete(self, expression: str) -> None:
+        self._client.delete(self._tables.faces, filter=expression)
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a person another name, which must be free."""
+        self._known([old])
+        with explained(self._address):
+            if old != new and self._people([word(new)]):
+                raise IdentityError(f"{new!r} is in {self.label} already: merge the two instead")
+        self.merge([old], new)
+
+    def merge(self, names: Sequence[str], into: str) -> None:
+        """Make several people one; metadata of `into` wins over that of the others."""
+        self._known(names)
+        checked_size([Entry(into, ImageKey("", ""))])
+        with explained(self._address):
+            others = [name for name in names if name != into]
+            notes = {row["name"]: row["metadata"] for row in self._people([word(name) for name in (*others, into)])}
+            metadata: dict[str, Any] = {}
+            for name in (into, *others):
+                metadata = {**notes.get(name, {}), **metadata}
+            faces, owners = self._tables.faces, [word(name) for name in others]
+            moved = list(rows_of(self._client, faces, "owner", owners, FACE_FIELDS))
+            kept = {row["place"] for row in rows_of(self._client, faces, "owner", [word(into)], ("place",))}
+            twice = [row["id"] for row in moved if row["place"] in kept]
+            if twice:
+                self._client.delete(self._tables.faces, filter=one_of("id", twice))
+            fresh = [{**row, "owner": word(into), "name": into} for row in moved if row["place"] not in kept]
+            self._tables.upsert(self._tables.faces, fresh)
+            self._renew([*others, into], {into: metadata})
+            self._tables.erase(self._note)
+
+    def identities(self) -> list[IdentityInfo]:
+        """Everybody, by name."""
+        return sorted(
+            (
+                IdentityInfo(row["name"], row["counts"]["images"], row["counts"]["faces"], row["metadata"])
+                for row in self._people(None)
+            ),
+            key=lambda person: person.name,
+        )
+
+    def images(self, identity: str | None = None, *, which: Which | None = None) -> Iterator[StoredImage]:
+        """Images of one person, of everybody known, of nobody, or all."""
+        if identity is not None:
+            self._known([identity])
+        counts: dict[tuple[str, str], int] = {}
+        first: dict[tuple[str, str], dict[str, Any]] = {}
+        fields = ("owner", "name", "place", "path", "digest", "details")
+        for row in self._faces(_where(identity, which), fields):
+            place = (row["owner"], row["place"])
+            counts[place] = counts.get(place, 0) + 1
+            first.setdefault(place, row)
+        for place, row in first.items():
+            key = ImageKey(row["path"], row["digest"], row["details"]["size"], row["details"]["time"])
+            yield StoredImage(0, row["name"] or None, key, counts[place], "")
+
+    def table(self, which: Which | None = None, identity: str | None = None) -> Table:
+        """Embeddings with their owners."""
+        if identity is not None:
+            self._known([identity])
+        rows = sorted(self._faces(_where(identity, which), FACE_FIELDS), key=lambda row: int(row["id"]))
+        return _table(rows, self.dimension or 0)
+
+    def nearest(self, probes: Vector, count: int, metric: Metric, which: Which) -> list[list[Hit]]:
+        """Nearest faces of each probe; distances are of the stored embeddings."""
+        return self._search(self._tables.faces, probes, count, metric, _where(None, which), "id")
+
+    def nearest_templates(self, probes: Vector, count: int, metric: Metric) -> list[list[Hit]]:
+        """People nearest to each probe by the mean of their embeddings."""
+        return self._search(self._tables.people, probes, count, metric, PEOPLE, "owner")
+
+    def _search(
+        self, collection: str, probes: Vector, count: int, metric: Metric, expression: str, key: str
+    ) -> list[list[Hit]]:
+        if self._note is None:
+            return [[] for _ in probes]
+        if probes.shape[1] != self.dimension:
+            raise GalleryMismatchError(
+                f"{self.label} holds embeddings of {self.dimension} numbers, but got {probes.shape[1]}"
+            )
+        with explained(self._address):
+            found = self._client.search(
+                collection,
+                data=list(np.asarray(probes, np.float32)),
+                limit=min(count, _MOST_HITS),
+                filter=expression,
+                output_fields=["name", "vector"],
+            )
+        return [
+            _hits(probe, [(row[key] if key in row else row["id"], row["entity"]) for row in rows], metric, key)
+            for probe, rows in zip(probes, found, strict=True)
+        ]
+
+    def names(self, owners: Sequence[Hashable]) -> list[str]:
+        """Names of owners, which are the owners themselves."""
+        return [str(owner) for owner in owners]
+
+    def people_metadata(self, names: Sequence[str]) -> list[Mapping[str, Any]]:
+        """What the caller said of people."""
+        held = {row["name"]: row["metadata"] for row in self._people([word(name) for name in names])}
+        return [held.get(name, {}) for name in names]
+
+    def describe(self, faces: Sequence[int]) -> list[StoredFace]:
+        """What is known of faces."""
+        fields = ("id", "name", "path", "details")
+        with explained(self._address):
+            held = {row["id"]: row for row in rows_of(self._client, self._tables.faces, "id", list(faces), fields)}
+        names = sorted({row["name"] for row in held.values()})
+        notes = dict(zip(names, self.people_metadata(names), strict=True))
+        described = []
+        for face in faces:
+            row = held[face]
+            box = row["details"]["box"]
+            where = None if box is None else (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
+            described.append(StoredFace(face, row["name"] or None, row["path"], where, notes[row["name"]]))
+        return described
+
+    def counts(self) -> dict[str, int]:
+        """Numbers of identities and faces; to count images would mean to read every row."""
+        if self._note is None:
+            return {"identities": 0, "faces": 0}
+        with explained(self._address):
+            return {
+                "identities": self._tables.count(self._tables.people, PEOPLE),
+                "faces": self._tables.count(self._tables.faces, ""),
+            }
+
+    def attach(self, name: str, value: bytes | None) -> None:
+        """Refuse: rows of Milvus are too small for a classifier."""
+        if value is not None:
+            raise GalleryError(f"{self.label} cannot keep a {name}: fit it in the embedded store (export, import)")
+
+    def attachment(self, name: str) -> bytes | None:  # noqa: ARG002 - the engines' common form
+        """None: see `attach`."""
+        return None
+
+    def _people(self, owners: list[str] | None) -> list[dict[str, Any]]:
+        fields = ("owner", "name", "metadata", "counts")
+        if self._note is None:
+            return []
+        with explained(self._address):
+            if owners is None:
+                return list(all_rows(self._client, self._tables.people, PEOPLE, fields))
+            return list(rows_of(self._client, self._tables.people, "owner", owners, fields))
+
+    def _faces(self, expression: str, fields: Sequence[str]) -> list[dict[str, Any]]:
+        if self._note is None:
+            return []
+        with explained(self._address):
+            return list(all_rows(self._client, self._tables.faces, expression, fields))
+
+    def _known(self, names: Sequence[str]) -> None:
+        held = {row["name"] for row in self._people([word(name) for name in names])}
+        for name in names:
+            if name not in held:
+                raise IdentityError(f"{self.label} holds nobody called {name!r}")
+
+
+def _owner(identity: str | None) -> str:
+    return "" if identity is None else word(identity)
+
+
+def _where(identity: str | None, which: Which | None) -> str:
+    if identity is not None:
+        return f"owner == {json.dumps(word(identity))}"
+    return {None: "id >= 0", "known": 'owner != ""', "unknown": 'owner == ""'}[which]
+
+
+def _text(text: str, limit: int) -> str:
+    """A text as Milvus takes it: UTF-8 of a bounded length."""
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise InvalidArgumentError(f"Milvus takes names in UTF-8 only, but got {text!r}") from None
+    if size > limit:
+        raise InvalidArgumentError(f"Milvus keeps names of at most {limit} bytes, but got one of {size}")
+    return text
+
+
+def _table(rows: Sequence[dict[str, Any]], dimension: int = 0) -> Table:
+    people = sorted({row["name"] for row in rows if row.get("name")})
+    number = {name: place for place, name in enumerate(people)}
+    qualities = [row["details"]["quality"] for row in rows]
+    vectors = np.array([row["vector"] for row in rows], np.float32)
+    return Table(
+        np.array([row.get("id", 0) for row in rows], np.int64),
+        np.array([number.get(row.get("name", ""), -1) for row in rows], np.int64),
+        np.array([np.nan if quality is None else quality for quality in qualities], np.float32),
+        vectors if len(rows) else np.empty((0, dimension), np.float32),
+        {place: name for name, place in number.items()},
+    )
+
+
+def _hits(probe: Vector, rows: Sequence[tuple[Any, dict[str, Any]]], metric: Metric, key: str) -> list[Hit]:
+    if not rows:
+        return []
+    away = distance(probe, np.array([entity["vector"] for _, entity in rows], np.float32), metric)
+    hits = [
+        Hit(-1 if key == "owner" else int(face), entity["name"] or None, float(far))
+        for (face, entity), far in zip(rows, away, strict=True)
+    ]
+    return sorted(hits, key=lambda hit: hit.distance)
