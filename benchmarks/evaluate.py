@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measure import Results
-from spherecv.evaluate.blocks import similarity_blocks, unit_rows
+from spherecv.evaluate.blocks import BLOCK_BYTES, unit_rows
 from spherecv.evaluate.collection import ImageEmbeddings, Subject, _stamp
 from spherecv.evaluate.identification import identify
 from spherecv.zoo import ModelSource, get_recipe
@@ -103,8 +103,12 @@ def write_distractors(path: Path, count: int, dimension: int) -> None:
 
 
 def bare_product(probes: np.ndarray, distractors: np.ndarray) -> None:
-    for _ in similarity_blocks(probes, distractors, normalized=True):
-        pass
+    """Nothing but the product, in blocks of the same size."""
+    step = BLOCK_BYTES // (4 * len(probes))
+    block = np.empty((len(probes), step), np.float32)
+    for start in range(0, len(distractors), step):
+        rows = distractors[start : start + step]
+        np.matmul(probes, rows.T, out=block[:, : len(rows)])
 
 
 def anonymous_memory() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +55,7 @@ def similarity_blocks(
     Yields
     ------
     slice, ndarray of float32, shape (P, B)
-        Which of the others, and their similarities. The array is used again for the next block.
+        Which of the others, and their similarities, C-contiguous. The array is used again two blocks later.
 
     Raises
     ------
@@ -64,17 +65,26 @@ def similarity_blocks(
     if probes.ndim != 2 or others.ndim != 2 or probes.shape[1] != others.shape[1]:
         raise InvalidArgumentError(f"embeddings must have equally many columns: {probes.shape} and {others.shape}")
     step = max(1, min(len(others), block_bytes // (4 * max(len(probes), 1))))
-    buffer = np.empty((len(probes), step), np.float32)
-    for start in range(0, len(others), step):
-        where = slice(start, min(start + step, len(others)))
-        rows = np.asarray(others[where], dtype=np.float32)
-        block = buffer if len(rows) == step else np.empty((len(probes), len(rows)), np.float32)
+    parts = [slice(start, min(start + step, len(others))) for start in range(0, len(others), step)]
+    buffers = np.empty((2, len(probes) * step), np.float32)
+
+    def block_of(number: int) -> Rows:
+        rows = np.asarray(others[parts[number]], dtype=np.float32)
         lengths = None if normalized else _lengths(rows)
+        block = buffers[number % 2, : len(probes) * len(rows)].reshape(len(probes), len(rows))
         np.matmul(probes, rows.T, out=block)
         if lengths is not None:
             # After the product: cheaper than a scaled copy of the rows where there are fewer probes than columns.
             block /= lengths
-        yield where, block
+        return block
+
+    # The next product runs while this one is looked at: looking keeps one core busy, a product all of them.
+    with ThreadPoolExecutor(1) as worker:
+        coming = worker.submit(block_of, 0) if parts else None
+        for number, part in enumerate(parts):
+            block = coming.result() if coming is not None else block_of(number)
+            coming = worker.submit(block_of, number + 1) if number + 1 < len(parts) else None
+            yield part, block
 
 
 def _lengths(rows: Rows) -> Rows:

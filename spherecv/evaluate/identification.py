@@ -81,7 +81,7 @@ def identify(
     distractors: NDArray[np.floating],
     *,
     counts: Sequence[int] = COUNTS,
-    rates: Sequence[float] = (1e-3, 1e-4, 1e-5, 1e-6),
+    rates: Sequence[float] = (1e-4, 1e-5, 1e-6),
     distractors_normalized: bool = False,
     min_false_accepts: int = MIN_FALSE_ACCEPTS,
     progress: Callable[[int], None] | None = None,
