@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from spherecv.cli import options
+from spherecv.cli.counting import counted
 from spherecv.cli.faces import Failures
 from spherecv.cli.progress import track_answers
 from spherecv.errors import SphereCVError
@@ -16,7 +17,9 @@ from spherecv.errors import SphereCVError
 
 def embed(
     source: options.Source,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the embeddings (.npz).")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Where to write: one .npz, or else a folder of shards with a manifest.")
+    ],
     model: options.Model = None,
     prototxt: options.Prototxt = None,
     caffemodel: options.Caffemodel = None,
@@ -26,9 +29,21 @@ def embed(
     backend: options.Backend = "opencv",
     device: options.Device = "cpu",
     threads: options.Threads = None,
+    processes: Annotated[
+        int | None, typer.Option("--processes", "-j", help="Shards: workers; by default one for each core.")
+    ] = None,
+    shard_images: Annotated[int, typer.Option("--shard-images", help="Shards: images to each.")] = 2000,
+    shard_format: Annotated[str, typer.Option("--format", help="Shards: npy or parquet.")] = "npy",
+    engine: Annotated[str, typer.Option("--engine", help="Shards: local processes, or ray.")] = "local",
+    address: Annotated[
+        str | None, typer.Option("--address", help="Of a Ray cluster, as auto; by default Ray starts on this machine.")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Embed faces into one .npz: embeddings, paths, boxes, scores, qualities; no pickle in it.
+
+    With a folder for --out, into shards, by all cores: for images by the million, which may lie in .tar files. The same
+    command goes on where a run was broken off.
 
     An image without a face is reported and the rest goes on; exit code 2 only where none could be embedded.
 
@@ -37,7 +52,16 @@ def embed(
       spherecv embed photos/ --out photos.npz
 
       spherecv embed crops/ --face whole --out crops.npz
+
+      spherecv embed shards/ --out embeddings/ --format parquet
     """
+    if out.suffix.lower() != ".npz":
+        given = (model, prototxt, caffemodel, recipe)
+        job: dict[str, Any] = {"detector": detector, "face": options.which_face(face), "backend": backend}
+        job |= {"device": device}
+        job |= {"threads": threads or 1, "processes": processes, "shard_images": shard_images, "format": shard_format}
+        _embed_in_shards(source, out, given, {**job, "engine": engine, "address": address}, as_json)
+        return
     from spherecv.embeddings import write_embeddings
     from spherecv.pipeline import FacePipeline
     from spherecv.sources import find_images
@@ -60,3 +84,28 @@ def embed(
         typer.echo(json.dumps({**summary, "model": embedder.name, "recipe": embedder.recipe.fingerprint}))
     else:
         typer.echo(f"wrote {writer.rows} embeddings of {len(paths)} images to {out}; {failures.count} images failed")
+
+
+def _embed_in_shards(
+    source: str,
+    out: Path,
+    model: tuple[str | None, Path | None, Path | None, str | None],
+    job: dict[str, Any],
+    as_json: bool,
+) -> None:
+    from spherecv.gallery.bulk import embed_images
+    from spherecv.zoo import DEFAULT_MODEL, open_model
+
+    opened = options.model_source(*model) or open_model(DEFAULT_MODEL, recipe=model[3])
+    with counted("embedding shards") as progress:
+        done = embed_images(source, out, model=opened, **job, progress=progress)
+    if as_json:
+        typer.echo(json.dumps({"out": str(out), **done.to_dict()}))
+    else:
+        resumed = f", {done.resumed} of them from before" if done.resumed else ""
+        typer.echo(
+            f"wrote {done.faces} embeddings of {done.images} images to {out}, {done.shards} shards{resumed}; "
+            f"{done.failures} images failed"
+        )
+    if not done.faces:
+        raise SphereCVError(f"none of the {done.images} images could be used: {out} says why for each")

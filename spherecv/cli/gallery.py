@@ -60,6 +60,8 @@ def enrol(
 ) -> None:
     """Enrol a person by photos, or a tree with a folder for each person. What is enrolled already is skipped.
 
+    SRC may also be a folder of shards that `spherecv embed` wrote.
+
     Photos without a face are reported and the rest goes on. With SPHERECV_GALLERY_KEY set, a new gallery is encrypted.
 
     Examples:
@@ -86,7 +88,9 @@ def enrol(
             )
         else:
             source = _only(sources)
-            if unknown:
+            if (source / "manifest.json").is_file():
+                done = gallery.enrol_shards(source, None if unknown else _folder_name, progress=progress)
+            elif unknown:
                 done = gallery.add_unknown(source, prune=prune, progress=progress)
             else:
                 done = gallery.enrol_folder(source, face=which, prune=prune, progress=progress)
@@ -365,6 +369,11 @@ def match_text(match: Match) -> str:
         for candidate in match.candidates
     ]
     return "\n".join([head, *rows])
+
+
+def _folder_name(image: str) -> str | None:
+    """Who is on an image of a PERSON/IMAGE tree, or of a tar of one."""
+    return Path(image.rpartition("#")[2]).parent.name or None
 
 
 def _only(sources: list[Path]) -> Path:

@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike
 from spherecv.errors import IdentityError, InvalidArgumentError, SphereCVError
 from spherecv.gallery import folders, intake
 from spherecv.gallery.base import GalleryBase, check_choice, checked_metadata, checked_rows
+from spherecv.gallery.bulk.shards import read_manifest, read_shards
 from spherecv.gallery.intake import Enrolment
-from spherecv.gallery.rows import Entry
+from spherecv.gallery.rows import Added, Entry, Origin
 from spherecv.gallery.store import IfExists
 from spherecv.images import ImageSource
 from spherecv.pipeline import OnError, WhichFace
@@ -170,6 +171,47 @@ class Enrolling(GalleryBase):
         """
         files = folders.labelled_files(Path(folder))
         return folders.Run(self.store, self._stages, face, progress).over(files, Path(folder), prune=prune)
+
+    def enrol_shards(
+        self,
+        folder: str | os.PathLike[str],
+        identity: Callable[[str], str | None] | None = None,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Enrolment:
+        """Enrol what `spherecv embed SRC --out FOLDER` embedded, shard by shard.
+
+        Parameters
+        ----------
+        folder : path
+            With its `manifest.json`.
+        identity : callable, optional
+            Says who is on the image of a path, None for nobody known; by default nobody is.
+        progress : callable, optional
+            Called with the numbers of shards done and of all.
+
+        Returns
+        -------
+        Enrolment
+
+        Raises
+        ------
+        DatasetError
+            The job was not finished, or a shard was changed.
+        GalleryMismatchError
+            Embeddings of another model than the gallery's.
+        """
+        manifest = read_manifest(folder)
+        origin = Origin(manifest["model"], manifest["key"], manifest["detector"])
+        total = Added()
+        failures: list[tuple[str, SphereCVError]] = []
+        for number, shard in enumerate(read_shards(folder), 1):
+            added = self.store.add(intake.entries_of_shard(shard, identity), origin)
+            total = Added(*(a + b for a, b in zip(total, added, strict=True)))
+            failures += [(image, SphereCVError(problem)) for image, problem in shard.failures]
+            if progress is not None:
+                progress(number, len(manifest["shards"]))
+        return Enrolment(**total._asdict(), failures=tuple(failures))
 
     def add_unknown(
         self,

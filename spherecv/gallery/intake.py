@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.errors import ImageError, InvalidArgumentError, SphereCVError
+from spherecv.gallery.bulk.shards import Shard
 from spherecv.gallery.rows import Entry, ImageKey, NewFace, Vector
 from spherecv.images import ImageSource
 from spherecv.records import EmbeddedFace
@@ -145,6 +146,20 @@ def entries_of_rows(
         grouped.setdefault((identity, name), []).append(NewFace(row, quality=quality))
     return [
         Entry(identity, ImageKey(name, _digest(faces)), tuple(faces)) for (identity, name), faces in grouped.items()
+    ]
+
+
+def entries_of_shard(shard: Shard, identity: Callable[[str], str | None] | None) -> list[Entry]:
+    """Faces of a shard as a store takes them; one entry for each image."""
+    grouped: dict[str, list[NewFace]] = {}
+    columns = zip(shard.paths, shard.embeddings, shard.boxes, shard.scores, shard.qualities, strict=True)
+    for path, row, box, score, quality in columns:
+        left, top, right, bottom = (float(value) for value in box)
+        weight = None if np.isnan(quality) else float(quality)
+        grouped.setdefault(path, []).append(NewFace(row, (left, top, right, bottom), float(score), weight))
+    return [
+        Entry(identity(path) if identity else None, ImageKey(path, _digest(faces)), tuple(faces))
+        for path, faces in grouped.items()
     ]
 
 

@@ -1,0 +1,216 @@
+"""A whole job: what is left to do, done by processes of this machine or by Ray."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from spherecv.errors import BackendError, InvalidArgumentError, StorageError
+from spherecv.gallery.bulk import work
+from spherecv.gallery.bulk.parts import Part, parts_of
+from spherecv.gallery.bulk.shards import begin, check_format, finish, finished
+from spherecv.gallery.bulk.work import Work
+from spherecv.pipeline import WhichFace
+from spherecv.zoo import DEFAULT_MODEL, ModelSource, open_model
+
+Engine = Literal["local", "ray"]
+SHARD_IMAGES = 2000
+"""Images of a shard: some minutes of work, which is what a kill costs, and a few megabytes."""
+
+Note = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class EmbedSummary:
+    """What came of a job.
+
+    Attributes
+    ----------
+    images, faces, failures : int
+        In all shards.
+    shards, resumed : int
+        Shards in all, and of them those that an earlier run had finished.
+    """
+
+    images: int
+    faces: int
+    failures: int
+    shards: int
+    resumed: int
+
+    def to_dict(self) -> dict[str, int]:
+        """The counts as plain Python values, ready for JSON."""
+        return dict(self.__dict__)
+
+
+def embed_images(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    model: str | os.PathLike[str] | ModelSource = DEFAULT_MODEL,
+    detector: str = "mtcnn",
+    face: WhichFace = "largest",
+    format: str = "npy",  # noqa: A002 - what users call it
+    shard_images: int = SHARD_IMAGES,
+    engine: Engine = "local",
+    processes: int | None = None,
+    address: str | None = None,
+    backend: str = "opencv",
+    device: str = "cpu",
+    threads: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> EmbedSummary:
+    """Embed very many images into a folder of shards with a manifest; an interrupted job goes on where it stopped.
+
+    Parameters
+    ----------
+    source : path
+        A folder, a list, an image; or uncompressed `.tar` shards of images: one, a folder or a list of them.
+    out : path
+        Folder of the shards. With `engine="ray"` every machine must see it, the source and the model under this path.
+    model : str, path or ModelSource
+    detector : str
+    face : {"largest", "center", "all", "whole"}
+    format : {"npy", "parquet"}
+        `.npy` with a `.json` of the rows beside it, or Parquet (extra `gallery`).
+    shard_images : int
+        Images to a shard.
+    engine : {"local", "ray"}
+        Processes of this machine, or Ray Data with a model for each actor (extra `ray`). The embeddings are equal to
+        the last bit.
+    processes : int, optional
+        Workers; by default one for each core, or whatever the Ray cluster has.
+    address : str, optional
+        Of the Ray cluster: `"auto"` or `"ray://..."`; by default Ray is started on this machine.
+    backend, device, threads
+        Of each worker.
+    progress : callable, optional
+        Called with the numbers of shards done and found so far.
+
+    Returns
+    -------
+    EmbedSummary
+
+    Raises
+    ------
+    ImageError
+        No images in the source.
+    GalleryMismatchError
+        The folder holds embeddings made otherwise.
+    StorageError, MissingDependencyError
+    BackendError
+        A worker died.
+    """
+    if face not in get_args(WhichFace):
+        raise InvalidArgumentError(f"face must be one of {', '.join(get_args(WhichFace))}, but got {face!r}")
+    if engine not in get_args(Engine):
+        raise InvalidArgumentError(f"engine must be one of {', '.join(get_args(Engine))}, but got {engine!r}")
+    for name, value in (("shard_images", shard_images), ("processes", 1 if processes is None else processes)):
+        if value < 1:
+            raise InvalidArgumentError(f"{name} must be at least 1, but got {value}")
+    kind = check_format(format)
+    opened = model if isinstance(model, ModelSource) else open_model(model)
+    folder = _made(Path(out))
+    begin(
+        folder,
+        {
+            "model": opened.name,
+            "key": opened.key,
+            "detector": detector,
+            "face": face,
+            "format_of_shards": kind,
+            "shard_images": shard_images,
+            "backend": backend,
+        },
+    )
+    job = Work(str(folder.resolve()), opened, detector, face, kind, backend, device, threads)
+    notes: dict[int, Note] = {}
+    todo = _left(parts_of(source, shard_images), folder, job, notes)
+    done = _by_ray(job, todo, processes, address) if engine == "ray" else _by_processes(job, todo, processes)
+    new = 0
+    for number, note in done:
+        notes[number] = note
+        new += 1
+        if progress is not None:
+            progress(len(notes), max(notes) + 1)
+    ordered = [notes[number] for number in sorted(notes)]
+    finish(folder, ordered)
+    return EmbedSummary(
+        images=sum(int(note["images"]) for note in ordered),
+        faces=sum(int(note["faces"]) for note in ordered),
+        failures=sum(len(note["failures"]) for note in ordered),
+        shards=len(ordered),
+        resumed=len(ordered) - new,
+    )
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be made: {error.strerror or error}") from None
+    return folder
+
+
+def _left(parts: Iterator[Part], folder: Path, job: Work, notes: dict[int, Note]) -> Iterator[Part]:
+    """Parts that are not finished; the notes of the others are gathered on the way."""
+    for part in parts:
+        note = finished(folder, part, job.format)
+        if note is None:
+            yield part
+        else:
+            notes[part.number] = note
+
+
+def _by_processes(job: Work, todo: Iterator[Part], processes: int | None) -> Iterator[tuple[int, Note]]:
+    count = processes or _cores()
+    if count == 1:
+        worker = None
+        for part in todo:
+            worker = worker or work.Worker(job)
+            yield part.number, worker(part)
+        return
+    # spawn: a fork would copy a process whose thread pools and CUDA contexts do not survive it.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(count, mp_context=context, initializer=work.set_up, initargs=(job,))
+    try:
+        running: dict[Future[Note], int] = {}
+        for part in todo:
+            running[pool.submit(work.do, part)] = part.number
+            if len(running) >= 2 * count:  # parts are listed as they are needed: millions of paths stay on disk
+                yield from _collect(running, wait_for_all=False)
+        yield from _collect(running, wait_for_all=True)
+    except BrokenProcessPool:
+        raise BackendError(
+            "a worker process died (out of memory?): what is finished is kept; run again, with fewer processes"
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _collect(running: dict[Future[Note], int], *, wait_for_all: bool) -> Iterator[tuple[int, Note]]:
+    while running:
+        ready, _ = wait(running, return_when=FIRST_COMPLETED)
+        for future in ready:
+            yield running.pop(future), future.result()
+        if not wait_for_all:
+            return
+
+
+def _by_ray(job: Work, todo: Iterator[Part], processes: int | None, address: str | None) -> Iterator[tuple[int, Note]]:
+    from spherecv.gallery.bulk.on_ray import embed_parts
+
+    return embed_parts(job, list(todo), processes, address)
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows
+        return os.cpu_count() or 1

@@ -1,0 +1,264 @@
+"""Shards of embeddings: `.npy` or Parquet, each with a note beside it that is written last."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spherecv.errors import DatasetError, GalleryMismatchError, InvalidArgumentError, MissingDependencyError
+from spherecv.files import atomic_path, write_bytes
+from spherecv.gallery.bulk.parts import Part
+from spherecv.records import EmbeddedFace
+
+Format = Literal["npy", "parquet"]
+JOB, MANIFEST = "job.json", "manifest.json"
+_FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """Embeddings of one part.
+
+    Attributes
+    ----------
+    paths : tuple of str
+        The image of each face.
+    embeddings : ndarray of float32, shape (N, D)
+    boxes : ndarray of float32, shape (N, 4)
+    scores, qualities : ndarray of float32, shape (N,)
+    failures : tuple of (str, str)
+        Images that could not be used, and why.
+    """
+
+    paths: tuple[str, ...]
+    embeddings: NDArray[np.float32]
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    qualities: NDArray[np.float32]
+    failures: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass
+class Rows:
+    """Rows of a shard in the making."""
+
+    paths: list[str] = field(default_factory=list)
+    faces: list[EmbeddedFace] = field(default_factory=list)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+    def shard(self, dimension: int) -> Shard:
+        """Make the shard; `dimension` says how wide one without faces is."""
+        qualities = [np.nan if item.face.quality is None else item.face.quality for item in self.faces]
+        embeddings = [item.embedding for item in self.faces]
+        return Shard(
+            tuple(self.paths),
+            np.stack(embeddings).astype("<f4") if embeddings else np.empty((0, dimension), np.float32),
+            np.array([item.face.box for item in self.faces], np.float32).reshape(-1, 4),
+            np.array([item.face.score for item in self.faces], np.float32),
+            np.array(qualities, np.float32),
+            tuple(self.failures),
+        )
+
+
+def write_shard(folder: Path, part: Part, shard: Shard, kind: Format) -> dict[str, Any]:
+    """Write a shard, then its note; returns the note.
+
+    Raises
+    ------
+    StorageError
+    MissingDependencyError
+        Parquet without pyarrow.
+    """
+    goal = folder / f"{part.name}.{kind}"
+    with atomic_path(goal) as temporary:
+        if kind == "npy":
+            with temporary.open("wb") as stream:
+                np.lib.format.write_array(stream, shard.embeddings, allow_pickle=False)
+        else:
+            _write_parquet(temporary, shard)
+        size, digest = temporary.stat().st_size, _sha256(temporary)
+    note: dict[str, Any] = {
+        "file": goal.name,
+        "bytes": size,
+        "sha256": digest,
+        "items": part.digest,
+        "images": len(part.items),
+        "faces": len(shard.paths),
+        "failures": [list(failure) for failure in shard.failures],
+    }
+    if kind == "npy":
+        columns = (shard.boxes.tolist(), shard.scores.tolist(), _plain(shard.qualities))
+        note["rows"] = [list(row) for row in zip(shard.paths, *columns, strict=True)]
+    write_bytes(folder / f"{part.name}.json", json.dumps(note).encode())
+    return note
+
+
+def finished(folder: Path, part: Part, kind: Format) -> dict[str, Any] | None:
+    """Note of a part that an earlier run finished with the same images; None where it must be done."""
+    try:
+        note = json.loads((folder / f"{part.name}.json").read_bytes())
+        whole = (folder / note["file"]).stat().st_size == note["bytes"]
+        fits = note["items"] == part.digest and note["file"] == f"{part.name}.{kind}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return note if whole and fits else None
+
+
+def begin(folder: Path, job: dict[str, Any]) -> None:
+    """Claim a folder for a job, or make sure that it holds the same one.
+
+    Raises
+    ------
+    GalleryMismatchError
+        Embeddings of another model, or made otherwise.
+    """
+    try:
+        held = json.loads((folder / JOB).read_bytes())
+    except FileNotFoundError:
+        write_bytes(folder / JOB, json.dumps({"format": _FORMAT, **job}, indent=1).encode())
+        return
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{folder / JOB} cannot be read ({error}): choose another folder") from None
+    different = [name for name, value in {"format": _FORMAT, **job}.items() if held.get(name) != value]
+    if different:
+        name = different[0]
+        raise GalleryMismatchError(
+            f"{folder} holds embeddings made with another {name} ({held.get(name)!r}, not {job.get(name, _FORMAT)!r}): "
+            "choose another folder"
+        )
+
+
+def finish(folder: Path, notes: Sequence[dict[str, Any]]) -> None:
+    """Write the manifest: what the embeddings were made by, and every shard with its hash."""
+    job = json.loads((folder / JOB).read_bytes())
+    shards = [{name: note[name] for name in ("file", "bytes", "sha256", "images", "faces")} for note in notes]
+    sums = {name: sum(int(note[name]) for note in notes) for name in ("images", "faces")}
+    failures = sum(len(note["failures"]) for note in notes)
+    manifest = {**job, **sums, "failures": failures, "shards": shards}
+    write_bytes(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
+
+
+def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the manifest of a finished job.
+
+    Raises
+    ------
+    DatasetError
+        There is none: the job was never finished.
+    """
+    place = Path(folder) / MANIFEST
+    try:
+        manifest: dict[str, Any] = json.loads(place.read_bytes())
+        if manifest["format"] != _FORMAT or not isinstance(manifest["shards"], list):
+            raise ValueError(f"format {manifest['format']}")
+    except FileNotFoundError:
+        raise DatasetError(f"{place}: no such file; `spherecv embed SRC --out {folder}` finishes the job") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{place} is not the manifest of embeddings ({error})") from None
+    return manifest
+
+
+def read_shards(folder: str | os.PathLike[str]) -> Iterator[Shard]:
+    """Go through the shards of a finished job, one in memory at a time, each checked by its hash.
+
+    Raises
+    ------
+    DatasetError
+        The job was not finished, or a shard is missing or changed.
+    """
+    place = Path(folder)
+    for row in read_manifest(folder)["shards"]:
+        path = place / row["file"]
+        try:
+            if _sha256(path) != row["sha256"]:
+                raise DatasetError(f"{path} is not what the manifest says: embed its images again")
+            yield _read_npy(path) if path.suffix == ".npy" else _read_parquet(path)
+        except (OSError, ValueError, KeyError) as error:
+            raise DatasetError(f"{path} cannot be read: {error}") from None
+
+
+def _read_npy(path: Path) -> Shard:
+    note = json.loads(path.with_suffix(".json").read_bytes())
+    rows = note["rows"]
+    return Shard(
+        tuple(row[0] for row in rows),
+        np.asarray(np.load(path, allow_pickle=False)),
+        np.array([row[1] for row in rows], np.float32).reshape(-1, 4),
+        np.array([row[2] for row in rows], np.float32),
+        np.array([np.nan if row[3] is None else row[3] for row in rows], np.float32),
+        tuple((image, problem) for image, problem in note["failures"]),
+    )
+
+
+def _write_parquet(path: Path, shard: Shard) -> None:
+    pa, parquet = _pyarrow()
+    lists = {
+        name: pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+        for name, values in (("box", shard.boxes), ("embedding", shard.embeddings))
+    }
+    table = pa.table(
+        {
+            "path": pa.array(list(shard.paths), pa.string()),
+            "box": lists["box"],
+            "score": pa.array(shard.scores),
+            "quality": pa.array(shard.qualities),
+            "embedding": lists["embedding"],
+        },
+        metadata={"failures": json.dumps([list(failure) for failure in shard.failures])},
+    )
+    parquet.write_table(table, path, compression="zstd", use_dictionary=False)
+
+
+def _read_parquet(path: Path) -> Shard:
+    _, parquet = _pyarrow()
+    table = parquet.read_table(path).combine_chunks()
+    wide = {
+        name: np.concatenate([chunk.flatten().to_numpy() for chunk in table[name].chunks] or [np.empty(0, np.float32)])
+        for name in ("box", "embedding")
+    }
+    count = table.num_rows
+    width = table.schema.field("embedding").type.list_size
+    return Shard(
+        tuple(table["path"].to_pylist()),
+        wide["embedding"].reshape(count, width),
+        wide["box"].reshape(count, 4),
+        table["score"].to_numpy(),
+        table["quality"].to_numpy(),
+        tuple((image, problem) for image, problem in json.loads(table.schema.metadata[b"failures"])),
+    )
+
+
+def check_format(name: str) -> Format:
+    """Return a format of shards, or raise `InvalidArgumentError`, or say what Parquet needs."""
+    for known in ("npy", "parquet"):
+        if name == known:
+            if name == "parquet":
+                _pyarrow()
+            return known
+    raise InvalidArgumentError(f"format must be npy or parquet, but got {name!r}")
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError:
+        raise MissingDependencyError("pyarrow", "gallery", "Parquet") from None
+    return pa, parquet
+
+
+def _plain(values: NDArray[np.float32]) -> list[float | None]:
+    return [None if np.isnan(value) else float(value) for value in values]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

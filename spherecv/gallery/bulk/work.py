@@ -1,0 +1,115 @@
+"""The work itself, the same on every engine: a part of the images becomes a shard."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spherecv.detect import FaceDetector
+from spherecv.embed import FaceEmbedder
+from spherecv.errors import SphereCVError
+from spherecv.gallery.bulk.parts import Item, Part
+from spherecv.gallery.bulk.shards import Format, Rows, write_shard
+from spherecv.images import LabelledImage
+from spherecv.pipeline import FacePipeline, WhichFace
+from spherecv.zoo import ModelSource
+
+_LOADED_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Work:
+    """What to do with each part; travels to other processes and machines.
+
+    Attributes
+    ----------
+    out : str
+        Folder of the shards, on a file system that all workers see.
+    source : ModelSource
+        Its files, likewise.
+    detector : str
+    face : {"largest", "center", "all", "whole"}
+    format : {"npy", "parquet"}
+    backend, device : str
+    threads : int
+        Of each worker. One by default: many workers with one thread each are faster than few with many, and a sum
+        whose order does not depend on the number of threads is the same everywhere.
+    """
+
+    out: str
+    source: ModelSource
+    detector: str
+    face: WhichFace
+    format: Format
+    backend: str
+    device: str
+    threads: int
+
+    def pipeline(self) -> FacePipeline:
+        """Open detector and embedder."""
+        settings: dict[str, Any] = {"device": self.device, "threads": self.threads}
+        embedder = FaceEmbedder(self.source, backend=self.backend, **settings)
+        return FacePipeline(embedder, detector=FaceDetector(self.detector, **settings))
+
+
+class Worker:
+    """A pipeline that embeds part after part.
+
+    Parameters
+    ----------
+    work : Work
+    """
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._pipeline = work.pipeline()
+        self._dimension = 0
+
+    def __call__(self, part: Part) -> dict[str, Any]:
+        """Embed the images of a part, write the shard, and return its note."""
+        rows = Rows()
+        for start in range(0, len(part.items), _LOADED_AT_ONCE):
+            self._embed(part.items[start : start + _LOADED_AT_ONCE], rows)
+        return write_shard(Path(self._work.out), part, rows.shard(self._width()), self._work.format)
+
+    def _embed(self, items: tuple[Item, ...], rows: Rows) -> None:
+        loaded: list[tuple[Item, LabelledImage]] = []
+        for item in items:
+            try:
+                loaded.append((item, item.load()))
+            except SphereCVError as error:
+                rows.failures.append((item.name, str(error)))
+        answers = self._pipeline.run([image for _, image in loaded], face=self._work.face, errors="return")
+        for (item, _), found in zip(loaded, answers, strict=True):
+            if isinstance(found, SphereCVError):
+                rows.failures.append((item.name, str(found)))
+                continue
+            rows.paths += [item.name] * len(found)
+            rows.faces += found
+
+    def _width(self) -> int:
+        if not self._dimension:
+            import numpy as np
+
+            height, width = self._pipeline.embedder.recipe.size
+            self._dimension = self._pipeline.embedder.embed(np.empty((0, height, width, 3), np.uint8)).shape[1]
+        return self._dimension
+
+
+_OWN = threading.local()
+
+
+def set_up(work: Work) -> None:
+    """Make this process a worker."""
+    import cv2
+
+    cv2.setNumThreads(work.threads)
+    _OWN.worker = Worker(work)
+
+
+def do(part: Part) -> dict[str, Any]:
+    """Do a part in a process that was set up."""
+    note: dict[str, Any] = _OWN.worker(part)
+    return note
