@@ -170,7 +170,7 @@ def _isotonic(values: FloatArray, labels: BoolArray) -> tuple[FloatArray, FloatA
     mass = np.bincount(where, weights)
     rate = np.bincount(where, weights * labels[order]) / mass
     fit = isotonic_regression(rate, weights=mass, increasing=False)
-    # Each block stands at its middle; its rate is kept as far from 0 and 1 as its own pairs can tell.
+    # A block's rate is kept as far from 0 and 1 as its own pairs can tell.
     starts = np.asarray(fit.blocks, dtype=np.intp)
     genuine, impostors = np.count_nonzero(labels), np.count_nonzero(~labels)
     ratios = np.array(
@@ -181,11 +181,13 @@ def _isotonic(values: FloatArray, labels: BoolArray) -> tuple[FloatArray, FloatA
             for a, b in pairwise(starts)
         ]
     ) + np.log((impostors + 1) / (genuine + 1))
-    knots = (distances[starts[:-1]] + distances[starts[1:] - 1]) / 2
     ratios = np.minimum.accumulate(ratios)
-    if len(knots) < 2 or ratios[0] <= ratios[-1]:
+    if ratios[0] <= ratios[-1]:
         raise NotEnoughDataError("the distances of genuine pairs are not smaller than those of impostor pairs")
-    return knots, ratios
+    # Level from the first distance of a block to its last, and straight from there to the next.
+    knots = np.stack([starts[:-1], starts[1:] - 1], axis=1).reshape(-1)
+    kept = np.concatenate([[True], knots[1:] != knots[:-1]])
+    return distances[knots[kept]], np.repeat(ratios, 2)[kept]
 
 
 def _block_ratio(genuine: float, impostors: float) -> float:

@@ -39,11 +39,14 @@ def test_isotonic_steps_are_those_of_scikit_learn() -> None:
     curve = fit_probability(distances, same, people, method="isotonic")
     balanced = np.where(same, 0.5 / same.sum(), 0.5 / (~same).sum())
     oracle = IsotonicRegression(increasing=False).fit(distances, same, sample_weight=balanced)
-    expected = oracle.predict(curve.distances)
-    got = [curve.probability(d) for d in curve.distances]
-    inner = (expected > 0.1) & (expected < 0.9)
-    assert inner.any()
-    np.testing.assert_allclose(np.array(got)[inner], expected[inner], atol=0.12)  # blocks are joined by lines here
+    expected = oracle.predict(distances)
+    order = np.argsort(distances)
+    got = np.array([curve.probability(d) for d in distances[order]])
+    inner = (expected[order] > 0.1) & (expected[order] < 0.9)
+    assert inner.sum() > 200
+    # Half a pair is added to each side of a block, which pulls small blocks towards even odds.
+    np.testing.assert_allclose(got[inner], expected[order][inner], atol=0.08)
+    assert np.abs(got[inner] - expected[order][inner]).mean() < 0.01
     assert all(a >= b for a, b in pairwise(got))
     assert 0 < got[-1] < got[0] < 1
 
