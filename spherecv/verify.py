@@ -120,19 +120,22 @@ class FaceVerifier:
     @property
     def threshold(self) -> Threshold:
         """The threshold in use, with its provenance; raises `MissingThresholdError` where none is known."""
-        if self._given is None and self._calibration is not None:
-            self._given = self._calibration.threshold(self._far)
         if self._given is None:
-            embedder = self.pipeline.embedder
-            self._given = thresholds.choose_threshold(
-                embedder.source.thresholds,
-                model=embedder.name,
-                recipe=embedder.recipe,
-                metric=self.metric,
-                detector=self.pipeline.detector.name,
-                far=self._far,
-            )
+            self._given = self._threshold_at(self._far)
         return self._given
+
+    def _threshold_at(self, far: float | None) -> Threshold:
+        if self._calibration is not None:
+            return self._calibration.threshold(far)
+        embedder = self.pipeline.embedder
+        return thresholds.choose_threshold(
+            embedder.source.thresholds,
+            model=embedder.name,
+            recipe=embedder.recipe,
+            metric=self.metric,
+            detector=self.pipeline.detector.name,
+            far=far,
+        )
 
     def distance(self, a: ImageSource, b: ImageSource, *, face: WhichFace = "largest") -> float:
         """Measure the distance between the faces of two images; needs no threshold.
@@ -154,7 +157,9 @@ class FaceVerifier:
         (first,), (second,) = (self._faces(found) for found in self._run([a, b], face))
         return self._distance(first, second)
 
-    def verify(self, a: ImageSource, b: ImageSource, *, face: WhichFace = "largest") -> Verification:
+    def verify(
+        self, a: ImageSource, b: ImageSource, *, face: WhichFace = "largest", far: float | None = None
+    ) -> Verification:
         """Decide whether two images show the same person.
 
         Parameters
@@ -162,6 +167,8 @@ class FaceVerifier:
         a, b : path, bytes, binary file object, ndarray or PIL image
         face : {"largest", "center", "whole"}
             Which face counts where there are several; `verify_all` compares every one.
+        far : float, optional
+            Decide this pair at the threshold that was measured at this false accept rate, 0..1.
 
         Returns
         -------
@@ -175,7 +182,7 @@ class FaceVerifier:
             No threshold is known for this model, recipe and metric.
         """
         started = perf_counter()
-        threshold = self.threshold
+        threshold = self.threshold if far is None else self._threshold_at(far)
         loaded = load_labelled(a), load_labelled(b)
         (first,), (second,) = (self._faces(found) for found in self._run(loaded, face))
         images = loaded[0].image, loaded[1].image

@@ -32,6 +32,13 @@ def verify(
     far: Annotated[
         float | None, typer.Option("--far", help="Take the threshold measured at this false accept rate, as 0.001.")
     ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option("--calibration", help="What `spherecv calibrate` wrote: thresholds and a probability."),
+    ] = None,
+    prior: Annotated[
+        float, typer.Option("--prior", help="Share of genuine pairs among all compared, for the probability.")
+    ] = 0.5,
     detector: options.Detector = "mtcnn",
     face: options.Face = "largest",
     backend: options.Backend = "opencv",
@@ -60,6 +67,8 @@ def verify(
         detector=options.make_detector(detector, device, threads),
         threshold=threshold,
         far=far,
+        calibration=calibration,
+        prior=prior,
     )
     if face == "all":
         if plot is not None:
@@ -83,7 +92,7 @@ def _text(result: Verification) -> str:
         f"  model {result.model}, detector {result.detector}",
     ]
     if result.probability is not None:
-        lines.insert(2, f"  probability of the same person {result.probability:.3f}")
+        lines.insert(2, f"  probability of the same person {result.probability:.3f}, at a prior of {result.prior:g}")
     return "\n".join(lines)
 
 

@@ -151,6 +151,13 @@ def test_a_calibration_decides_and_gives_a_probability(world: Path, model, door:
     assert kept.probability is None  # 12 genuine pairs do not support one
     assert same.probability is None
     assert same.distance < different.distance
+    assert verifier.verify(photos[0], photos[1], far=0.3).threshold_source == same.threshold_source
+    with pytest.raises(MissingThresholdError, match=r"FAR 0\.001"):
+        verifier.verify(photos[0], photos[1], far=0.001)
+    files = ["--prototxt", prototxt, "--caffemodel", caffemodel, *model[2:], "--calibration", door]
+    answer = run("verify", photos[0], photos[1], *files, "--json")
+    assert answer.exit_code == 0, answer.output
+    assert json.loads(answer.stdout)["far"] == 0.3
 
 
 def test_a_probability_takes_a_prior_and_says_so(world: Path, model, tmp_path: Path, lfw_dir: Path) -> None:
