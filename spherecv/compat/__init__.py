@@ -1,0 +1,1 @@
+"""Drop-in functions for code that was written for other packages."""

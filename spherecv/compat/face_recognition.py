@@ -1,0 +1,225 @@
+"""The functions of the face_recognition package, on SphereCV's models: change the import, keep the code.
+
+    import spherecv.compat.face_recognition as face_recognition
+
+Images are RGB, boxes `(top, right, bottom, left)`, and a distance of at most 0.6 is the same person: encodings are
+scaled so that the threshold measured for the model lies there. Encodings that were stored with dlib cannot be compared
+with these: make them anew.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from spherecv.errors import InvalidArgumentError
+from spherecv.images import load_image
+
+if TYPE_CHECKING:
+    from spherecv.pipeline import FacePipeline
+    from spherecv.records import Face
+    from spherecv.verify import FaceVerifier
+
+Location = tuple[int, int, int, int]
+TOLERANCE = 0.6
+_SAME_FACE = 0.3
+"""Overlap (intersection over union) from which a given box and a found face are one."""
+_MARGIN = 0.4
+
+
+@dataclass
+class _Engine:
+    pipeline: FacePipeline
+    scale: float
+
+
+_lock = threading.Lock()
+_engine: _Engine | None = None
+
+
+def use(verifier: FaceVerifier) -> None:
+    """Choose model, detector and threshold for all functions here; by default those of `FaceVerifier()`.
+
+    Parameters
+    ----------
+    verifier : FaceVerifier
+        With the cosine metric. Its threshold is what the tolerance 0.6 will mean.
+
+    Raises
+    ------
+    InvalidArgumentError
+        A verifier with another metric.
+    MissingThresholdError
+        It has no threshold.
+    """
+    global _engine
+    if verifier.metric != "cosine":
+        raise InvalidArgumentError(f"face_recognition needs a verifier with metric='cosine', not {verifier.metric!r}")
+    threshold = verifier.threshold.value
+    if not 0 < threshold <= 2:
+        raise InvalidArgumentError(f"a cosine threshold lies above 0 and up to 2, but this one is {threshold}")
+    # |a - b| = s sqrt(2 d) for encodings of length s and cosine distance d.
+    with _lock:
+        _engine = _Engine(verifier.pipeline, TOLERANCE / float(np.sqrt(2 * threshold)))
+
+
+def load_image_file(file: str | IO[bytes], mode: str = "RGB") -> NDArray[np.uint8]:
+    """Load a picture as RGB of shape (H, W, 3), or with `mode="L"` as grey of shape (H, W)."""
+    if mode not in ("RGB", "L"):
+        raise InvalidArgumentError(f"mode must be 'RGB' or 'L', but got {mode!r}")
+    image = load_image(file)
+    if mode == "RGB":
+        return np.ascontiguousarray(image[:, :, ::-1])
+    import cv2
+
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), dtype=np.uint8)
+
+
+def face_locations(img: NDArray[Any], number_of_times_to_upsample: int = 1, model: str = "hog") -> list[Location]:
+    """Find faces.
+
+    Parameters
+    ----------
+    img : ndarray of uint8, shape (H, W, 3)
+        RGB.
+    number_of_times_to_upsample : int
+        Accepted and not needed: small faces are found by the detector's own pyramid.
+    model : str
+        Accepted: `"hog"` and `"cnn"` both stand for SphereCV's detector.
+
+    Returns
+    -------
+    list of (top, right, bottom, left)
+        In pixels, within the image.
+    """
+    _check_ignored(number_of_times_to_upsample, model, ("hog", "cnn"))
+    image = load_image(img, color="rgb")
+    return [_location(face, image.shape) for face in _use_default().pipeline.detector.detect(image)]
+
+
+def face_encodings(
+    face_image: NDArray[Any],
+    known_face_locations: Sequence[Sequence[int]] | None = None,
+    num_jitters: int = 1,
+    model: str = "small",
+) -> list[NDArray[np.float32]]:
+    """Encode the faces of an image.
+
+    Parameters
+    ----------
+    face_image : ndarray of uint8, shape (H, W, 3)
+        RGB.
+    known_face_locations : list of (top, right, bottom, left), optional
+        Which faces; by default all that are found.
+    num_jitters : int
+        Accepted: the recipe's mirror image takes its place.
+    model : str
+        Accepted: `"small"` and `"large"` are one here.
+
+    Returns
+    -------
+    list of ndarray of float32, shape (D,)
+        Of the model's size, not dlib's 128.
+    """
+    _check_ignored(num_jitters, model, ("small", "large"))
+    engine = _use_default()
+    image = load_image(face_image, color="rgb")
+    found = engine.pipeline.detector.detect(image)
+    if known_face_locations is None:
+        crops = engine.pipeline.aligner.align(image, found) if found else None
+    else:
+        crops = _crops_at(engine.pipeline, image, found, known_face_locations)
+    if crops is None or not len(crops):
+        return []
+    rows = engine.pipeline.embedder.embed(crops)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return list(rows * (engine.scale / np.where(lengths > 0, lengths, 1)).astype(np.float32))
+
+
+def face_distance(face_encodings: ArrayLike, face_to_compare: ArrayLike) -> NDArray[np.float64]:
+    """Euclidean distances of encodings to one; 0.6 is the model's threshold. Shape (N,)."""
+    known = np.asarray(face_encodings, dtype=np.float64)
+    if not len(known):
+        return np.empty(0)
+    if known.ndim != 2 or known.shape[1:] != np.shape(face_to_compare):
+        shapes = f"{known.shape} and {np.shape(face_to_compare)}"
+        raise InvalidArgumentError(f"encodings must have equal sizes, but got {shapes}")
+    return np.asarray(np.linalg.norm(known - np.asarray(face_to_compare, dtype=np.float64), axis=1))
+
+
+def compare_faces(
+    known_face_encodings: ArrayLike, face_encoding_to_check: ArrayLike, tolerance: float = TOLERANCE
+) -> list[bool]:
+    """Tell which encodings are of the same person as one."""
+    return [bool(near) for near in face_distance(known_face_encodings, face_encoding_to_check) <= tolerance]
+
+
+def _use_default() -> _Engine:
+    if _engine is None:
+        from spherecv.verify import FaceVerifier
+
+        use(FaceVerifier())
+    assert _engine is not None  # noqa: S101 - for the type checker
+    return _engine
+
+
+def _crops_at(
+    pipeline: FacePipeline, image: NDArray[np.uint8], found: Sequence[Face], locations: Sequence[Sequence[int]]
+) -> NDArray[np.uint8]:
+    height, width = pipeline.aligner.size
+    crops = np.empty((len(locations), height, width, 3), np.uint8)
+    for number, location in enumerate(locations):
+        if len(location) != 4:
+            raise InvalidArgumentError(f"a location is (top, right, bottom, left), but got {tuple(location)}")
+        top, right, bottom, left = (int(value) for value in location)
+        overlaps = [_overlap(face, (left, top, right, bottom)) for face in found]
+        if overlaps and max(overlaps) >= _SAME_FACE:
+            crops[number] = pipeline.aligner.align(image, [found[int(np.argmax(overlaps))]])[0]
+        else:
+            crops[number] = _crop_of_box(pipeline, image, (left, top, right, bottom))
+    return crops
+
+
+def _crop_of_box(
+    pipeline: FacePipeline, image: NDArray[np.uint8], box: tuple[int, int, int, int]
+) -> NDArray[np.uint8]:
+    """A face that was given and not found: looked for again around its box, and else taken as it is."""
+    import cv2
+
+    left, top, right, bottom = box
+    across, down = int(_MARGIN * (right - left)), int(_MARGIN * (bottom - top))
+    around = image[max(0, top - down) : bottom + down, max(0, left - across) : right + across]
+    inside = image[max(0, top) : bottom, max(0, left) : right]
+    if not inside.size:
+        raise InvalidArgumentError(f"the location {(top, right, bottom, left)} lies outside the image")
+    found = pipeline.detector.detect(np.ascontiguousarray(around))
+    if found:
+        nearest = max(found, key=lambda face: face.width * face.height)
+        crop: NDArray[np.uint8] = pipeline.aligner.align(np.ascontiguousarray(around), [nearest])[0]
+        return crop
+    height, width = pipeline.aligner.size
+    return np.asarray(cv2.resize(inside, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _overlap(face: Face, box: tuple[int, int, int, int]) -> float:
+    left, top = max(face.box[0], box[0]), max(face.box[1], box[1])
+    right, bottom = min(face.box[2], box[2]), min(face.box[3], box[3])
+    shared = max(0.0, float(right - left)) * max(0.0, float(bottom - top))
+    return shared / (face.width * face.height + (box[2] - box[0]) * (box[3] - box[1]) - shared)
+
+
+def _location(face: Face, shape: tuple[int, ...]) -> Location:
+    left, top, right, bottom = (round(float(value)) for value in face.box)
+    return max(0, top), min(shape[1], right), min(shape[0], bottom), max(0, left)
+
+
+def _check_ignored(count: int, model: str, models: tuple[str, ...]) -> None:
+    if count < 0:
+        raise InvalidArgumentError(f"a count must not be negative, but got {count}")
+    if model not in models:
+        raise InvalidArgumentError(f"model must be one of {', '.join(models)}, but got {model!r}")

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spherecv import FaceVerifier
+from spherecv.compat import face_recognition
+from spherecv.errors import InvalidArgumentError
+
+
+@pytest.fixture
+def photos(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(face_recognition, "_engine", None)
+    folder = data_dir / "mobilefacenet-caffe"
+    verifier = FaceVerifier.from_caffe(
+        folder / "mobilefacenet.prototxt", folder / "mobilefacenet.caffemodel", recipe="mobilefacenet", threshold=0.6
+    )
+    face_recognition.use(verifier)
+    return data_dir / "deepface-pairs"
+
+
+@pytest.mark.runtime
+def test_code_for_face_recognition_runs_unchanged(photos: Path) -> None:
+    # The example of that package's README, with other names for the files.
+    picture_of_me = face_recognition.load_image_file(str(photos / "img1.jpg"))
+    my_face_encoding = face_recognition.face_encodings(picture_of_me)[0]
+    unknown_picture = face_recognition.load_image_file(str(photos / "img2.jpg"))
+    unknown_face_encoding = face_recognition.face_encodings(unknown_picture)[0]
+    results = face_recognition.compare_faces([my_face_encoding], unknown_face_encoding)
+    assert results == [True]
+    stranger = face_recognition.face_encodings(face_recognition.load_image_file(str(photos / "img16.jpg")))[0]
+    assert face_recognition.compare_faces([my_face_encoding, unknown_face_encoding], stranger) == [False, False]
+
+
+@pytest.mark.runtime
+def test_a_distance_of_0_6_is_the_threshold(photos: Path, data_dir: Path) -> None:
+    folder = data_dir / "mobilefacenet-caffe"
+    verifier = FaceVerifier.from_caffe(
+        folder / "mobilefacenet.prototxt", folder / "mobilefacenet.caffemodel", recipe="mobilefacenet"
+    )
+    names = ("img1.jpg", "img4.jpg", "img16.jpg")
+    first, *others = (
+        face_recognition.face_encodings(face_recognition.load_image_file(str(photos / n)))[0] for n in names
+    )
+    for name, other in zip(names[1:], others, strict=True):
+        ours = face_recognition.face_distance([first], other)[0]
+        cosine = verifier.distance(photos / "img1.jpg", photos / name)
+        assert ours == pytest.approx(0.6 * np.sqrt(cosine / 0.6), rel=1e-4)
+
+
+@pytest.mark.runtime
+def test_locations_are_top_right_bottom_left_of_an_rgb_image(photos: Path) -> None:
+    image = face_recognition.load_image_file(str(photos / "couple.jpg"))
+    locations = face_recognition.face_locations(image)
+    assert len(locations) == 2
+    for top, right, bottom, left in locations:
+        assert 0 <= top < bottom <= image.shape[0]
+        assert 0 <= left < right <= image.shape[1]
+    everybody = face_recognition.face_encodings(image)
+    named = face_recognition.face_encodings(image, known_face_locations=locations[::-1])
+    np.testing.assert_allclose(named[::-1], everybody)
+    # A loose box of another detector means the same face.
+    top, right, bottom, left = locations[0]
+    (loose,) = face_recognition.face_encodings(image, [(top - 40, right + 60, bottom + 50, left - 30)])
+    assert face_recognition.face_distance([everybody[0]], loose)[0] < 0.05
+
+
+def test_no_face_and_wrong_arguments(photos: Path) -> None:
+    grey = np.full((200, 200, 3), 90, np.uint8)
+    assert face_recognition.face_locations(grey) == []
+    assert face_recognition.face_encodings(grey) == []
+    assert len(face_recognition.face_encodings(grey, [(20, 180, 180, 20)])) == 1  # as asked: that box
+    assert face_recognition.face_distance([], np.ones(3)).shape == (0,)
+    assert face_recognition.compare_faces([], np.ones(3)) == []
+    assert face_recognition.load_image_file(str(photos / "img1.jpg"), mode="L").ndim == 2
+    for call, words in (
+        (lambda: face_recognition.face_locations(grey, model="svm"), "hog, cnn"),
+        (lambda: face_recognition.face_locations(grey, -1), "negative"),
+        (lambda: face_recognition.face_encodings(grey, [(1, 2, 3)]), "top, right, bottom, left"),
+        (lambda: face_recognition.face_encodings(grey, [(300, 400, 400, 300)]), "outside"),
+        (lambda: face_recognition.face_distance(np.ones((2, 3)), np.ones(4)), "equal sizes"),
+        (lambda: face_recognition.load_image_file("x", mode="CMYK"), "RGB"),
+    ):
+        with pytest.raises(InvalidArgumentError, match=words):
+            call()
