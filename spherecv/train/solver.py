@@ -196,7 +196,8 @@ class _Update:
 
     def gradient(self, g: Array, w: Array) -> Array:
         """Return the gradient with its factor and the weight decay."""
-        return self.factor * g + self.decay * w
+        g = g if self.factor == 1 else self.factor * g
+        return g + self.decay * w if self.decay else g
 
     def apply(self, weight: Array, *history: Array) -> None:
         """Store the new weight and history."""
@@ -207,26 +208,25 @@ class _Update:
 
 def _sgd(at: _Update) -> None:
     """Caffe's SGD: v = momentum v + rate (g + decay w); w = w - v. The rate is inside the velocity."""
-    momentum, rate = at.settings.momentum, at.rate
 
-    def velocity(v: Array, g: Array, w: Array) -> Array:
-        return momentum * v + rate * at.gradient(g, w)
+    def update(w: Array, g: Array, v: Array) -> tuple[Array, Array]:
+        v = at.settings.momentum * v + at.rate * at.gradient(g, w)
+        return w - v, v
 
-    weight = at.rows(at.param.data)
-    v = at.backend.blocks(velocity, (at.rows(at.history[0]), at.rows(at.param.grad), weight))
-    at.apply(at.backend.blocks(lambda w, v: w - v, (weight, v)), v)
+    arrays = (at.param.data, at.param.grad, at.history[0])
+    at.apply(*at.backend.blocks(update, [at.rows(array) for array in arrays], news=2))
 
 
 def _nesterov(at: _Update) -> None:
     """Nesterov's: v' = momentum v + rate (g + decay w); w = w - ((1 + momentum) v' - momentum v)."""
-    momentum, rate = at.settings.momentum, at.rate
+    momentum = at.settings.momentum
 
-    def velocity(v: Array, g: Array, w: Array) -> Array:
-        return momentum * v + rate * at.gradient(g, w)
+    def update(w: Array, g: Array, old: Array) -> tuple[Array, Array]:
+        v = momentum * old + at.rate * at.gradient(g, w)
+        return w - ((1 + momentum) * v - momentum * old), v
 
-    weight, old = at.rows(at.param.data), at.rows(at.history[0])
-    v = at.backend.blocks(velocity, (old, at.rows(at.param.grad), weight))
-    at.apply(at.backend.blocks(lambda w, v, old: w - ((1 + momentum) * v - momentum * old), (weight, v, old)), v)
+    arrays = (at.param.data, at.param.grad, at.history[0])
+    at.apply(*at.backend.blocks(update, [at.rows(array) for array in arrays], news=2))
 
 
 def _adam(at: _Update) -> None:
@@ -235,17 +235,14 @@ def _adam(at: _Update) -> None:
     t, xp = at.iteration + 1, at.backend.xp
     rate = at.rate * math.sqrt(1 - b2**t) / (1 - b1**t)
 
-    def first(m: Array, g: Array, w: Array) -> Array:
-        return b1 * m + (1 - b1) * at.gradient(g, w)
+    def update(w: Array, g: Array, m: Array, s: Array) -> tuple[Array, Array, Array]:
+        g = at.gradient(g, w)
+        m = b1 * m + (1 - b1) * g
+        s = b2 * s + (1 - b2) * (g * g)
+        return w - rate * m / (xp.sqrt(s) + delta), m, s
 
-    def second(s: Array, g: Array, w: Array) -> Array:
-        full = at.gradient(g, w)
-        return b2 * s + (1 - b2) * full * full
-
-    gradient, weight = at.rows(at.param.grad), at.rows(at.param.data)
-    m = at.backend.blocks(first, (at.rows(at.history[0]), gradient, weight))
-    s = at.backend.blocks(second, (at.rows(at.history[1]), gradient, weight))
-    at.apply(at.backend.blocks(lambda w, m, s: w - rate * m / (xp.sqrt(s) + delta), (weight, m, s)), m, s)
+    arrays = (at.param.data, at.param.grad, *at.history)
+    at.apply(*at.backend.blocks(update, [at.rows(array) for array in arrays], news=3))
 
 
 _UPDATES: dict[str, Callable[[_Update], None]] = {"SGD": _sgd, "Nesterov": _nesterov, "Adam": _adam}

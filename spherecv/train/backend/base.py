@@ -66,34 +66,39 @@ class Backend:
 
     # ------------------------------------------------------------------------------------------------ blocks
     def blocks(
-        self, function: Callable[..., Any], arrays: Sequence[Array], fixed: Sequence[Array] = (), *, sums: int = 0
+        self,
+        function: Callable[..., Any],
+        arrays: Sequence[Array],
+        fixed: Sequence[Array] = (),
+        *,
+        news: int = 1,
+        sums: int = 0,
     ) -> Any:
         """Apply an elementwise function, in blocks of rows where that is faster.
 
         Parameters
         ----------
         function : callable
-            ``function(*blocks, *fixed)`` returns the new block, and after it `sums` arrays to be added up over blocks.
-            Each block has shape (rows, channels). A new block of None means that only the sums are wanted.
+            ``function(*blocks, *fixed)`` returns `news` new blocks, and after them `sums` arrays to be added up over
+            blocks. Each block has shape (rows, channels).
         arrays : sequence of array
             All of one shape, the last axis being channels.
         fixed : sequence of array
             Handed to each call as they are.
-        sums : int
-            How many sums the function returns.
+        news, sums : int
+            How many new blocks and how many sums the function returns.
 
         Returns
         -------
-        array, or tuple of array and sums
-            The new array has the shape of the first one.
+        array, or tuple of arrays where there are several
+            The new arrays have the shape of the first one.
         """
         shape = arrays[0].shape
         flat = [self.xp.reshape(array, (-1, shape[-1])) for array in arrays]
-        result = function(*flat, *fixed)
-        if not sums:
-            return self.xp.reshape(result, shape)
-        new, *totals = result
-        return (None if new is None else self.xp.reshape(new, shape), *totals)
+        results = function(*flat, *fixed)
+        if news + sums == 1:
+            return self.xp.reshape(results, shape) if news else results
+        return tuple(self.xp.reshape(r, shape) if place < news else r for place, r in enumerate(results))
 
     def matmul(self, left: Array, right: Array) -> Array:
         """Return the product of two matrices."""

@@ -94,37 +94,41 @@ class NumpyBackend(Backend):
 
     # ------------------------------------------------------------------------------------------------ blocks
     def blocks(
-        self, function: Callable[..., Any], arrays: Sequence[Array], fixed: Sequence[Array] = (), *, sums: int = 0
+        self,
+        function: Callable[..., Any],
+        arrays: Sequence[Array],
+        fixed: Sequence[Array] = (),
+        *,
+        news: int = 1,
+        sums: int = 0,
     ) -> Any:
         shape = arrays[0].shape
         if arrays[0].size <= _BLOCK:
-            return super().blocks(function, arrays, fixed, sums=sums)
+            return super().blocks(function, arrays, fixed, news=news, sums=sums)
         channels = shape[-1]
         flat = [array.reshape(-1, channels) for array in arrays]
-        rows = flat[0].shape[0]
-        step = max(1, _BLOCK // channels)
+        rows, step = flat[0].shape[0], max(1, _BLOCK // channels)
         starts = range(0, rows, step)
-        new = self.empty(shape)
-        target = new.reshape(-1, channels)
+        made = [self.empty(shape) for _ in range(news)]
+        targets = [array.reshape(-1, channels) for array in made]
         partial: list[tuple[Array, ...]] = [()] * len(starts)
 
         def work(lane: int) -> None:
             for index in runs[lane]:
                 block = slice(starts[index], starts[index] + step)
-                result = function(*(array[block] for array in flat), *fixed)
-                if sums:
-                    result, *parts = result
-                    partial[index] = tuple(parts)
-                if result is not None:
+                results = function(*(array[block] for array in flat), *fixed)
+                if news + sums == 1:
+                    results = (results,)
+                for target, result in zip(targets, results, strict=False):
                     target[block] = result
+                partial[index] = tuple(results[news:])
 
         runs = self.cut(len(starts))
         with self.active():
             self.lanewise(work)
-        if not sums:
-            return new
         # Added up in the order of the blocks, whoever finished first.
-        return (new, *(np.add.reduce(np.stack(column), axis=0) for column in zip(*partial, strict=True)))
+        totals = [np.add.reduce(np.stack(column), axis=0) for column in zip(*partial, strict=True)]
+        return made[0] if (news, sums) == (1, 0) else totals[0] if (news, sums) == (0, 1) else (*made, *totals)
 
     def matmul(self, left: Array, right: Array) -> Array:
         m, n = left.shape[0], right.shape[1]

@@ -302,7 +302,7 @@ WINOGRAD2, WINOGRAD4 = Winograd(2), Winograd(4)
 def choose(x: tuple[int, ...], weight: tuple[int, ...], window: Window) -> tuple[Kernel, int]:
     """Return the kernel for a shape and how many images it takes at a time. A function of the shape alone.
 
-    The limits come from `benchmarks/train_conv.py` (two cores with AVX-512 and 2 MB of second-level cache each).
+    The limits come from `benchmarks/train_conv.py` (cores with AVX-512 and 2 MB of second-level cache).
     """
     height, width = window.output(x[1], x[2])
     pixels, channels, filters = height * width, x[3], weight[3]
@@ -310,10 +310,9 @@ def choose(x: tuple[int, ...], weight: tuple[int, ...], window: Window) -> tuple
         return CHANNELWISE, _images(pixels * channels, 65_536)
     if window.kernel == (3, 3) and window.dense and min(channels, filters) >= 32:
         if max(channels, filters) >= 512 or min(height, width) < 8:
-            return WINOGRAD2, _images(pixels, 512)
-        return WINOGRAD4, _images(pixels, 1024)
-    taken = window.kernel[0] * window.kernel[1] * channels // window.group
-    return COLUMNS, _images(pixels * taken, 524_288)
+            return WINOGRAD2, _images(pixels, 672)
+        return WINOGRAD4, _images(pixels, 2016)
+    return COLUMNS, _images(pixels, 672)
 
 
 def _images(each: int, wanted: int) -> int:

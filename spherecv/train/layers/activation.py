@@ -35,11 +35,13 @@ class PReLU(Layer):
         xp, x, dy = self.backend.xp, self._take(), grads[0]
         zero = xp.zeros((), dtype=self.backend.dtype)
 
-        def back(x: Array, dy: Array, slope: Array) -> Array:
-            return xp.where(x > zero, dy, slope * dy)
-
+        # Sums and products: numpy's `where` takes three times as long on signs that follow no pattern.
         def back_both(x: Array, dy: Array, slope: Array) -> tuple[Array, Array]:
-            return back(x, dy, slope), xp.sum(xp.minimum(x, zero) * dy, axis=0)
+            below = xp.astype(x <= zero, x.dtype) * dy
+            return dy + (slope - 1) * below, xp.sum(below * x, axis=0)
+
+        def back(x: Array, dy: Array, slope: Array) -> Array:
+            return dy + (slope - 1) * (xp.astype(x <= zero, x.dtype) * dy)
 
         if not self.slope.trainable:
             return [self.backend.blocks(back, (x, dy), (self.slope.data,)) if needed[0] else None]
@@ -60,11 +62,16 @@ class ReLU(Layer):
     def forward(self, bottoms: Sequence[Array]) -> list[Array]:
         xp, slope = self.backend.xp, self.slope
         self._kept = bottoms[0]
-        return [self.backend.blocks(lambda x: xp.where(x > 0, x, slope * x), bottoms)]
+        zero = xp.zeros((), dtype=self.backend.dtype)
+        return [self.backend.blocks(lambda x: xp.maximum(x, zero) + slope * xp.minimum(x, zero), bottoms)]
 
     def backward(self, grads: Sequence[Array | None], needed: Sequence[bool]) -> list[Array | None]:
         xp, slope, x = self.backend.xp, self.slope, self._take()
-        return [self.backend.blocks(lambda x, dy: xp.where(x > 0, dy, slope * dy), (x, grads[0]))]
+
+        def back(x: Array, dy: Array) -> Array:
+            return dy + (slope - 1) * (xp.astype(x <= 0, x.dtype) * dy)
+
+        return [self.backend.blocks(back, (x, grads[0]))]
 
 
 class Sigmoid(Layer):

@@ -41,7 +41,7 @@ class Convolution(Layer):
             self.weight.add_grad(self.backend, dweight)
         if self.bias is not None and self.bias.trainable:
             xp = self.backend.xp
-            _, dbias = self.backend.blocks(lambda part: (None, xp.sum(part, axis=0)), (dy,), sums=1)
+            dbias = self.backend.blocks(lambda part: xp.sum(part, axis=0), (dy,), news=0, sums=1)
             self.bias.add_grad(self.backend, dbias)
         return [dx]
 

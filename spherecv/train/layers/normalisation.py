@@ -38,9 +38,9 @@ class BatchNorm(Layer):
             mean, variance = self.mean.data * scale, self.variance.data * scale
         else:
             count = math.prod(x.shape[:-1])
-            _, total = blocks(lambda x: (None, xp.sum(x, axis=0)), (x,), sums=1)
+            total = blocks(lambda x: xp.sum(x, axis=0), (x,), news=0, sums=1)
             mean = total / count
-            _, squares = blocks(lambda x, m: (None, xp.sum((x - m) * (x - m), axis=0)), (x,), (mean,), sums=1)
+            squares = blocks(lambda x, m: xp.sum((x - m) * (x - m), axis=0), (x,), (mean,), news=0, sums=1)
             variance = squares / count
             self._remember(mean, variance, count)
         inverse = 1.0 / xp.sqrt(variance + self.eps)
@@ -54,7 +54,7 @@ class BatchNorm(Layer):
         if y is None:
             return [blocks(lambda dy, i: dy * i, (dy,), (inverse,))]
         count = math.prod(y.shape[:-1])
-        _, total, along = blocks(lambda y, dy: (None, xp.sum(dy, axis=0), xp.sum(y * dy, axis=0)), (y, dy), sums=2)
+        total, along = blocks(lambda y, dy: (xp.sum(dy, axis=0), xp.sum(y * dy, axis=0)), (y, dy), news=0, sums=2)
         return [blocks(lambda y, dy, t, a, i: (dy - t - y * a) * i, (y, dy), (total / count, along / count, inverse))]
 
     def _remember(self, mean: Array, variance: Array, count: int) -> None:
