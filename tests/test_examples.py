@@ -28,3 +28,18 @@ def test_verify(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     text = "\n".join(run_notebook("01_verify.ipynb", tmp_path))
     assert "True 0." in text
     assert "True\nFalse\nmissing.jpg: no such file" in text
+
+
+def test_gallery(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPHERECV_EXAMPLE_MODEL", str(data_dir / "mobilefacenet-caffe"))
+    text = " ".join("".join(run_notebook("04_gallery.ipynb", tmp_path)).split())
+    assert text.startswith("Grace Hopper 0.")
+    assert "{'rank': 'Rear Admiral'} None " in text
+    assert "2 faces; ['no face found'] 3 unchanged the second time" in text
+    assert "['Eileen Collins', 'Grace Hopper'] True False ['0.png', '1.png'] [['0.png', '1.png']]" in text
+    assert text.endswith("True Removed(faces=1, images=1, erased=True) False None")
+
+
+def test_gallery_without_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPHERECV_EXAMPLE_MODEL", raising=False)
+    assert "set SPHERECV_EXAMPLE_MODEL" in "\n".join(run_notebook("04_gallery.ipynb", tmp_path))
