@@ -99,7 +99,7 @@ def run(
 
     size = len(gpus.split(",")) if gpus else processes
     if size > 1 and RANK not in os.environ:
-        with companions(size, ["-c", "from spherecv.cli import main; main()", *sys.argv[1:]]):
+        with companions(size, _again()):
             run(
                 solver,
                 data,
@@ -318,6 +318,15 @@ def export_net(
         typer.echo(json.dumps({"prototxt": str(written[0]), "caffemodel": str(written[1]), "outputs": outputs}))
     else:
         typer.echo(f"wrote {written[0]} and {written[1]}: outputs {', '.join(outputs)}")
+
+
+def _again() -> list[str]:
+    """Return this command line for another process: `spherecv` as a module call, or whatever -c this one runs."""
+    words = sys.orig_argv[1:]
+    entry = words.index("-c") if "-c" in words else None
+    if entry is not None:
+        return words[entry:]
+    return ["-c", "from spherecv.cli import main; main()", *sys.argv[1:]]
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -84,8 +84,8 @@ class NumpyBackend(Backend):
         """Run ``work(lane)`` for every lane at once and return the results in the order of the lanes."""
         lanes = self.lanes if count is None else count
         if lanes == 1:
-            return [work(0)]
-        return list(self._workers.map(work, range(lanes)))
+            return [_quietly(work, 0)]
+        return list(self._workers.map(_quietly, [work] * lanes, range(lanes)))
 
     def cut(self, count: int) -> list[range]:
         """Cut `count` things into one run per lane, the same every time; runs may be empty."""
@@ -204,6 +204,12 @@ class NumpyBackend(Backend):
             for total in totals[1:]:
                 totals[0] += total
             return dx, kernel.finish(totals[0], weight.shape)
+
+
+def _quietly(work: Callable[[int], Any], lane: int) -> Any:
+    """Run without numpy's warnings: a run that diverges is told so once, by the trainer, with advice."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return work(lane)
 
 
 def _parts(run: range, images: int) -> Iterator[slice]:

@@ -1,0 +1,119 @@
+"""`spherecv train`, through its own sub-application."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from spherecv.caffe import load
+from spherecv.cli.train import app
+from spherecv.errors import InvalidArgumentError, ModelFileError, TrainingError
+
+
+def run(*words: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def answer(*words: str | Path) -> dict:
+    result = run(*words, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_run_resume_list_export(small_run: Path) -> None:
+    folder = small_run.parent
+    prefix = folder / "run" / "small"
+    told = answer("run", small_run, "--workers", "0", "--max-iter", "4")
+    assert told["iterations"] == 4
+    assert np.isfinite(told["loss"])
+    told = answer("run", small_run, "--workers", "0", "--resume", f"{prefix}_iter_4.solverstate")
+    assert told["model"] == f"{prefix}_iter_8.caffemodel"
+    assert Path(told["table"]).read_text().count("\n") == 9
+    listed = answer("list", folder)["snapshots"]
+    assert sorted(Path(name).name for name in listed) == ["small_iter_4.solverstate", "small_iter_8.solverstate"]
+    assert set(listed.values()) == {"resumes exactly"}
+    out = folder / "use"
+    told = answer("export", folder / "train.prototxt", told["model"], "--size", "12x10", "-o", out)
+    assert told["outputs"] == ["fc5"]
+    assert load(told["prototxt"], told["caffemodel"]).inputs == {"data": (1, 3, 12, 10)}
+
+
+def test_run_on_other_data_from_weights(small_run: Path, picture_folder: Path) -> None:
+    answer("run", small_run, "--workers", "0", "--max-iter", "1")
+    weights = small_run.parent / "run" / "small_iter_1.caffemodel"
+    result = run(
+        "run", small_run, "--workers", 0, "--data", picture_folder, "--weights", weights, "--max-iter", 1,
+        "--base-lr", 0.001, "--batch-size", 4, "--augment", "mirror=1", "--augment", "shift=1", "--prefix",
+        small_run.parent / "other" / "x",
+    )
+    assert result.exit_code == 0
+    assert "9 blobs taken" in result.output
+    assert (small_run.parent / "other" / "x_iter_1.solverstate").is_file()
+
+
+def test_finetune(small_run: Path, picture_folder: Path) -> None:
+    folder = small_run.parent
+    answer("run", small_run, "--workers", "0", "--max-iter", "1")
+    model = folder / "run" / "small_iter_1.caffemodel"
+    answer("export", folder / "train.prototxt", model, "--size", "12x10", "-o", folder / "use")
+    told = answer(
+        "finetune", f"{folder / 'use.prototxt'},{folder / 'use.caffemodel'}", picture_folder, "-o", folder / "mine",
+        "--iterations", "5", "--batch-size", "6", "--workers", "0", "--loss", "softmax", "--freeze", "conv1",
+    )
+    assert told["iterations"] == 5
+    assert load(folder / "mine" / "deploy.prototxt", told["model"]).outputs == ("fc5",)
+
+
+def test_list_names_what_there_is() -> None:
+    told = answer("list")
+    assert set(told) == {"nets", "losses", "solvers", "policies", "augmentations"}
+    assert {"a-softmax", "triplet", "arcface"} <= set(told["losses"])
+    assert "sphereface-20" in run("list").stdout
+
+
+def test_two_processes(small_run: Path) -> None:
+    """The other process gets the same command line; here it is this one's, without pytest's."""
+    import subprocess
+    import sys
+
+    root = Path(__file__).resolve().parents[2]
+    code = "import sys; from spherecv.cli.train import app; app()"
+    words = ["run", str(small_run), "--workers", "0", "--processes", "2", "--threads", "1", "--max-iter", "2", "--json"]
+    told = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=root, capture_output=True, text=True, timeout=120,
+    )
+    assert told.returncode == 0, told.stderr
+    assert json.loads(told.stdout)["iterations"] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "message"),
+    [
+        (("export", "a", "b", "-o", "c", "--size", "large"), InvalidArgumentError, "HEIGHTxWIDTH"),
+        (("list", "nowhere"), InvalidArgumentError, "not a folder"),
+        (("run", "nowhere.prototxt"), ModelFileError, "no such file"),
+    ],
+)
+def test_mistakes(words: tuple[str, ...], error: type[Exception], message: str) -> None:
+    result = run(*words)
+    assert isinstance(result.exception, error)
+    assert message in str(result.exception)
+
+
+def test_augmentations_that_are_none(small_run: Path) -> None:
+    for setting, message in (("flip=1", "unknown augmentation"), ("blur=much", "NAME=NUMBER")):
+        result = run("run", small_run, "--augment", setting)
+        assert isinstance(result.exception, InvalidArgumentError)
+        assert message in str(result.exception)
+
+
+def test_divergence_stops_with_advice(small_run: Path) -> None:
+    text = small_run.read_text().replace("base_lr: 0.05", "base_lr: 1e30")
+    small_run.write_text(text)
+    result = run("run", small_run, "--workers", "0")
+    assert isinstance(result.exception, TrainingError)
+    assert "lower base_lr" in str(result.exception)

@@ -1,0 +1,147 @@
+"""Distillation, with a teacher small enough to know what it says."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from spherecv.caffe import load
+from spherecv.caffe.builder import NetBuilder, constant, xavier
+from spherecv.caffe.writer import serialize, write_prototxt
+from spherecv.errors import InvalidArgumentError, ModelFileError
+from spherecv.train.backend import open_backend
+from spherecv.train.data import Augmentation, Dataset, View, open_dataset
+from spherecv.train.distill import DistillRecipe, open_distillation
+from spherecv.train.net import Net
+from spherecv.train.teacher import Teacher, TeacherRecipe, centre, targets
+from spherecv.train.weights import to_caffemodel
+
+pytest.importorskip("spherecv.runtime")
+
+RECIPE = TeacherRecipe(height=12, width=12, rgb=True, mean=(127.5,), std=(128.0,))
+
+
+def _net(width: int, size: tuple[int, int], name: str = "fc5") -> NetBuilder:
+    net = NetBuilder("student").input("data", (1, 3, *size))
+    net.conv("conv1", 8, 3, stride=2, pad=1, weight_filler=xavier(), bias_filler=constant(0)).prelu("relu1")
+    return net.inner_product(name, width, weight_filler=xavier(), bias_filler=constant(0))
+
+
+@pytest.fixture(scope="module")
+def teacher_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    definition = _net(6, (12, 12)).build()
+    net = Net(definition, {"data": (1, 3, 12, 12)}, open_backend("cpu"), seed=9)
+    path = tmp_path_factory.mktemp("teacher") / "teacher.onnx"
+    path.write_bytes(load(str(definition).encode(), serialize(to_caffemodel(net))).to_onnx())
+    return path
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    rng, path = np.random.default_rng(0), tmp_path_factory.mktemp("faces") / "00.tar"
+    with tarfile.open(path, "w") as archive:
+        for number in range(40):
+            target = io.BytesIO()
+            Image.fromarray(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)).save(target, "PNG")
+            info = tarfile.TarInfo(f"{number}.png")
+            info.size = target.tell()
+            target.seek(0)
+            archive.addfile(info, target)
+    return open_dataset(path)
+
+
+@pytest.fixture
+def student(tmp_path: Path) -> Path:
+    return write_prototxt(_net(5, (12, 10)).build(), tmp_path / "student.prototxt")
+
+
+def test_teacher_is_fed_as_its_recipe_says(teacher_file: Path) -> None:
+    """Red first, its own mean and scale, a larger picture cut in the middle, rows of unit length."""
+    teacher = Teacher(teacher_file, RECIPE)
+    images = np.random.default_rng(0).integers(0, 256, (3, 14, 16, 3), dtype=np.uint8)
+    from spherecv.runtime import Session
+
+    fed = (images[:, 1:13, 2:14, ::-1].astype(np.float32) - 127.5) / 128
+    expected = Session(teacher_file).run(np.ascontiguousarray(fed.transpose(0, 3, 1, 2)))["fc5"]
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(teacher.embed(images), expected, atol=1e-5)
+    both = teacher.embed(images) + teacher.embed(images[:, :, ::-1])
+    both /= np.linalg.norm(both, axis=1, keepdims=True)
+    np.testing.assert_allclose(teacher.embed_both(images), both, atol=1e-6)
+    with pytest.raises(InvalidArgumentError, match="smaller than"):
+        centre(images, 20, 12)
+    with pytest.raises(ModelFileError, match="cannot be read"):
+        Teacher(teacher_file.with_name("gone.onnx"))
+
+
+def test_targets_are_computed_once(teacher_file: Path, faces: Dataset, tmp_path: Path) -> None:
+    teacher, view, calls = Teacher(teacher_file, RECIPE), View(12, 12), []
+    first = targets(teacher, faces, view, tmp_path / "t.npz", batch_size=16, progress=lambda *a: calls.append(a))
+    assert calls == [(16, 40), (32, 40), (40, 40)]
+    again = targets(teacher, faces, view, tmp_path / "t.npz", progress=lambda *a: calls.append(a))
+    assert np.array_equal(first, again)
+    assert len(calls) == 3
+    targets(teacher, faces.subset(range(10)), view, tmp_path / "t.npz", progress=lambda *a: calls.append(a))
+    assert calls[-1] == (10, 10)
+    (tmp_path / "t.npz").write_bytes(b"damaged")
+    assert np.array_equal(targets(teacher, faces, view, tmp_path / "t.npz"), first)
+    images = np.stack([view.read(item, np.random.default_rng(0)) for item in faces.items[:2]])
+    np.testing.assert_allclose(first[:2], teacher.embed_both(images), atol=1e-6)
+
+
+@pytest.mark.parametrize("same_view", [False, True])
+def test_the_student_comes_closer(teacher_file: Path, faces: Dataset, student: Path, same_view: bool) -> None:
+    recipe = DistillRecipe(
+        epochs=20, batch_size=10, base_lr=0.01, same_view=same_view, teacher=RECIPE, warmup=0.1,
+        augmentation=Augmentation(mirror=True, shift=1),
+    )
+    teacher = Teacher(teacher_file, RECIPE)
+    with open_distillation(teacher, faces, student, recipe, workers=0, snapshot_after_train=False) as trainer:
+        assert trainer.settings.max_iter == 80
+        first = trainer.step()
+        last = trainer.run()
+        assert trainer.net.inputs["data"] == (10, 3, 12, 10)
+    assert first > 0.5
+    assert last < 0.7 * first
+
+
+def test_it_resumes_exactly(teacher_file: Path, faces: Dataset, student: Path, tmp_path: Path) -> None:
+    recipe = DistillRecipe(epochs=2, batch_size=10, teacher=RECIPE)
+    teacher = Teacher(teacher_file, RECIPE)
+
+    def run(steps: int, resume: Path | None = None) -> tuple[list[float], Path]:
+        with open_distillation(
+            teacher, faces, student, recipe, workers=0, threads=2, resume=resume, snapshot_prefix=str(tmp_path / "s")
+        ) as trainer:
+            return [trainer.step() for _ in range(steps)], trainer.snapshot()
+
+    whole, _ = run(8)
+    first, state = run(3)
+    rest, _ = run(5, state)
+    assert whole == first + rest
+
+
+def test_recipes_from_toml(tmp_path: Path) -> None:
+    file = tmp_path / "r.toml"
+    file.write_text(
+        "epochs = 3\nbase_lr = 0.002\nmean = [104, 117, 123]\n[augmentation]\nblur = 0.2\n[teacher]\nstd = [128.0]\n"
+    )
+    recipe = DistillRecipe.from_toml(file)
+    assert (recipe.epochs, recipe.augmentation.blur, recipe.teacher.std) == (3, 0.2, (128.0,))
+    assert recipe.mean == (104, 117, 123)
+    settings = recipe.solver_settings(640)
+    assert (settings.max_iter, settings.policy.warmup) == (30, 3)
+    for text, message in (
+        ("epoch = 3", "unknown setting 'epoch'"),
+        ("[augmentation]\nflip = 1", "unknown augmentation 'flip'"),
+        ("[teacher]\nsize = 3", "unknown setting of the teacher: 'size'"),
+        ("epochs = ", "no TOML"),
+    ):
+        file.write_text(text)
+        with pytest.raises(InvalidArgumentError, match=message):
+            DistillRecipe.from_toml(file)
