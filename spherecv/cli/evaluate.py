@@ -186,6 +186,9 @@ def pairs_command(
     from spherecv.evaluate.run import evaluate_pairs
     from spherecv.metrics import check_metric
 
+    if groups is not None and metric != "cosine":
+        raise InvalidArgumentError("--groups compares by cosine: leave --metric as it is")
+
     def run(subject: Subject, saved: Any, progress: Any) -> Experiment:
         return evaluate_pairs(
             images,
@@ -242,7 +245,10 @@ def _with_groups(
     from spherecv.evaluate.run import evaluate_groups
     from spherecv.thresholds import WHOLE
 
-    cropped = replace(subject, detector=WHOLE, face="whole")
+    source = subject.source
+    if len(experiment.variants) > 1:  # the last variant is the plain one, whose threshold is for the image alone
+        source = replace(source, recipe=replace(source.recipe, mirror=False))
+    cropped = replace(subject, source=source, detector=WHOLE, face="whole")
     threshold = experiment.variants[-1].threshold
     saved = subjects.saved_at(None, cropped, several=False)
     with counted("embedding groups") as progress:

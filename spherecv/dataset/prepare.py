@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from spherecv.dataset.crops import NoFacePolicy, check_policy
 from spherecv.dataset.jobs import jobs_of
-from spherecv.dataset.table import Journal, TableRow, check_table, is_inside, write_table
+from spherecv.dataset.table import Journal, State, check_table, is_inside, write_table
 from spherecv.dataset.work import Work, run_jobs
 from spherecv.errors import DatasetError, InvalidArgumentError
 from spherecv.zoo import Recipe, get_recipe
@@ -150,7 +150,7 @@ def align_dataset(
         (goal / JOURNAL).unlink(missing_ok=True)
     journal = Journal(goal / JOURNAL, work.settings())
     try:
-        waiting = [job for job in jobs if not _is_done(journal.rows.get(job.name), goal)]
+        waiting = [job for job in jobs if not _is_done(journal.states.get(job.name), goal)]
         done = resumed = len(jobs) - len(waiting)
         for row in run_jobs(work, waiting, count):
             journal.add(row)
@@ -159,9 +159,8 @@ def align_dataset(
                 progress(done, len(jobs))
     finally:
         journal.close()
-    rows = [journal.rows[job.name] for job in jobs]
-    write_table(sheet, rows)
-    counts = Counter(row.status for row in rows)
+    write_table(sheet, journal.rows(job.name for job in jobs))
+    counts = Counter(journal.states[job.name].status for job in jobs)
     return AlignSummary(sheet, dict(counts), resumed, count, perf_counter() - started, work.no_face)
 
 
@@ -205,7 +204,7 @@ def _processes(processes: int | None) -> int:
     return processes
 
 
-def _is_done(row: TableRow | None, goal: Path) -> bool:
+def _is_done(row: State | None, goal: Path) -> bool:
     """Failures are tried again: the disk may have come back, the file been mended."""
     if row is None or row.status == "failed":
         return False

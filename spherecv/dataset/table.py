@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from spherecv.errors import DatasetError, InvalidArgumentError, MissingDependencyError, StorageError
 from spherecv.files import atomic_path
 
 _POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 TABLE_SUFFIXES = (".csv", ".parquet")
+_PARQUET_ROWS = 50_000
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,14 @@ class TableRow:
         }
 
 
+class State(NamedTuple):
+    """What is held of a row: its status, its crop, and where its line begins."""
+
+    status: str
+    crop: str | None
+    offset: int
+
+
 def check_table(path: Path) -> None:
     """Refuse a table of a form that cannot be written, before any work is done.
 
@@ -101,7 +110,7 @@ def write_table(path: Path, rows: Iterable[TableRow]) -> None:
         It cannot be written.
     """
     check_table(path)
-    table = [row.flat() for row in rows]
+    table = (row.flat() for row in rows)
     with atomic_path(path) as temporary:
         if path.suffix.lower() == ".parquet":
             _write_parquet(temporary, table)
@@ -109,15 +118,14 @@ def write_table(path: Path, rows: Iterable[TableRow]) -> None:
             _write_csv(temporary, table)
 
 
-def _write_csv(path: Path, table: list[dict[str, Any]]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(TableRow("", None, "").flat()), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table)
-    path.write_text(text.getvalue(), encoding="utf-8", newline="")
+def _write_csv(path: Path, table: Iterable[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, list(TableRow("", None, "").flat()), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table)
 
 
-def _write_parquet(path: Path, table: list[dict[str, Any]]) -> None:
+def _write_parquet(path: Path, table: Iterable[dict[str, Any]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -126,17 +134,27 @@ def _write_parquet(path: Path, table: list[dict[str, Any]]) -> None:
     schema = pa.schema(
         [(name, pa.string() if name in texts else pa.int32() if name == "faces" else pa.float32()) for name in columns]
     )
-    pq.write_table(pa.Table.from_pylist(table, schema=schema), path)
+    rows = iter(table)
+    with pq.ParquetWriter(path, schema) as writer:
+        while part := list(islice(rows, _PARQUET_ROWS)):
+            writer.write_table(pa.Table.from_pylist(part, schema=schema))
 
 
 class Journal:
     """Rows as they come, a line each, so that a run that ends anywhere goes on from there.
+
+    Of each row only what resuming needs is held; the rest is read back when the table is written.
 
     Parameters
     ----------
     path : Path
     settings : mapping
         What the rows depend on; a journal of other settings is refused.
+
+    Attributes
+    ----------
+    states : dict of str to State
+        By image.
 
     Raises
     ------
@@ -147,53 +165,63 @@ class Journal:
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
-        self.rows: dict[str, TableRow] = {}
+        self.states: dict[str, State] = {}
         self._path = path
-        head = json.dumps({"settings": dict(settings)}, sort_keys=True)
+        head = json.dumps({"settings": dict(settings)}, sort_keys=True).encode() + b"\n"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            whole = self._read(head) if path.exists() else 0
-            self._file: IO[str] = path.open("r+" if whole else "w", encoding="utf-8", newline="")
-            self._file.seek(whole)
-            self._file.truncate()  # what a broken-off run left of its last line
-            if not whole:
-                self._file.write(head + "\n")
-                self._file.flush()
+            self._end = self._read(head) if path.exists() else 0
+            self._file: IO[bytes] = path.open("r+b" if self._end else "w+b")
+            self._file.truncate(self._end)  # what a broken-off run left of its last line
+            if not self._end:
+                self._append(head)
         except OSError as error:
             raise StorageError(f"{path} cannot be written: {error.strerror or error}") from None
 
-    def _read(self, head: str) -> int:
+    def _read(self, head: bytes) -> int:
         """Read the rows, and return where the last whole line ends."""
-        data = self._path.read_bytes()
-        lines = data[: data.rfind(b"\n") + 1].splitlines(keepends=True)
-        if not lines:
-            return 0
-        if lines[0].decode(errors="replace").rstrip("\n") != head:
-            raise DatasetError(
-                f"{self._path.parent} holds crops made with other settings: choose another folder, or start anew"
-            )
-        end = len(lines[0])
-        for line in lines[1:]:
-            try:
-                row = TableRow(**json.loads(line))
-            except (TypeError, ValueError):
-                break  # from a torn line on, nothing is trusted
-            self.rows[row.path] = row
-            end += len(line)
+        end = 0
+        with self._path.open("rb") as file:
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                if not end and line != head:
+                    folder = self._path.parent
+                    raise DatasetError(f"{folder} holds crops of other settings: choose another folder, or start anew")
+                if end:
+                    try:
+                        row = TableRow(**json.loads(line))
+                    except (TypeError, ValueError):
+                        break  # from a torn line on, nothing is trusted
+                    self.states[row.path] = State(row.status, row.crop, end)
+                end += len(line)
         return end
 
     def add(self, row: TableRow) -> None:
         """Append one row; raises `StorageError` where the disk is full."""
-        self.rows[row.path] = row
+        state = State(row.status, row.crop, self._end)
         try:
-            self._file.write(json.dumps(asdict(row)) + "\n")
-            self._file.flush()
+            self._append(json.dumps(asdict(row)).encode() + b"\n")
         except OSError as error:
             raise StorageError(f"{self._path} cannot be written: {error.strerror or error}") from None
+        self.states[row.path] = state
+
+    def rows(self, names: Iterable[str]) -> Iterator[TableRow]:
+        """Read rows back, in the order of the names."""
+        with self._path.open("rb") as file:
+            for name in names:
+                file.seek(self.states[name].offset)
+                yield TableRow(**json.loads(file.readline()))
 
     def close(self) -> None:
-        """Close the file; the rows stay."""
+        """Close the file; it stays."""
         self._file.close()
+
+    def _append(self, line: bytes) -> None:
+        self._file.seek(self._end)
+        self._file.write(line)
+        self._file.flush()
+        self._end += len(line)
 
 
 def is_inside(path: Path, folder: Path) -> bool:

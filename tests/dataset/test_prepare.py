@@ -145,7 +145,7 @@ def test_landmarks_of_the_authors_list_are_taken_as_they_are(photos: Path, align
 
 
 def test_other_settings_or_places_that_cannot_be_are_refused(photos: Path, aligned: Path, tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="other settings"):
+    with pytest.raises(DatasetError, match="crops of other settings"):
         align_dataset(photos, aligned, processes=1, image_format="png", face="largest")
     with pytest.raises(DatasetError, match="lies in"):
         align_dataset(photos, photos / "out", processes=1)
