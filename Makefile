@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # The OpenCV to test on, as a pip requirement; .ci/run runs the suite on both majors.
 OPENCV ?= opencv-contrib-python-headless>=5,<6
+# What the tests need: `test`, or `test-runtime` for those that depend on the OpenCV major.
+EXTRA ?= test
 # Arguments for pytest, as PYTEST="-m runtime".
 PYTEST ?=
 
@@ -13,7 +15,7 @@ BIN = $(VENV)/bin
 demo: $(VENV)/.demo-installed
 	$(BIN)/spherecv demo
 
-test: $(VENV)/.test-installed
+test: $(VENV)/.$(EXTRA)-installed
 	$(BIN)/python -m pytest $(PYTEST)
 
 check: $(VENV)/.dev-installed
