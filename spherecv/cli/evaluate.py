@@ -155,7 +155,12 @@ def ytf(
 @app.command("pairs")
 def pairs_command(
     images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder that the list's paths are relative to.")],
-    pairs: Annotated[Path, typer.Option("--pairs", help="CSV, LFW's form, `path path label`, or the authors' .mat.")],
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            "--pairs", help="CSV, LFW's form, `path path label`, or the authors' .mat; all pairs without it."
+        ),
+    ] = None,
     metric: Annotated[str, typer.Option("--metric", help="cosine or euclidean.")] = "cosine",
     threshold: Annotated[
         float | None, typer.Option("--threshold", help="Largest distance accepted, chosen elsewhere.")
@@ -179,20 +184,28 @@ def pairs_command(
 ) -> None:
     """Pairs of your own, compared by the model's recipe as `spherecv verify` does.
 
-    Example:
+    Without --pairs, every photo of a PERSON/IMAGE folder is compared with every other, in blocks.
+
+    Examples:
 
       spherecv evaluate pairs photos/ --pairs photos/pairs.csv --report my-report/
+
+      spherecv evaluate pairs photos/
     """
+    from spherecv.cli.allpairs import compare_folder
     from spherecv.evaluate.run import evaluate_pairs
     from spherecv.metrics import check_metric
 
     if groups is not None and metric != "cosine":
         raise InvalidArgumentError("--groups compares by cosine: leave --metric as it is")
+    listed = pairs
+    if listed is None and (report is not None or groups is not None or threshold is not None or metric != "cosine"):
+        raise InvalidArgumentError("--report, --groups, --threshold and --metric need a list: give --pairs")
 
     def run(subject: Subject, saved: Any, progress: Any) -> Experiment:
         return evaluate_pairs(
             images,
-            pairs,
+            cast(Path, listed),
             subject,
             metric=check_metric(metric),
             threshold=threshold,
@@ -212,6 +225,9 @@ def pairs_command(
         device=device,
         threads=threads,
     )
+    if listed is None:
+        compare_folder(images, chosen, embeddings, replicates, as_json)
+        return
     _answer(_run(run, chosen, embeddings, groups, group_images, group_by), report, as_json)
 
 

@@ -107,6 +107,17 @@ def test_pairs_with_ready_crops_and_groups(world: Path, model, tmp_path: Path) -
     assert found["groups"][0]["groups"] == ["0", "1"]
 
 
+def test_all_pairs_of_a_folder_without_a_list(world: Path, model) -> None:
+    arguments = ["evaluate", "pairs", world / "images", *model, "--bootstrap", 20]
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    (found,) = json.loads(result.stdout)
+    assert (found["genuine_pairs"], found["impostor_pairs"]) == (12, 264)
+    assert found["rates"] == []  # 264 pairs give 26 false accepts at 0.1
+    assert "12 genuine and 264 impostor pairs of 12 people" in run(*arguments).stdout
+    assert "need a list" in failure(run(*arguments, "--threshold", 0.5))
+
+
 def test_megaface_style_against_a_file_of_embeddings(world: Path, model, tmp_path: Path) -> None:
     strangers = np.random.default_rng(0).normal(size=(5000, 128)).astype(np.float32)
     np.save(tmp_path / "d.npy", strangers)
