@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -75,7 +76,8 @@ def check_number(name: str, value: float, low: float, high: float = float("inf")
     InvalidArgumentError
         It is no number, or not within `low..high`; the message says what is.
     """
-    if not isinstance(value, int | float | np.number) or isinstance(value, bool) or not low <= value <= high:
+    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not is_number or not isfinite(value) or not low <= value <= high:
         bounds = f"from {low:g}" if high == float("inf") else f"within {low:g}..{high:g}"
         raise InvalidArgumentError(f"{name} must be a number {bounds}, but got {value!r}")
     return float(value)

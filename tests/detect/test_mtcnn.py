@@ -176,6 +176,7 @@ def test_nets_from_onnx_files(tmp_path, detectors, lfw):
         ({"preset": "slow"}, "preset must be one of"),
         ({"min_size": 9.9}, "min_size must be a number from 10, but got 9.9"),
         ({"min_size": float("nan")}, "min_size"),
+        ({"min_size": float("inf")}, "min_size"),
         ({"min_size": "20"}, "min_size"),
         ({"factor": 1.0}, "factor must be a number within 0.1..0.95, but got 1.0"),
         ({"factor": True}, "factor"),
