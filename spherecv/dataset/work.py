@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -25,8 +26,10 @@ from spherecv.pipeline import choose_faces
 from spherecv.records import Face
 from spherecv.zoo import Recipe
 
-_CHUNK = 8
-"""Images handed to a process at once: enough that handing over costs nothing, few enough that little is lost."""
+_CHUNK = 2
+"""Images handed to a process at once: handing over costs little beside them, and few are lost when a run breaks off."""
+_FEW = 8
+"""Images for which starting processes is not worth it."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +87,9 @@ class Aligning:
     """
 
     def __init__(self, work: Work) -> None:
-        import cv2
-
         from spherecv.detect import FaceDetector
 
         self._work = work
-        if work.threads == 1:
-            cv2.setNumThreads(1)  # processes share the cores; threads on top of them only wait for each other
         self._detector = FaceDetector(work.detector, threads=work.threads, preset=work.preset)
         self._aligner = FaceAligner(work.recipe.template, size=work.recipe.size, alignment=work.recipe.alignment)
 
@@ -176,10 +175,8 @@ def run_jobs(work: Work, jobs: Sequence[Job], processes: int) -> Iterator[TableR
     """
     if not jobs:
         return
-    if processes == 1 or len(jobs) <= _CHUNK:
-        aligning = Aligning(work)
-        for job in jobs:
-            yield aligning.row(job)
+    if processes == 1 or len(jobs) <= _FEW:
+        yield from _here(work, jobs)
         return
     # Fresh processes: a fork would copy the locks of OpenCV's and BLAS' threads in whatever state they are.
     pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_start, initargs=(work,))
@@ -192,6 +189,20 @@ def run_jobs(work: Work, jobs: Sequence[Job], processes: int) -> Iterator[TableR
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _here(work: Work, jobs: Sequence[Job]) -> Iterator[TableRow]:
+    """Work in this process, and leave OpenCV's threads as they were."""
+    import cv2
+
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(work.threads)
+    try:
+        aligning = Aligning(work)
+        for job in jobs:
+            yield aligning.row(job)
+    finally:
+        cv2.setNumThreads(before)
 
 
 def _collected(pool: ProcessPoolExecutor, jobs: Sequence[Job], processes: int) -> Iterator[TableRow]:
@@ -228,6 +239,10 @@ _aligning: Aligning | _Failure | None = None
 def _start(work: Work) -> None:
     """Open the models once for each process; an error must reach the parent as what it is."""
     global _aligning
+    import cv2
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and lets every image be finished
+    cv2.setNumThreads(work.threads)  # processes share the cores; more threads would only wait for each other
     try:
         _aligning = Aligning(work)
     except SphereCVError as error:
