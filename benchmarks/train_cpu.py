@@ -26,7 +26,7 @@ FLOOR = """floor of one step, per image: 1.75 G multiply-adds forward, 5.25 G wi
 and once per step 27.6 M parameters: read weight, gradient, velocity, write weight, velocity (552 MB)"""
 
 
-def our_step(batch: int, threads: int):  # noqa: ANN201
+def our_step(batch: int, threads: int):
     from spherecv.caffe.architectures import sphereface_training
     from spherecv.train.backend import open_backend
     from spherecv.train.net import Net
@@ -49,7 +49,7 @@ def our_step(batch: int, threads: int):  # noqa: ANN201
     return step
 
 
-def torch_step(batch: int, threads: int, channels_last: bool):  # noqa: ANN201
+def torch_step(batch: int, threads: int, channels_last: bool):
     import torch
     from torch import nn
 
@@ -64,7 +64,7 @@ def torch_step(batch: int, threads: int, channels_last: bool):  # noqa: ANN201
                 parts[-2].bias.requires_grad_(False)  # the authors freeze it
             self.body = nn.Sequential(*parts)
 
-        def forward(self, x):  # noqa: ANN001, ANN202
+        def forward(self, x):
             return x + self.body(x)
 
     layers, wide = [], 3
@@ -94,7 +94,7 @@ def numbers(batch: int) -> tuple[np.ndarray, np.ndarray]:
     return rng.normal(size=(batch, 112, 96, 3)).astype(np.float32), rng.integers(0, IDENTITIES, batch)
 
 
-def timed(step) -> tuple[float, float]:  # noqa: ANN001
+def timed(step) -> tuple[float, float]:
     clock, cpu = time.perf_counter(), time.process_time()
     step()
     return time.perf_counter() - clock, time.process_time() - cpu

@@ -72,7 +72,7 @@ def open_finetuning(
     loss : str
         See `recipes.LOSSES`.
     margin, schedule
-        Of A-Softmax. The schedule anneals over a tenth of the iterations by default, from 1000 to 5.
+        Of A-Softmax. Lambda falls from 1000 to 5 over the first half of the iterations by default.
     batch_size : int
     pictures : int
         K of the batches that triplets need; P is ``batch_size // K``.
@@ -94,7 +94,7 @@ def open_finetuning(
     net = Net(definition, {data: (batch_size, *shape[1:])}, backend, seed=settings.random_seed)
     report = None if caffemodel is None else load_weights(net, caffemodel, partial=True)
     freeze(net, frozen)
-    schedule = schedule or LambdaSchedule(gamma=max(0.12, 2000.0 / max(1, settings.max_iter)))
+    schedule = schedule or LambdaSchedule(gamma=max(0.12, 400.0 / max(1, settings.max_iter)))
     order: Order
     if loss == "triplet":
         order = BalancedOrder(

@@ -14,8 +14,8 @@ from PIL import Image
 pytest.importorskip("array_api_compat")
 pytest.importorskip("threadpoolctl")
 
-from spherecv.train.backend import Backend, open_backend  # noqa: E402
-from spherecv.train.net import Net  # noqa: E402
+from spherecv.train.backend import Backend, open_backend
+from spherecv.train.net import Net
 
 
 @pytest.fixture
@@ -67,9 +67,7 @@ def check_net(double: Backend) -> Callable[..., Net]:
         state = net.context.rng.bit_generator.state
         stored = net.state()
         first = net.forward(inputs)
-        weights = {
-            name: rng.normal(size=blob.shape) for name, blob in first.blobs.items() if name not in net._losses
-        }
+        weights = {name: rng.normal(size=blob.shape) for name, blob in first.blobs.items() if name not in net._losses}
         statistics = [(param, param.data.copy()) for param in net.params if not param.learned]
 
         def objective() -> float:

@@ -46,8 +46,25 @@ def test_run_on_other_data_from_weights(small_run: Path, picture_folder: Path) -
     answer("run", small_run, "--workers", "0", "--max-iter", "1")
     weights = small_run.parent / "run" / "small_iter_1.caffemodel"
     result = run(
-        "run", small_run, "--workers", 0, "--data", picture_folder, "--weights", weights, "--max-iter", 1,
-        "--base-lr", 0.001, "--batch-size", 4, "--augment", "mirror=1", "--augment", "shift=1", "--prefix",
+        "run",
+        small_run,
+        "--workers",
+        0,
+        "--data",
+        picture_folder,
+        "--weights",
+        weights,
+        "--max-iter",
+        1,
+        "--base-lr",
+        0.001,
+        "--batch-size",
+        4,
+        "--augment",
+        "mirror=1",
+        "--augment",
+        "shift=1",
+        "--prefix",
         small_run.parent / "other" / "x",
     )
     assert result.exit_code == 0
@@ -61,8 +78,21 @@ def test_finetune(small_run: Path, picture_folder: Path) -> None:
     model = folder / "run" / "small_iter_1.caffemodel"
     answer("export", folder / "train.prototxt", model, "--size", "12x10", "-o", folder / "use")
     told = answer(
-        "finetune", f"{folder / 'use.prototxt'},{folder / 'use.caffemodel'}", picture_folder, "-o", folder / "mine",
-        "--iterations", "5", "--batch-size", "6", "--workers", "0", "--loss", "softmax", "--freeze", "conv1",
+        "finetune",
+        f"{folder / 'use.prototxt'},{folder / 'use.caffemodel'}",
+        picture_folder,
+        "-o",
+        folder / "mine",
+        "--iterations",
+        "5",
+        "--batch-size",
+        "6",
+        "--workers",
+        "0",
+        "--loss",
+        "softmax",
+        "--freeze",
+        "conv1",
     )
     assert told["iterations"] == 5
     assert load(folder / "mine" / "deploy.prototxt", told["model"]).outputs == ("fc5",)
@@ -84,7 +114,11 @@ def test_two_processes(small_run: Path) -> None:
     code = "import sys; from spherecv.cli.train import app; app()"
     words = ["run", str(small_run), "--workers", "0", "--processes", "2", "--threads", "1", "--max-iter", "2", "--json"]
     told = subprocess.run(
-        [sys.executable, "-c", code, *words], cwd=root, capture_output=True, text=True, timeout=120,
+        [sys.executable, "-c", code, *words],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert told.returncode == 0, told.stderr
     assert json.loads(told.stdout)["iterations"] == 2

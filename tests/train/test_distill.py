@@ -97,7 +97,12 @@ def test_targets_are_computed_once(teacher_file: Path, faces: Dataset, tmp_path:
 @pytest.mark.parametrize("same_view", [False, True])
 def test_the_student_comes_closer(teacher_file: Path, faces: Dataset, student: Path, same_view: bool) -> None:
     recipe = DistillRecipe(
-        epochs=20, batch_size=10, base_lr=0.01, same_view=same_view, teacher=RECIPE, warmup=0.1,
+        epochs=20,
+        batch_size=10,
+        base_lr=0.01,
+        same_view=same_view,
+        teacher=RECIPE,
+        warmup=0.1,
         augmentation=Augmentation(mirror=True, shift=1),
     )
     teacher = Teacher(teacher_file, RECIPE)

@@ -39,7 +39,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, np.nd
 
     write_caffemodel(to_caffemodel(net), folder / "snapshot.caffemodel")
     outputs = export(
-        folder / "train.prototxt", folder / "snapshot.caffemodel", folder / "d.prototxt", folder / "d.caffemodel",
+        folder / "train.prototxt",
+        folder / "snapshot.caffemodel",
+        folder / "d.prototxt",
+        folder / "d.caffemodel",
         shape=(1, 3, 112, 96),
     )
     assert outputs == ("fc5",)
@@ -95,7 +98,10 @@ def test_nothing_is_written_for_weights_of_another_net(small_run: Path, data_dir
     folder = small_run.parent
     with pytest.raises(CaffeModelError):
         export(
-            folder / "train.prototxt", data_dir / "mtcnn-caffe" / "det1.caffemodel", folder / "d.prototxt",
-            folder / "d.caffemodel", shape=(1, 3, 12, 10),
+            folder / "train.prototxt",
+            data_dir / "mtcnn-caffe" / "det1.caffemodel",
+            folder / "d.prototxt",
+            folder / "d.caffemodel",
+            shape=(1, 3, 12, 10),
         )
     assert not list(folder.glob("d.*"))

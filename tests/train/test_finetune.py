@@ -56,7 +56,11 @@ def test_frozen_layers_stay_and_the_rest_is_saved(
         ready.trainer.run()
         save(ready.trainer.net, tmp_path / "out.prototxt", tmp_path / "out.caffemodel")
     before, after = (
-        {f"{layer.name}/{n}": bytes(blob.SerializeToString()) for layer in net.layer for n, blob in enumerate(layer.blobs)}
+        {
+            f"{layer.name}/{n}": bytes(blob.SerializeToString())
+            for layer in net.layer
+            for n, blob in enumerate(layer.blobs)
+        }
         for net in (read_caffemodel(model[1]), read_caffemodel(tmp_path / "out.caffemodel"))
     )
     assert before.keys() == after.keys()

@@ -46,9 +46,7 @@ def test_twenty_steps_beside_torch(single: Backend) -> None:
     modules = []
     for wide, deep in ((3, 64), (64, 128), (128, 256), (256, 512)):
         modules += [torch.nn.Conv2d(wide, deep, 3, 2, 1), torch.nn.PReLU(deep)]
-    twin = torch.nn.Sequential(
-        *modules, torch.nn.Flatten(), torch.nn.Linear(512 * 12, 512), torch.nn.Linear(512, 10)
-    )
+    twin = torch.nn.Sequential(*modules, torch.nn.Flatten(), torch.nn.Linear(512 * 12, 512), torch.nn.Linear(512, 10))
     blobs = [param.to_caffe(single) for param in net.params]
     with torch.no_grad():
         for tensor, blob in zip(twin.parameters(), blobs, strict=True):
@@ -116,8 +114,11 @@ CONV = 'layer { name: "c" type: "Convolution" bottom: "data" top: "c" convolutio
         ('layer { name: "l" type: "LSTM" bottom: "data" top: "l" }', UnsupportedLayerError, "it knows"),
         ('layer { name: "r" type: "ReLU" bottom: "nothing" top: "r" }', PrototxtError, "nothing"),
         ('layer { name: "e" type: "Eltwise" bottom: "data" top: "e" }', PrototxtError, "two or more"),
-        ('layer { name: "d" type: "Dropout" bottom: "data" top: "d" dropout_param { dropout_ratio: 1 } }',
-         PrototxtError, "dropout_ratio"),
+        (
+            'layer { name: "d" type: "Dropout" bottom: "data" top: "d" dropout_param { dropout_ratio: 1 } }',
+            PrototxtError,
+            "dropout_ratio",
+        ),
     ],
 )
 def test_mistakes_name_the_layer(double: Backend, text: str, error: type[Exception], message: str) -> None:

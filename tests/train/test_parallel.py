@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from spherecv.caffe import read_blob, read_caffemodel
 from spherecv.train.backend import Backend

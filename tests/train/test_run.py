@@ -72,7 +72,7 @@ def test_weights_that_fit_in_part_are_listed(small_run: Path) -> None:
         assert report.missing == ("relu_one/0",)
         assert [entry.split()[0] for entry in report.differing] == ["fc5/0", "fc5/1", "fc6/0"]
         assert "fc5/0 (16, 240) for (20, 240)" in str(report)
-        with pytest.raises(CaffeModelError, match="do not fit.*relu_one/0"):
+        with pytest.raises(CaffeModelError, match=r"do not fit.*relu_one/0"):
             load_weights(run.trainer.net, weights)
     with pytest.raises(InvalidArgumentError, match="not both"), open_run(small_run, weights=weights, resume=weights):
         pass
@@ -100,5 +100,8 @@ def test_no_data_layer(small_run: Path) -> None:
 def test_unreadable_pictures_beyond_the_limit(small_run: Path, picture_folder: Path) -> None:
     for file in list(picture_folder.rglob("*.png"))[1:4]:
         file.write_bytes(b"")
-    with pytest.raises(ImageError, match="more than the 2 allowed"), open_run(small_run, workers=0, skip_limit=2) as run:
+    with (
+        pytest.raises(ImageError, match="more than the 2 allowed"),
+        open_run(small_run, workers=0, skip_limit=2) as run,
+    ):
         run.trainer.run()

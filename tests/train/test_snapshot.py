@@ -117,7 +117,10 @@ def test_damaged_snapshots(small_run: Path, suffix: str, harm: str) -> None:
     else:
         data = bytearray(np.random.default_rng(0).bytes(500))
     file.write_bytes(data)
-    with pytest.raises(SnapshotError), open_run(small_run, workers=0, resume=file.with_name("small_iter_4.solverstate")):
+    with (
+        pytest.raises(SnapshotError),
+        open_run(small_run, workers=0, resume=file.with_name("small_iter_4.solverstate")),
+    ):
         pass
 
 

@@ -87,7 +87,9 @@ def test_log_table_and_plot(double: Backend, tmp_path: Path) -> None:
     loss = trainer.run()
     lines = (tmp_path / "run.log").read_text().splitlines()
     assert [line.split("] ")[1].split(" (")[0] for line in lines if "img/s" in line] == [
-        "Iteration 0", "Iteration 2", "Iteration 4",
+        "Iteration 0",
+        "Iteration 2",
+        "Iteration 4",
     ]
     assert all(line[0] == "I" and line[5] == " " and " spherecv] " in line for line in lines)
     rows = list(csv.DictReader((tmp_path / "run.csv").open()))
@@ -121,7 +123,9 @@ def test_iter_size_is_one_large_batch(small_run: Path) -> None:
             trainer._pass(batch)
         added = [np.array(param.grad) for param in trainer.params if param.trainable]
         trainer.net.forget()
-        whole = Batch(0, *(np.concatenate([getattr(b, n) for b in batches]) for n in ("images", "labels", "indices")), ())
+        whole = Batch(
+            0, *(np.concatenate([getattr(b, n) for b in batches]) for n in ("images", "labels", "indices")), ()
+        )
         trainer._pass(whole)
         for both, param in zip(added, [p for p in trainer.params if p.trainable], strict=True):
             np.testing.assert_allclose(both / 2, param.grad, rtol=1e-4, atol=1e-7)

@@ -28,9 +28,12 @@ def test_convolution(window: Window) -> None:
     dy = rng.normal(size=(3, *window.output(7, 6), 6))
     gpu, cpu = open_backend("cuda", dtype="float64"), open_backend("cpu", dtype="float64")
 
-    def run(backend) -> list[np.ndarray]:  # noqa: ANN001
+    def run(backend) -> list[np.ndarray]:
         a, w, g = (backend.asarray(v) for v in (x, weight, dy))
-        return [backend.numpy(v) for v in (backend.convolve(a, w, None, window), *backend.convolve_backward(a, w, g, window))]
+        return [
+            backend.numpy(v)
+            for v in (backend.convolve(a, w, None, window), *backend.convolve_backward(a, w, g, window))
+        ]
 
     for mine, other in zip(run(gpu), run(cpu), strict=True):
         np.testing.assert_allclose(mine, other, atol=1e-10)

@@ -41,7 +41,13 @@ def _problem(window: Window, height: int, width: int) -> tuple[np.ndarray, ...]:
 @pytest.mark.parametrize("size", [(7, 6), (8, 8), (5, 9)])
 @pytest.mark.parametrize(("kernel", "stride", "pad", "dilation", "group", "name"), RUNS)
 def test_kernel_equals_torch(
-    kernel: int, stride: int, pad: int, dilation: int, group: int, name: str, size: tuple[int, int],
+    kernel: int,
+    stride: int,
+    pad: int,
+    dilation: int,
+    group: int,
+    name: str,
+    size: tuple[int, int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     torch = pytest.importorskip("torch")

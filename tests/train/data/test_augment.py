@@ -22,8 +22,16 @@ def test_mirror_turns_half() -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"shift": 3}, {"zoom": 0.2}, {"rotate": 20}, {"light": 0.3}, {"colour": 0.3}, {"grey": 1}, {"blur": 1},
-        {"low_resolution": 1}, {"jpeg": 1}, {"occlusion": 1},
+        {"shift": 3},
+        {"zoom": 0.2},
+        {"rotate": 20},
+        {"light": 0.3},
+        {"colour": 0.3},
+        {"grey": 1},
+        {"blur": 1},
+        {"low_resolution": 1},
+        {"jpeg": 1},
+        {"occlusion": 1},
     ],
 )
 def test_each_changes_the_picture_and_keeps_its_form(settings: dict) -> None:

@@ -9,7 +9,16 @@ from spherecv.errors import ImageError
 from spherecv.train.data import Augmentation, Batch, Loader, ShuffledOrder, View, from_folder
 
 ALL = Augmentation(
-    mirror=True, shift=2, zoom=0.1, rotate=5, light=0.2, colour=0.1, grey=0.3, blur=0.5, low_resolution=0.5, jpeg=0.5,
+    mirror=True,
+    shift=2,
+    zoom=0.1,
+    rotate=5,
+    light=0.2,
+    colour=0.1,
+    grey=0.3,
+    blur=0.5,
+    low_resolution=0.5,
+    jpeg=0.5,
     occlusion=0.5,
 )
 
@@ -19,6 +28,11 @@ def _loader(folder: Path, **settings: object) -> Loader:
     order = ShuffledOrder(len(dataset.items), 6, seed=2)
     view = settings.pop("view", View(12, 10))
     return Loader(dataset, order, view, **settings)  # type: ignore[arg-type]
+
+
+def _draw(loader: Loader, count: int) -> None:
+    for _ in range(count):
+        loader.next()
 
 
 def _equal(a: Batch, b: Batch) -> bool:
@@ -72,8 +86,7 @@ def test_unreadable_pictures_are_counted_then_an_error(picture_folder: Path, wor
         _loader(picture_folder, workers=workers, limit=1) as loader,
         pytest.raises(ImageError, match="2 pictures cannot be read, more than the 1 allowed"),
     ):
-        for _ in range(8):
-            loader.next()
+        _draw(loader, 8)
 
 
 def test_none_readable(picture_folder: Path) -> None:
@@ -99,5 +112,4 @@ def test_a_worker_that_died_is_an_error(picture_folder: Path) -> None:
         loader.next()
         loader._workers[0]._process.kill()
         with pytest.raises(ImageError, match="has ended"):
-            for _ in range(5):
-                loader.next()
+            _draw(loader, 5)

@@ -167,4 +167,6 @@ def test_a_loss_that_died_reads_as_in_caffe(double: object) -> None:
 
     text = b'layer { name: "l" type: "SoftmaxWithLoss" bottom: "data" bottom: "label" top: "l" }'
     net = Net.from_prototxt(text, double, shapes={"data": (1, 2), "label": (1,)})  # type: ignore[arg-type]
-    assert net.forward({"data": np.array([[0.0, 1e4]]), "label": np.array([0])}).loss == pytest.approx(87.3365, abs=1e-3)
+    assert net.forward({"data": np.array([[0.0, 1e4]]), "label": np.array([0])}).loss == pytest.approx(
+        87.3365, abs=1e-3
+    )
