@@ -14,6 +14,8 @@ IntArray = NDArray[np.intp]
 
 _BLOCK = 256
 """Boxes compared with each other at a time: 65,536 overlaps, which stay in the cache."""
+_REST = 16_384
+"""Boxes that such a block is compared with at a time: 16 MB of overlaps."""
 
 
 def non_maximum(boxes: FloatArray, scores: FloatArray, limit: float, *, of_smaller: bool = False) -> IntArray:
@@ -45,8 +47,9 @@ def non_maximum(boxes: FloatArray, scores: FloatArray, limit: float, *, of_small
         clashes = np.triu(_overlaps(boxes[head], boxes[head], of_smaller) > limit, 1)
         head = head[_survivors(clashes)]
         kept.append(head)
-        if left.size:
-            left = left[~(_overlaps(boxes[head], boxes[left], of_smaller) > limit).any(axis=0)]
+        parts = [left[start : start + _REST] for start in range(0, len(left), _REST)]
+        clear = [part[~(_overlaps(boxes[head], boxes[part], of_smaller) > limit).any(axis=0)] for part in parts]
+        left = np.concatenate([left[:0], *clear])
     return order[np.concatenate(kept)]
 
 

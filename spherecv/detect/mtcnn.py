@@ -25,7 +25,7 @@ Loader = Callable[[str], Net]
 _SMALLEST = 10.0
 """Side of the smallest face that can be asked for: the authors' own least."""
 _LARGEST_IMAGE = 12_000_000
-"""Pixels beyond which an image, or its largest scale, is made smaller first: 300 MB of floating point."""
+"""Pixels beyond which an image, or its largest scale, is made smaller first: 144 MB each in floating point."""
 _MOST_WORKERS = 8
 
 

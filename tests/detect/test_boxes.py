@@ -28,6 +28,7 @@ def test_non_maximum_is_the_loop_of_the_paper(plain, case, limit, of_smaller, bl
     boxes, scores = case
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_BLOCK", block)
+        patch.setattr(module, "_REST", 2 * block)
         picked = non_maximum(boxes, scores, limit, of_smaller=of_smaller)
     assert picked.tolist() == plain.nms(np.column_stack([boxes, scores]), limit, NAMES[of_smaller])
 
