@@ -50,6 +50,11 @@ def _shapes(model):
             ["batch", 3, 12, 12],
             {"s": ["batch", 3, 12, 12]},
         ),
+        (
+            'layer { name: "n" type: "Normalize" bottom: "x" top: "n" }',
+            ["batch", 3, 12, 12],
+            {"n": ["batch", 3, 12, 12]},
+        ),
         # Twice as many rows as images: equal names would promise equal sizes.
         (
             'layer { name: "c" type: "Concat" bottom: "x" bottom: "x" top: "c" concat_param { axis: 0 } }',

@@ -12,12 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from spherecv.caffe.graph import Layer, Shape
-from spherecv.caffe.layers.base import Dims, LayerKind, Value, axis_of, reshape_target
+from spherecv.caffe.layers.base import Dims, LayerKind, SizeNeededError, Value, axis_of, reshape_target
 from spherecv.caffe.layers.spatial import Window, average_pool, four_axes
 from spherecv.caffe.spherecv_caffe_pb2 import LRNParameter
 
 if TYPE_CHECKING:
     from spherecv.caffe.onnx_graph import OnnxGraph
+
+
+_WIDEST = 999  # of a local response; Caffe has no limit, but runtimes allocate for it
 
 
 class BatchNorm(LayerKind):
@@ -128,6 +131,8 @@ class Normalize(LayerKind):
 
     def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
         param, (name, shape) = layer.param.norm_param, bottoms[0]
+        if param.across_spatial and None in shape[2:]:
+            raise SizeNeededError  # OpenCV 4.14 would take the size of the norm, one pixel, for the size of the result
         total = graph.node("Mul", [name, name])
         for axis in range(1, len(shape)) if param.across_spatial else [1]:
             # One axis at a time: OpenCV 4.14 gets the sum over several wrong.
@@ -144,8 +149,8 @@ class LRN(LayerKind):
     def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
         four_axes(layer, bottoms[0])
         param = layer.param.lrn_param
-        if param.local_size % 2 == 0:
-            raise layer.mistake("local_size must be odd")
+        if param.local_size % 2 == 0 or param.local_size > _WIDEST:
+            raise layer.mistake(f"local_size must be odd and at most {_WIDEST}")
         if not (0 < param.alpha < math.inf and 0 < param.beta < math.inf):
             raise layer.unsupported("alpha and beta must be positive")
         return [bottoms[0]]

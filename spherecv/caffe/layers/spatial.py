@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -105,15 +105,21 @@ class Convolution(LayerKind):
         return math.prod(tops[0]) * math.prod(weight[1:])
 
     def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
-        return [self._emit_as("Conv", layer, self.window(layer), layer.blobs, bottoms[0], graph)]
+        window, value = self.window(layer), bottoms[0].name
+        dilated_group = window.dilation != (1, 1) and self._param(layer).group > 1
+        if window.pad != (0, 0) and (window.kernel == (1, 1) or dilated_group):
+            # OpenCV 5.0 reads beyond the image where a kernel of one pixel has padding, and so does 4.14 where a
+            # depthwise 3x3 has dilation 2 and padding 1.
+            value, window = _pad(graph, value, window.pad), replace(window, pad=(0, 0))
+        return [self._emit_as("Conv", layer, window, layer.blobs, value, graph)]
 
     def _emit_as(
-        self, operator: str, layer: Layer, window: Window, blobs: Sequence[Array], bottom: Value, graph: OnnxGraph
+        self, operator: str, layer: Layer, window: Window, blobs: Sequence[Array], value: str, graph: OnnxGraph
     ) -> str:
         weights = [graph.constant(blob, label) for blob, label in zip(blobs, ("weight", "bias"), strict=False)]
         return graph.node(
             operator,
-            [bottom.name, *weights],
+            [value, *weights],
             kernel_shape=list(window.kernel),
             strides=list(window.stride),
             pads=[*window.pad, *window.pad],
@@ -153,7 +159,14 @@ class Deconvolution(Convolution):
                 raise layer.unsupported(f"dilation {window.dilation} makes its kernel too large")
             blobs = (_spread(blobs[0], window.dilation), *blobs[1:])
             window = Window(window.extent, window.stride, window.pad)
-        return [self._emit_as("ConvTranspose", layer, window, blobs, bottoms[0], graph)]
+        # OpenCV 4.14 writes beyond its memory where the padding is not smaller than the kernel: cut that off instead.
+        outside = [pad if pad >= kernel else 0 for pad, kernel in zip(window.pad, window.kernel, strict=True)]
+        window = replace(window, pad=(window.pad[0] - outside[0], window.pad[1] - outside[1]))
+        value = self._emit_as("ConvTranspose", layer, window, blobs, bottoms[0].name, graph)
+        for axis, cut in enumerate(outside, start=2):
+            if cut:
+                value = graph.slice(value, [cut], [-cut], [axis])
+        return [value]
 
 
 class Pooling(LayerKind):
@@ -238,10 +251,15 @@ def average_pool(graph: OnnxGraph, value: str, window: Window, tail: Pair = (0, 
     (AveragePool's own count_include_pad would count both, and OpenCV 4.14 ignores it.)
     """
     if window.pad != (0, 0):
-        edges = graph.constant(np.array([0, 0, *window.pad, 0, 0, *window.pad], np.int64), "pads")
-        value = graph.node("Pad", [value, edges, graph.constant(np.float32(0), "zero")])
+        value = _pad(graph, value, window.pad)
     kernel, strides = list(window.kernel), list(window.stride)
     return graph.node("AveragePool", [value], kernel_shape=kernel, strides=strides, pads=[0, 0, *tail])
+
+
+def _pad(graph: OnnxGraph, value: str, pad: Pair) -> str:
+    """Add zeros around every image."""
+    edges = graph.constant(np.array([0, 0, *pad, 0, 0, *pad], np.int64), "pads")
+    return graph.node("Pad", [value, edges, graph.constant(np.float32(0), "zero")])
 
 
 def _spread(weight: Array, dilation: Pair) -> Array:

@@ -197,6 +197,7 @@ def test_lrn(shape, seed, size, k, within, check_layer, draw_array):
     ("kind", "text", "complaint"),
     [
         ("LRN", "lrn_param { local_size: 4 }", "must be odd"),
+        ("LRN", "lrn_param { local_size: 2147483647 }", "at most 999"),
         ("Softmax", "softmax_param { axis: 4 }", "axis 4 does not exist in a blob of 4 axes"),
         ("Scale", "scale_param { axis: 2 num_axes: 3 }", "num_axes 3 from axis 2"),
         ("Scale", 'bottom: "y" scale_param { axis: 1 }', "does not match"),

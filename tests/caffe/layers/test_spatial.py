@@ -151,6 +151,26 @@ def test_every_way_to_state_a_window(text, window, check_layer, draw_array):
     check_layer("Convolution", f"convolution_param {{ num_output: 3 {text} }}", [x], oracle, blobs=[weight, bias])
 
 
+@pytest.mark.runtime
+@pytest.mark.parametrize("pad", [(1, 1), (0, 2), (3, 0)])
+@pytest.mark.parametrize(("kernel", "stride"), [((1, 1), (1, 1)), ((1, 1), (2, 2)), ((1, 2), (1, 1)), ((2, 3), (2, 2))])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_padding_larger_than_the_kernel(kernel, stride, pad, transposed, check_layer, draw_array):
+    # OpenCV 5.0 computes garbage for a 1x1 Conv with padding, and 4.14 corrupts its heap for such a ConvTranspose.
+    case = {"window": (kernel, stride, pad, (1, 1)), "group": 1, "inputs": 2, "outputs": 3, "sizes": (9, 8)}
+    case |= {"bias": True, "seed": 5}
+    _check_convolution(case, check_layer, draw_array, transposed=transposed, opencv=True)
+
+
+@pytest.mark.runtime
+@pytest.mark.parametrize("pad", [(0, 1), (1, 1), (2, 2)])
+def test_depthwise_with_holes(pad, check_layer, draw_array):
+    # OpenCV 4.14 reads beyond the image here, in its Caffe importer too, but for a padding of 2.
+    case = {"window": ((3, 3), (1, 1), pad, (2, 2)), "group": 4, "inputs": 4, "outputs": 4, "sizes": (11, 11)}
+    case |= {"bias": False, "seed": 5}
+    _check_convolution(case, check_layer, draw_array, opencv=True)
+
+
 @st.composite
 def poolings(draw):
     kernel = (draw(st.integers(1, 4)), draw(st.integers(1, 4)))
