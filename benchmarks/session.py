@@ -1,6 +1,6 @@
 """What a Session costs over the library it runs on, and how the libraries compare, in one run.
 
-    python benchmarks/session.py [--threads 2] [--batch 32] [--repeats 10] [--nets sphereface-20 mobilefacenet]
+    python benchmarks/session.py [--threads 2] [--batch 32] [--repeats 10] [--cpu] [--nets sphereface-20 mobilefacenet]
 
 Every library is measured bare, as its own users call it, with equal threads and in full precision, and through a
 Session. SphereFace-20 has random weights, for speed does not depend on them; MobileFaceNet-Caffe is read from the test
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import time
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
@@ -218,6 +219,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--pause", type=float, default=0.05, help="seconds before each timing")
+    parser.add_argument("--cpu", action="store_true", help="count CPU seconds: for a machine that is busy")
     parser.add_argument("--nets", nargs="+", default=["sphereface-20", "mobilefacenet"])
     arguments = parser.parse_args()
     cv2.setNumThreads(arguments.threads)
@@ -235,6 +237,7 @@ def main() -> None:
             {label: partial(run, data) for label, run in runs.items()},
             repeats=arguments.repeats,
             pause=arguments.pause,
+            clock=time.process_time if arguments.cpu else time.perf_counter,
         )
         print(f"\n{name}, batch {arguments.batch}, {arguments.threads} threads\n")
         print(results.table(items=arguments.batch))

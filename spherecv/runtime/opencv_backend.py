@@ -20,11 +20,11 @@ from spherecv.runtime.backend import ChunkLimit, FloatArray, Model, Settings, ba
 from spherecv.runtime.devices import import_cv2, opencv_cuda_missing
 from spherecv.runtime.signature import Signature
 
-# What the classic engine was checked on with batches and sizes that change from call to call (tests/runtime). Shape
-# arithmetic (Shape, Gather, Reshape to a computed size) is not among it: that engine folds it at the first shape.
+# What the classic engine was checked on with batches that change from call to call (tests/runtime). What computes with
+# shapes (Shape, Gather, Constant) is not among it, because that engine does so once: a Reshape here is to a constant.
 _CLASSIC_OPERATORS = frozenset(
     ("Add", "AveragePool", "Concat", "Conv", "Dropout", "Flatten", "Gemm", "GlobalAveragePool", "Identity", "LeakyRelu",
-     "MaxPool", "Mul", "PRelu", "Relu", "Sigmoid", "Slice", "Softmax", "Tanh")
+     "MaxPool", "Mul", "PRelu", "Relu", "Reshape", "Sigmoid", "Slice", "Softmax", "Tanh")
 )  # fmt: skip
 
 _ONLY = 0

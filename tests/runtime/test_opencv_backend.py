@@ -51,6 +51,12 @@ def test_the_engine_goes_by_the_kind_of_net(name, device, engines, models):
     assert _engines(FOUR, signature, device) == [0]
 
 
+@pytest.mark.parametrize(("name", "engine"), [("det1", 2), ("det2", 1), ("det3", 1), ("det4", 1), ("mobilefacenet", 2)])
+def test_the_engine_of_real_caffe_nets(name, engine, caffe_onnx):
+    """The converter decides with which operators a layer is written, and so about the engine."""
+    assert _engines(FIVE, read_signature(caffe_onnx(name), "it"), "cpu")[0] == engine
+
+
 def test_operators_that_the_classic_engine_was_not_checked_on_get_the_new_one(graph):
     graph.op("HardSwish", "data", to="y")
     signature = read_signature(graph.model({"data": ["N", 3]}, {"y": ["N", 3]}), "it")
@@ -101,6 +107,10 @@ def test_each_operator_with_batches_that_change(operator, graph, noise, expected
     elif operator == "PRelu":
         graph.prelu(hidden, 4)
         graph.nodes[-1].output[0] = "y"
+    elif operator == "Reshape":
+        rows = graph.op("Reshape", hidden, graph.constant(np.array([-1, 4 * 7 * 9])))
+        planes = graph.op("Reshape", rows, graph.constant(np.array([0, 4, 9, -1])))
+        graph.op("Reshape", planes, graph.constant(np.array([0, 2, 14, 9])), to="y")
     elif operator == "Gemm":
         graph.dense(graph.op("Flatten", hidden, axis=1), 4 * 7 * 9, 5, "y")
     else:
