@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -98,55 +99,33 @@ def run(
     from spherecv.train.run import open_run
 
     size = len(gpus.split(",")) if gpus else processes
-    if size > 1 and RANK not in os.environ:
-        with companions(size, _again()):
-            run(
-                solver,
-                data,
-                weights,
-                resume,
-                device,
-                gpus,
-                processes,
-                threads,
-                workers,
-                batch_size,
-                max_iter,
-                base_lr,
-                snapshot,
-                prefix,
-                augment,
-                exact,
-                skip_limit,
-                as_json,
-            )
-        return
-    rank = int(os.environ.get(RANK, "0"))
-    wanted = {"max_iter": max_iter, "base_lr": base_lr, "snapshot": snapshot, "snapshot_prefix": prefix}
-    changes = {name: value for name, value in wanted.items() if value is not None}
-    log, start = _log(prefix or _prefix_of(solver), rank), None
-    with open_run(
-        solver,
-        data=tuple(data or ()),
-        weights=weights,
-        resume=resume,
-        device="cuda" if gpus else device,
-        gpu=int(gpus.split(",")[rank]) if gpus else 0,
-        threads=threads,
-        workers=workers,
-        batch_size=batch_size,
-        augmentation=_augmentation(augment),
-        exact_margin=exact,
-        skip_limit=skip_limit,
-        log=log,
-        **changes,
-    ) as ready:
-        start = ready.weights
-        if start is not None and rank == 0:
-            typer.echo(f"weights: {start}", err=True)
-        loss = ready.trainer.run()
-        if rank == 0:
-            _finish(ready.trainer, prefix or _prefix_of(solver), loss, as_json)
+    first = RANK not in os.environ
+    with companions(size, _again()) if size > 1 and first else nullcontext():
+        rank = int(os.environ.get(RANK, "0"))
+        wanted = {"max_iter": max_iter, "base_lr": base_lr, "snapshot": snapshot, "snapshot_prefix": prefix}
+        changes = {name: value for name, value in wanted.items() if value is not None}
+        log = _log(prefix or _prefix_of(solver), rank)
+        with open_run(
+            solver,
+            data=tuple(data or ()),
+            weights=weights,
+            resume=resume,
+            device="cuda" if gpus else device,
+            gpu=int(gpus.split(",")[rank]) if gpus else 0,
+            threads=threads,
+            workers=workers,
+            batch_size=batch_size,
+            augmentation=_augmentation(augment),
+            exact_margin=exact,
+            skip_limit=skip_limit,
+            log=log,
+            **changes,
+        ) as ready:
+            if ready.weights is not None and rank == 0:
+                typer.echo(f"weights: {ready.weights}", err=True)
+            loss = ready.trainer.run()
+            if rank == 0:
+                _finish(ready.trainer, prefix or _prefix_of(solver), loss, as_json)
 
 
 @app.command("finetune")
@@ -309,7 +288,7 @@ def export_net(
 
       spherecv train export sphereface_model.prototxt iter_28000.caffemodel --size 112x96 -o mine
     """
-    from spherecv.train.export import export
+    from spherecv.train.deploy import export
 
     shape = None if size is None else (1, channels, *_size(size))
     written = out.with_name(f"{out.name}.prototxt"), out.with_name(f"{out.name}.caffemodel")

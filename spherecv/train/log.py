@@ -61,9 +61,10 @@ class Log:
         try:
             self._lines, self._rows = self._open(self._file), self._open(self._table)
             if self._live:
+                from rich.console import Console
                 from rich.live import Live
 
-                self._display = Live(refresh_per_second=4, transient=False)
+                self._display = Live(console=Console(stderr=True), refresh_per_second=4)
                 self._display.start()
             yield
         finally:

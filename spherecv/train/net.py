@@ -93,7 +93,8 @@ class Net:
         self.shapes = self._set_up()
         self.params = _distinct(param for layer in self.layers for param in layer.params)
         self._needs = self._mark()
-        self._losses = {top: weight for layer in self.layers for top, weight in _loss_tops(layer.spec)}
+        self._learning = False
+        self.losses = {top: weight for layer in self.layers for top, weight in _loss_tops(layer.spec)}
 
     @classmethod
     def from_prototxt(
@@ -128,6 +129,7 @@ class Net:
         learn : bool
             Whether a backward pass may follow. Without, less is kept in memory.
         """
+        self._learning = learn
         missing = [name for name in self.inputs if name not in inputs]
         if missing:
             raise InvalidArgumentError(f"the net {self.name!r} needs the input {missing[0]!r}")
@@ -138,12 +140,12 @@ class Net:
             for index, layer in enumerate(self.layers):
                 tops = layer.forward([values[name] for name in layer.spec.bottoms])
                 if not learn:
-                    layer._kept = None
+                    layer.forget()
                 values.update(zip(layer.spec.tops, tops, strict=True))
                 for name in last_use.get(index, ()):
-                    if name not in wanted and name not in self._losses:
+                    if name not in wanted and name not in self.losses:
                         values.pop(name, None)
-        loss = sum(weight * float(values[top]) for top, weight in self._losses.items())
+        loss = sum(weight * float(values[top]) for top, weight in self.losses.items())
         return Outputs(float(loss), {name: values[full] for full, name in wanted.items()})
 
     def backward(self, grads: Mapping[str, Array] | None = None, *, weight: float = 1.0) -> dict[str, Array]:
@@ -161,9 +163,12 @@ class Net:
         dict of str to array
             The gradients of the net's inputs, where `differentiate_inputs` was called.
         """
+        if not self._learning:
+            raise InvalidArgumentError("backward needs a forward pass before it, with learn=True")
+        self._learning = False
         backend = self.backend
         due: dict[str, Array] = {self._final[name]: grad for name, grad in (grads or {}).items()}
-        for top, share in self._losses.items():
+        for top, share in self.losses.items():
             due[top] = backend.asarray(weight * share)
         with backend.active():
             for layer in reversed(self.layers):
@@ -171,7 +176,7 @@ class Net:
                 needed = [name in self._needs for name in layer.spec.bottoms]
                 learns = any(param.trainable for param in layer.params)
                 if all(grad is None for grad in arriving) or not (any(needed) or learns) or not layer.differentiable:
-                    layer._kept = None
+                    layer.forget()
                     continue
                 leaving = layer.backward(arriving, needed)
                 del arriving
@@ -188,7 +193,7 @@ class Net:
     def forget(self) -> None:
         """Drop what was kept for a backward pass that never came, and all gradients."""
         for layer in self.layers:
-            layer._kept = None
+            layer.forget()
         for param in self.params:
             param.grad = None
 

@@ -12,7 +12,7 @@ from spherecv.caffe.spherecv_caffe_pb2 import NetParameter
 from spherecv.caffe.upgrade import upgrade
 from spherecv.caffe.writer import write_caffemodel, write_prototxt
 from spherecv.errors import InvalidArgumentError, PrototxtError
-from spherecv.train.export import deploy_definition, deploy_weights
+from spherecv.train.deploy import deploy_definition, deploy_weights
 from spherecv.train.losses import (
     ArcFace,
     ASoftmax,

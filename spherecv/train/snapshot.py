@@ -179,6 +179,11 @@ def _restore_rest(trainer: Trainer, sidecar: Path, weights: bytes, state: bytes)
         raise SnapshotError(f"{sidecar} is damaged ({error}): take an earlier snapshot") from None
     if head.get("format") != _FORMAT:
         raise SnapshotError(f"{sidecar} has format {head.get('format')!r}, and this version reads {_FORMAT}")
+    if head["ranks"] != trainer.group.size:
+        raise SnapshotError(
+            f"{sidecar} was written by {head['ranks']} processes side by side, and these are {trainer.group.size}: "
+            "resume with as many"
+        )
     for name, data in (("caffemodel", weights), ("solverstate", state)):
         if hashlib.sha256(data).hexdigest() != head[name]:
             raise SnapshotError(f"the {name} beside {sidecar} is not the one it was written with: take them together")

@@ -111,7 +111,7 @@ class Trainer:
     ) -> None:
         if (loss is None) != (embedding is None):
             raise InvalidArgumentError("loss and embedding belong together: pass both or none")
-        if loss is None and not net._losses:
+        if loss is None and not net.losses:
             raise InvalidArgumentError(f"the net {net.name!r} has no loss layer: pass a loss and its embedding")
         self.net, self.settings, self.batches = net, settings, batches
         self.loss, self.embedding = loss, embedding

@@ -67,7 +67,7 @@ def check_net(double: Backend) -> Callable[..., Net]:
         state = net.context.rng.bit_generator.state
         stored = net.state()
         first = net.forward(inputs)
-        weights = {name: rng.normal(size=blob.shape) for name, blob in first.blobs.items() if name not in net._losses}
+        weights = {name: rng.normal(size=blob.shape) for name, blob in first.blobs.items() if name not in net.losses}
         statistics = [(param, param.data.copy()) for param in net.params if not param.learned]
 
         def objective() -> float:

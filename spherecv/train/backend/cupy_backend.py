@@ -60,6 +60,7 @@ class CupyBackend(Backend):
         super().__init__(xp, dtype)
         self._cupy = cupy
         self._device = cupy.cuda.Device(index)
+        self._device.use()
         self.index = index
 
     def numpy(self, array: Array) -> npt.NDArray[Any]:

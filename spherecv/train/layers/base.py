@@ -77,6 +77,10 @@ class Layer:
     def restore(self, state: dict[str, float]) -> None:
         """Take back what `state` returned."""
 
+    def forget(self) -> None:
+        """Drop what was kept for a backward pass that will not come."""
+        self._kept = None
+
     def _take(self) -> Any:
         kept, self._kept = self._kept, None
         return kept

@@ -13,7 +13,7 @@ from spherecv.caffe.architectures import sphereface_training
 from spherecv.caffe.writer import write_prototxt
 from spherecv.errors import CaffeModelError, InvalidArgumentError
 from spherecv.train.backend import Backend, open_backend
-from spherecv.train.export import export
+from spherecv.train.deploy import export
 from spherecv.train.net import Net
 from spherecv.train.policies import Policy
 from spherecv.train.run import open_run
