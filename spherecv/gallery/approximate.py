@@ -17,7 +17,7 @@ from typing import IO, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from spherecv.errors import InvalidArgumentError, MissingDependencyError, NotEnoughDataError
+from spherecv.errors import GalleryKeyError, InvalidArgumentError, MissingDependencyError, NotEnoughDataError
 from spherecv.files import atomic_path
 from spherecv.gallery.exact import unit
 from spherecv.gallery.seal import Seal
@@ -191,12 +191,8 @@ class FaceIndex:
                 reader = _Reader(stream, seal)
                 return cls(note, faiss.read_index(faiss.PyCallbackIOReader(reader.read, _PIECE)))
         # FAISS raises RuntimeError; a broken note any of the others. An index can always be made again.
-        except (OSError, RuntimeError, ValueError, TypeError, KeyError, struct.error):
+        except (OSError, RuntimeError, ValueError, TypeError, KeyError, struct.error, GalleryKeyError):
             return None
-        except Exception as error:
-            if type(error).__name__ == "GalleryKeyError":
-                return None
-            raise
 
 
 class _Pieces:

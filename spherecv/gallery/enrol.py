@@ -80,7 +80,7 @@ class Enrolling(GalleryBase):
         return Enrolment(**added._asdict(), failures=tuple(failures))
 
     def _refuse_known(self, identity: str) -> None:
-        if any(person.name == identity for person in self.store.identities()):
+        if self.store.holds(identity):
             raise IdentityError(
                 f"{identity!r} is in {self.store.label} already: if_exists='add' adds images, 'replace' replaces them"
             )

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from spherecv.gallery.matrix import Matrix, Rows
+from spherecv.gallery.matrix import CHUNK_ROWS, Matrix, Rows
 from spherecv.metrics import distance
 
-_BLOCK_ROWS = 4096
 _PROBES = 128
-"""A block of 4096 x 128 similarities is 2 MB: it stays in the cache between the product and the look for the best."""
+_BLOCK = 4096 * _PROBES
+"""Similarities computed at once, 2 MB: they stay in the cache between the product and the look for the best, and one
+probe takes few enough products that threads meeting at the end of each do not matter."""
 
 
 def nearest(matrix: Matrix, probes: Rows, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -82,9 +83,10 @@ def unit(rows: NDArray[np.floating]) -> Rows:
 
 def _scores(matrix: Matrix, probes: Rows) -> Iterator[tuple[int, Rows]]:
     """Scores of all rows, block by block; larger is nearer. The array is used again for the next block."""
-    buffer = np.empty((len(probes), _BLOCK_ROWS), np.float32)
-    for start, rows in matrix.blocks(_BLOCK_ROWS):
-        scores = buffer if len(rows) == _BLOCK_ROWS else np.empty((len(probes), len(rows)), np.float32)
+    step = max(1, min(CHUNK_ROWS, _BLOCK // len(probes)))
+    buffer = np.empty((len(probes), step), np.float32)
+    for start, rows in matrix.blocks(step):
+        scores = buffer if len(rows) == step else np.empty((len(probes), len(rows)), np.float32)
         np.matmul(probes, rows.T, out=scores)
         if matrix.metric == "euclidean":
             scores -= np.einsum("ij,ij->i", rows, rows) / 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -100,9 +101,14 @@ class Run:
                 if known is not None and seen == (status.st_size, status.st_mtime_ns):
                     self._keep(known)
                     continue
-                digest = file_digest(photo.path)
-            except (OSError, ImageError) as error:
-                self._failures.append((str(photo.path), ImageError(f"{photo.path} cannot be read: {error}")))
+                # What was never seen is read when its turn comes; here only what may have changed.
+                digest = file_digest(photo.path) if known is not None else ""
+            except OSError as error:
+                problem = ImageError(f"{photo.path} cannot be read: {error.strerror or error}")
+                self._failures.append((str(photo.path), problem))
+                continue
+            except ImageError as error:
+                self._failures.append((str(photo.path), error))
                 continue
             key = ImageKey(name, digest, status.st_size, status.st_mtime_ns)
             if known is not None and known.key.digest == digest:
@@ -121,7 +127,12 @@ class Run:
     def _take(self, batch: Sequence[tuple[Photo, ImageKey]]) -> None:
         answers = self._stages.pipeline.run([photo.path for photo, _ in batch], face=self._face, errors="return")
         entries = []
-        for (photo, key), found in zip(batch, answers, strict=True):
+        for (photo, seen), found in zip(batch, answers, strict=True):
+            try:
+                key = seen if seen.digest else replace(seen, digest=file_digest(photo.path))
+            except ImageError as error:  # gone since it was listed
+                self._failures.append((str(photo.path), error))
+                continue
             if isinstance(found, SphereCVError):
                 self._failures.append((str(photo.path), found))
                 entries.append(Entry(photo.identity, key, problem=str(found)))
@@ -139,6 +150,6 @@ class Run:
         root = os.path.join(os.path.abspath(folder), "")  # noqa: PTH100, PTH118 - as the stored names are made
         present = {(photo.identity, os.path.abspath(photo.path)) for photo in photos}  # noqa: PTH100
         gone = [place for place in held if place[1].startswith(root) and place not in present]
-        for identity, path in gone:
-            self._store.remove(identity, path)
+        if gone:
+            self._store.remove_images(gone)
         return len(gone)

@@ -151,10 +151,13 @@ class FaceGallery(Enrolling, Asking):
             The gallery does not hold them.
         """
         if image is None:
+            if identity is None:
+                raise InvalidArgumentError("say whom to remove, or which image")
             return self.store.remove(identity)
         names = {str(image), os.path.abspath(image)}  # noqa: PTH100 - as they were enrolled
-        held = [stored.key.path for stored in self.store.images(identity) if stored.key.path in names]
-        return self.store.remove(identity, held[0] if held else str(image))
+        stored = self.store.images(identity, which="unknown" if identity is None else None)
+        held = [one.key.path for one in stored if one.key.path in names]
+        return self.store.remove_images([(identity, held[0] if held else str(image))])
 
     def build_index(self, kind: Literal["hnsw", "ivf"] = "hnsw") -> int:
         """Build a FAISS index of the known faces, in a file beside the gallery's (extra `gallery`).

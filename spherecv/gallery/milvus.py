@@ -179,29 +179,39 @@ class MilvusStore:
                 fresh.append({**person, "vector": mean})
         self._tables.upsert(self._tables.people, fresh)
 
-    def remove(self, identity: str | None, path: str | None = None) -> Removed:
-        """Forget a person, one image of theirs, or an image of nobody.
+    def remove(self, identity: str) -> Removed:
+        """Forget a person.
 
         Milvus Lite marks deleted rows and keeps their bytes, and its `compact` does nothing: so its collections are
         written anew. A server drops the bytes at its next compaction, which is asked for; `erased` is then False.
         """
-        if identity is None and path is None:
-            raise InvalidArgumentError("say whom to remove, or which image")
-        if self._note is None:
-            raise IdentityError(f"{self.label} holds nobody called {identity!r}")
+        self._known([identity])
+        return self._remove([f"owner == {json.dumps(word(identity))}"], [identity])
+
+    def remove_images(self, places: Sequence[tuple[str | None, str]]) -> Removed:
+        """Forget images, each given by whose it is and its path; a person goes with their last one."""
+        self._known([identity for identity, _ in places if identity is not None])
+        wheres = []
+        for identity, path in places:
+            wheres.append(f"owner == {json.dumps(_owner(identity))} and place == {json.dumps(word(path))}")
+            if not self._faces(wheres[-1], ("id",)):
+                whose = "nobody" if identity is None else repr(identity)
+                raise IdentityError(f"{self.label} holds no image {path} of {whose}")
+        return self._remove(wheres, sorted({identity for identity, _ in places if identity is not None}))
+
+    def _remove(self, wheres: Sequence[str], people: Sequence[str]) -> Removed:
+        faces, images = 0, 0
         with explained(self._address):
-            expression = f"owner == {json.dumps(_owner(identity))}"
-            if path is not None:
-                expression += f" and place == {json.dumps(word(path))}"
-            found = list(all_rows(self._client, self._tables.faces, expression, ("id", "place")))
-            if not found:
-                whom = f"nobody called {identity!r}" if path is None else f"no image {path} of {identity!r}"
-                raise IdentityError(f"{self.label} holds {whom}")
-            self._delete(expression)
-            if identity is not None:
-                self._renew([identity], {})
-            erased = self._tables.erase(self._note)
-        return Removed(len(found), len({row["place"] for row in found}), erased)
+            for where in wheres:
+                found = list(all_rows(self._client, self._tables.faces, where, ("id", "place")))
+                faces, images = faces + len(found), images + len({row["place"] for row in found})
+                self._delete(where)
+            self._renew(people, {})
+            return Removed(faces, images, self._tables.erase(self._note))
+
+    def holds(self, identity: str) -> bool:
+        """Whether there is somebody of that name."""
+        return bool(self._people([word(identity)]))
 
     def _delete(self, expression: str) -> None:
         self._client.delete(self._tables.faces, filter=expression)

@@ -11,7 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from spherecv.errors import GalleryMismatchError, IdentityError, InvalidArgumentError
+from spherecv.errors import (
+    GalleryLockedError,
+    GalleryMismatchError,
+    IdentityError,
+    InvalidArgumentError,
+    StorageError,
+)
 from spherecv.gallery.database import Database
 from spherecv.gallery.rows import (
     Added,
@@ -159,34 +165,51 @@ class SqliteStore:
                 )
             gone.add(self._rows.remove_owner(connection, owner))
 
-    def remove(self, identity: str | None, path: str | None = None) -> Removed:
-        """Forget a person, one image of theirs, or an image of nobody, and every byte that was kept of it."""
-        if identity is None and path is None:
-            raise InvalidArgumentError("say whom to remove, or which image")
+    def remove(self, identity: str) -> Removed:
+        """Forget a person, and every byte that was kept of them."""
         with self._database.write() as connection:
-            owner = None if identity is None else self._known(connection, identity)
-            gone = self._rows.remove_image(connection, owner, path) if path is not None else None
-            if path is None and owner is not None:
-                gone = self._rows.remove_owner(connection, owner)
-            if gone is None:
-                whose = "nobody" if identity is None else repr(identity)
-                raise IdentityError(f"{self.label} holds no image {path} of {whose}")
-            if path is not None and owner is not None:
-                gone.traces.extend(self._rows.drop_if_empty(connection, owner))
+            gone = self._rows.remove_owner(connection, self._known(connection, identity))
             self._rows.note_removal(connection)
             self._search.index.forget(gone.faces)
         return Removed(len(gone.faces), gone.images, self._erase(gone.traces))
+
+    def remove_images(self, places: Sequence[tuple[str | None, str]]) -> Removed:
+        """Forget images, each given by whose it is and its path; a person goes with their last one."""
+        gone, images = Gone([], 0, []), 0
+        with self._database.write() as connection:
+            for identity, path in places:
+                owner = None if identity is None else self._known(connection, identity)
+                one = self._rows.remove_image(connection, owner, path)
+                if one is None:
+                    whose = "nobody" if identity is None else repr(identity)
+                    raise IdentityError(f"{self.label} holds no image {path} of {whose}")
+                gone.add(one)
+                images += one.images
+                if owner is not None:
+                    gone.traces.extend(self._rows.drop_if_empty(connection, owner))
+            self._rows.note_removal(connection)
+            self._search.index.forget(gone.faces)
+        return Removed(len(gone.faces), images, self._erase(gone.traces))
+
+    def holds(self, identity: str) -> bool:
+        """Whether there is somebody of that name."""
+        with self._database.read() as connection:
+            return self._rows.find(connection, identity) is not None
 
     def flush(self) -> bool:
         """Finish erasing what an earlier removal could not; True when nothing removed is left in any file."""
         return self._database.get("unerased") is None or self._erase(None)
 
     def _erase(self, traces: Sequence[bytes] | None) -> bool:
-        done = self._database.erase(traces)
-        if done:
+        """Erase what was removed; False where others are at work, or there is no room: the removal itself holds."""
+        try:
+            if not self._database.erase(traces):
+                return False
             with self._database.write() as connection:
                 connection.execute("DELETE FROM properties WHERE name = 'unerased'")
-        return done
+        except (GalleryLockedError, StorageError):
+            return False
+        return True
 
     def rename(self, old: str, new: str) -> None:
         """Give a person another name, which must be free."""

@@ -53,12 +53,15 @@ class IndexKeeper:
             return False
         if self._mode in ("hnsw", "ivf"):
             return True
+        if not _faiss_is_there():
+            return False
         if self._index is None and self._path.exists():
             self._index = self._read()
         if self._index is not None:
             return self._index.note.metric == metric
         with self._database.read() as connection:
-            return self._rows.counts(connection)["faces"] >= LARGE and _faiss_is_there()
+            # The highest id instead of a count: that would read the whole table, with every question.
+            return self._rows.last(connection, "faces") >= LARGE
 
     def nearest(self, probes: Vector, count: int, metric: Metric) -> list[list[Hit]]:
         """Nearest faces of known people to each probe; distances are of the stored embeddings."""

@@ -57,7 +57,7 @@ class Rows:
         gone: Gone,
     ) -> Added:
         """Insert images with their faces; what replaced images leave behind is added to `gone`."""
-        image, face = (self._last(connection, table) for table in ("images", "faces"))
+        image, face = (self.last(connection, table) for table in ("images", "faces"))
         owners: dict[str, int] = {}
         images, faces, vectors = [], [], []
         fresh: dict[tuple[int | None, str], str] = {}
@@ -319,7 +319,7 @@ class Rows:
         }
 
     @staticmethod
-    def _last(connection: sqlite3.Connection, table: str) -> int:
+    def last(connection: sqlite3.Connection, table: str) -> int:
         """Highest id ever given: ids are not used twice, so that a search's memory can tell what is new."""
         row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
         return 0 if row is None else int(row[0])

@@ -53,8 +53,14 @@ class Store(Protocol):
     ) -> Added:
         """Take in images with their faces, all or none."""
 
-    def remove(self, identity: str | None, path: str | None = None) -> Removed:
-        """Forget a person, one image of theirs, or (None) an image of nobody."""
+    def remove(self, identity: str) -> Removed:
+        """Forget a person."""
+
+    def remove_images(self, places: Sequence[tuple[str | None, str]]) -> Removed:
+        """Forget images, each given by whose it is (None: nobody's) and its path; all or none."""
+
+    def holds(self, identity: str) -> bool:
+        """Whether there is somebody of that name."""
 
     def rename(self, old: str, new: str) -> None:
         """Give a person another name, which must be free."""

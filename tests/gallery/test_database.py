@@ -45,8 +45,8 @@ def run_script(*arguments: object) -> str:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked writers")
 def test_no_kill_loses_a_face_or_brings_one_back(tmp_path: Path) -> None:
-    hits = int(run_script(HERE / "killed_writer.py", tmp_path, 250))
-    assert hits > 100  # the rest were killed before their first commit
+    hits = int(run_script(HERE / "killed_writer.py", tmp_path, 200))
+    assert hits > 120  # the rest were killed while they made or opened the file
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked writers")

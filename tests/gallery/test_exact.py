@@ -42,7 +42,7 @@ def test_small_pieces_ties_and_zero_rows(data: st.DataObject) -> None:
     count = data.draw(st.integers(1, 8))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(matrix, "CHUNK_ROWS", 4)
-        patch.setattr(exact, "_BLOCK_ROWS", 3)
+        patch.setattr(exact, "_BLOCK", 6)
         patch.setattr(exact, "_PROBES", 2)
         _, distances = exact.nearest(filled(held, metric), asked, count)
     lengths = np.linalg.norm(held, axis=1) * np.linalg.norm(asked, axis=1)[:, None]
@@ -53,7 +53,7 @@ def test_small_pieces_ties_and_zero_rows(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_within_finds_every_pair(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exact, "_BLOCK_ROWS", 17)
+    monkeypatch.setattr(exact, "_BLOCK", 2500)
     rows = np.random.default_rng(1).standard_normal((150, 8)).astype(np.float32)
     limit = 0.6 if metric == "cosine" else 2.5
     found = {
