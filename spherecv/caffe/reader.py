@@ -21,7 +21,7 @@ Source = str | PathLike[str] | bytes
 MessageT = TypeVar("MessageT", bound=Message)
 
 _LAYER_FIELDS = (2, 100)  # `layers` (V1) and `layer` in NetParameter
-_MAX_FIELDS = 1_000_000  # a net of a thousand layers has some ten thousand; empty messages would eat memory
+_MAX_FIELDS = 200_000  # a net of a thousand layers has some ten thousand; empty messages would eat memory
 _MAX_BYTES = (1 << 31) - 1  # protobuf's own limit
 
 
