@@ -16,7 +16,7 @@ demo: $(VENV)/.demo-installed
 	$(BIN)/spherecv demo
 
 test: $(VENV)/.$(EXTRA)-installed
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
 
 check: $(VENV)/.dev-installed
 	$(BIN)/ruff check .
