@@ -320,7 +320,8 @@ class MilvusStore:
         """What is known of faces."""
         fields = ("id", "name", "path", "details")
         with explained(self._address):
-            held = {row["id"]: row for row in rows_of(self._client, self._tables.faces, "id", list(faces), fields)}
+            found = rows_of(self._client, self._tables.faces, "id", list(faces), fields, key=True)
+            held = {row["id"]: row for row in found}
         names = sorted({row["name"] for row in held.values()})
         notes = dict(zip(names, self.people_metadata(names), strict=True))
         described = []
@@ -357,7 +358,7 @@ class MilvusStore:
         with explained(self._address):
             if owners is None:
                 return list(all_rows(self._client, self._tables.people, PEOPLE, fields))
-            return list(rows_of(self._client, self._tables.people, "owner", owners, fields))
+            return list(rows_of(self._client, self._tables.people, "owner", owners, fields, key=True))
 
     def _faces(self, expression: str, fields: Sequence[str]) -> list[dict[str, Any]]:
         if self._note is None:
