@@ -94,7 +94,7 @@ class CalibrationError(SphereCVError):
 
 
 class GalleryError(SphereCVError):
-    """A gallery that is missing, damaged, or not a gallery at all. Pass one, or bring back a copy; nothing was changed."""
+    """A gallery that is missing, damaged, or no gallery. Pass one, or bring back a copy; nothing was changed."""
 
 
 class GalleryMismatchError(GalleryError):
