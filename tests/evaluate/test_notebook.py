@@ -37,7 +37,7 @@ def test_evaluate_lfw(part: Path, data_dir: Path, tmp_path: Path, monkeypatch: p
     (tmp_path / "work").mkdir()
     notebook = nbformat.read(ROOT / "examples" / "02_evaluate_lfw.ipynb", as_version=4)
     settings = {"metadata": {"path": str(tmp_path / "work")}}
-    nbclient.NotebookClient(notebook, timeout=120, resources=settings).execute()
+    nbclient.NotebookClient(notebook, timeout=280, resources=settings).execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     text = "\n".join(str(output.get("text") or output.get("data", {}).get("text/plain")) for output in outputs)
     assert "LFW view 2" in text
