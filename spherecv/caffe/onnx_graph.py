@@ -106,13 +106,6 @@ class OnnxGraph:
             [helper.make_tensor_value_info(key, TensorProto.FLOAT, inputs[key]) for key in inputs if key in read],
             [helper.make_tensor_value_info(key, TensorProto.FLOAT, shape) for key, shape in outputs.items()],
         )
-        for key, array in self._constants.items():
-            if key not in read:
-                continue
-            tensor = graph.initializer.add(name=key, dims=array.shape)
-            tensor.data_type = TensorProto.INT64 if array.dtype == np.int64 else TensorProto.FLOAT
-            little = array.astype("<i8" if array.dtype == np.int64 else "<f4", copy=False)
-            tensor.raw_data = np.ascontiguousarray(little).tobytes()
         model = helper.make_model(
             graph,
             producer_name="spherecv",
@@ -120,6 +113,14 @@ class OnnxGraph:
             ir_version=IR_VERSION,
             opset_imports=[helper.make_opsetid("", OPSET)],
         )
+        # The weights come last, and straight into the model: make_model copies the graph.
+        for key, array in self._constants.items():
+            if key not in read:
+                continue
+            tensor = model.graph.initializer.add(name=key, dims=array.shape)
+            tensor.data_type = TensorProto.INT64 if array.dtype == np.int64 else TensorProto.FLOAT
+            little = array.astype("<i8" if array.dtype == np.int64 else "<f4", copy=False)
+            tensor.raw_data = np.ascontiguousarray(little).tobytes()
         return bytes(model.SerializeToString(deterministic=True))
 
 
