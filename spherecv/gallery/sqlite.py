@@ -137,7 +137,7 @@ class SqliteStore:
             added = self._rows.add(connection, entries, metadata or {}, gone)
             if gone.traces:
                 self._rows.note_removal(connection)
-                self._search.index.forget(gone.faces)
+                self._search.index.forget(connection)
         if gone.traces:
             self._erase(gone.traces)
         return added
@@ -170,7 +170,7 @@ class SqliteStore:
         with self._database.write() as connection:
             gone = self._rows.remove_owner(connection, self._known(connection, identity))
             self._rows.note_removal(connection)
-            self._search.index.forget(gone.faces)
+            self._search.index.forget(connection)
         return Removed(len(gone.faces), gone.images, self._erase(gone.traces))
 
     def remove_images(self, places: Sequence[tuple[str | None, str]]) -> Removed:
@@ -188,7 +188,7 @@ class SqliteStore:
                 if owner is not None:
                     gone.traces.extend(self._rows.drop_if_empty(connection, owner))
             self._rows.note_removal(connection)
-            self._search.index.forget(gone.faces)
+            self._search.index.forget(connection)
         return Removed(len(gone.faces), images, self._erase(gone.traces))
 
     def holds(self, identity: str) -> bool:
@@ -230,7 +230,7 @@ class SqliteStore:
             owners = [self._known(connection, name) for name in names]
             gone = self._rows.merge(connection, owners, into)
             self._rows.note_removal(connection)
-            self._search.index.forget(gone.faces)
+            self._search.index.forget(connection)
         self._erase(gone.traces)
 
     def identities(self) -> list[IdentityInfo]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 
 import numpy as np
@@ -97,8 +97,11 @@ class IndexKeeper:
             self._index = None
             self._path.unlink(missing_ok=True)
 
-    def forget(self, faces: Sequence[int]) -> None:
+    def forget(self, connection: sqlite3.Connection) -> None:
         """Take removed faces out of the index file, within the transaction that removes them.
+
+        Not only those of this transaction: what another process removed since this one read the index must not come
+        back with it either.
 
         Killed between the two, the index lacks faces that the gallery holds, and takes them in again; the other way
         round it would keep faces that are gone.
@@ -110,8 +113,9 @@ class IndexKeeper:
             if index is None:
                 self.drop()
                 return
-            index.remove(faces)
-            self._index = index
+            self._owners.refresh(connection)
+            index.remove(np.setdiff1d(index.ids, self._owners.ids, assume_unique=True).tolist())
+            self._index, self._owners = index, Owners()  # read again: this transaction may still be taken back
             self._save()
 
     def _current(self, connection: sqlite3.Connection, metric: Metric) -> FaceIndex:

@@ -8,6 +8,7 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
+from spherecv.errors import NotEnoughDataError
 from spherecv.gallery import exact, templates
 from spherecv.gallery.database import Database
 from spherecv.gallery.matrix import Matrix
@@ -47,7 +48,10 @@ class Search:
     def nearest(self, probes: Vector, count: int, metric: Metric, which: Which) -> list[list[Hit]]:
         """Nearest faces of each probe."""
         if which == "known" and self.index.serves(metric):
-            return self.index.nearest(probes, count, metric)
+            try:
+                return self.index.nearest(probes, count, metric)
+            except NotEnoughDataError:  # too few for an index, or after many removals too few left: exact is as fast
+                self.index.drop()
         with self._lock:
             memory = self._memory(metric, which)
             rows, distances = exact.nearest(memory.matrix, probes, count)

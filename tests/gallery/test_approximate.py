@@ -105,6 +105,29 @@ def codes_of(index: FaceIndex) -> dict[int, bytes]:
     return found
 
 
+@KINDS
+def test_a_process_with_an_old_index_brings_nobody_back(crowded, tmp_path: Path, numbers, kind: str) -> None:
+    gallery, names, rows, _ = crowded
+    gallery.build_index(kind)
+    first = codes_of(FaceIndex.load(tmp_path / "g.db.index", NoSeal()))
+    gallery.identify_embeddings(rows[:1], threshold=0.1)
+    with opened(tmp_path / "g.db", numbers) as other:
+        other.remove(names[40])
+    gallery.remove(names[80])
+    after = codes_of(FaceIndex.load(tmp_path / "g.db.index", NoSeal()))
+    assert set(first) - set(after) == {41, 42, 43, 44, 81, 82, 83, 84}
+
+
+@KINDS
+def test_too_few_faces_left_are_searched_exactly(crowded, tmp_path: Path, kind: str) -> None:
+    gallery, names, rows, images = crowded
+    gallery.build_index(kind)
+    gallery.store.remove_images(list(zip(names[: len(names) - 40], images, strict=False)))
+    assert gallery.identify_embeddings(rows[-3], threshold=0.01)[0].identity == names[-3]
+    if kind == "hnsw":  # a graph of overwritten nodes would have to be built anew; lists just have become short
+        assert not (tmp_path / "g.db.index").exists()
+
+
 def test_a_broken_or_foreign_index_is_made_anew(crowded, tmp_path: Path, numbers) -> None:
     gallery, names, rows, _ = crowded
     gallery.build_index("ivf")

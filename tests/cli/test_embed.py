@@ -1,0 +1,58 @@
+"""spherecv embed into shards; the one-file form is in test_app.py."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from spherecv.cli.app import app
+from spherecv.gallery.bulk import read_shards
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def model(data_dir: Path) -> tuple[object, ...]:
+    folder = data_dir / "mobilefacenet-caffe"
+    files = ("--prototxt", folder / "mobilefacenet.prototxt", "--caffemodel", folder / "mobilefacenet.caffemodel")
+    return (*files, "--recipe", "mobilefacenet")
+
+
+def test_shards_then_a_gallery(data_dir: Path, model, tmp_path: Path) -> None:
+    for person, names in {"Angelina": ("img1", "img2"), "Mark": ("img16",)}.items():
+        (tmp_path / "tree" / person).mkdir(parents=True)
+        for name in names:
+            shutil.copy(data_dir / "deepface-pairs" / f"{name}.jpg", tmp_path / "tree" / person)
+    (tmp_path / "tree" / "Mark" / "broken.jpg").write_bytes(b"no photo")
+    command = ("embed", tmp_path / "tree", "--out", tmp_path / "out", *model, "-j", 1, "--shard-images", 2)
+    first = run(*command)
+    assert first.exit_code == 0, first.output
+    assert "wrote 3 embeddings of 4 images" in first.stdout
+    assert "2 shards; 1 images failed" in first.stdout
+    assert json.loads(run(*command, "--json").stdout)["resumed"] == 2
+    assert [Path(path).name for shard in read_shards(tmp_path / "out") for path in shard.paths] == [
+        "img1.jpg",
+        "img2.jpg",
+        "img16.jpg",
+    ]
+    enrolled = run("gallery", "enrol", tmp_path / "g.db", tmp_path / "out", *model)
+    assert "3 faces of 3 images enrolled, 1 failed" in enrolled.stdout
+    people = json.loads(run("gallery", "list", tmp_path / "g.db", "--json").stdout)
+    assert [(person["identity"], person["images"]) for person in people] == [("Angelina", 2), ("Mark", 1)]
+    other = run(*command, "--face", "center")
+    assert other.exit_code == 2
+    assert "another face" in other.stderr
+
+
+def test_no_face_at_all_is_an_error(data_dir: Path, model, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "a.jpg").write_bytes(b"no photo")
+    result = run("embed", tmp_path / "tree", "--out", tmp_path / "out", *model, "-j", 1)
+    assert result.exit_code == 2
+    assert "none of the 1 images could be used" in result.stderr
