@@ -6,9 +6,10 @@ from spherecv.caffe.graph import Layer
 from spherecv.caffe.layers.activation import Dropout, Power, PReLU, ReLU, Sigmoid, TanH
 from spherecv.caffe.layers.arrangement import Concat, Crop, Eltwise, Flatten, Permute, Reshape, Slice, Split
 from spherecv.caffe.layers.base import LayerKind, SizeNeededError, Value
+from spherecv.caffe.layers.convolution import Convolution, Deconvolution
 from spherecv.caffe.layers.dense import InnerProduct
 from spherecv.caffe.layers.normalization import LRN, BatchNorm, Bias, Normalize, Scale, Softmax
-from spherecv.caffe.layers.spatial import Convolution, Deconvolution, Pooling
+from spherecv.caffe.layers.pooling import Pooling
 from spherecv.errors import UnsupportedLayerError
 
 __all__ = [

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from spherecv.caffe.graph import Layer, Shape
 from spherecv.caffe.layers.base import Dims, LayerKind, SizeNeededError, Value, axis_of, reshape_target
-from spherecv.caffe.layers.spatial import Window, average_pool, four_axes
+from spherecv.caffe.layers.pooling import average_pool
+from spherecv.caffe.layers.window import Window, four_axes
 from spherecv.caffe.spherecv_caffe_pb2 import LRNParameter
 
 if TYPE_CHECKING:

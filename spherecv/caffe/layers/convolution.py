@@ -1,4 +1,4 @@
-"""Layers that slide a window over height and width: Convolution, Deconvolution and Pooling."""
+"""Convolution and Deconvolution."""
 
 # ruff: noqa: ARG002, D102 (methods of LayerKind: documented there, and each type needs only some arguments)
 
@@ -6,48 +6,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spherecv.caffe.graph import Array, Layer, Shape
-from spherecv.caffe.layers.base import Dims, LayerKind, SizeNeededError, Value
-from spherecv.caffe.spherecv_caffe_pb2 import ConvolutionParameter, PoolingParameter
+from spherecv.caffe.layers.base import Dims, LayerKind, Value
+from spherecv.caffe.layers.window import Pair, Window, four_axes, pad_image, settings_given
+from spherecv.caffe.spherecv_caffe_pb2 import ConvolutionParameter
 
 if TYPE_CHECKING:
     from spherecv.caffe.onnx_graph import OnnxGraph
 
-Pair = tuple[int, int]
-
 _MOST_SPREAD = 1 << 25  # numbers in a kernel with its holes filled, 128 MiB
-
-# Stride and padding that global pooling may state: none, by either way of stating it.
-_GLOBAL = {(1, 0, 0, 0, 0, 0), (1, 1, 1, 0, 0, 0)}
-
-
-def four_axes(layer: Layer, shape: Sequence[object]) -> None:
-    """Refuse blobs that are not (N, C, H, W)."""
-    if len(shape) != 4:
-        raise layer.unsupported(f"works on blobs (N, C, H, W) only, but its bottom has the shape {tuple(shape)}")
-
-
-@dataclass(frozen=True)
-class Window:
-    """Kernel, stride, padding and dilation, each as (height, width)."""
-
-    kernel: Pair
-    stride: Pair
-    pad: Pair
-    dilation: Pair = (1, 1)
-
-    @property
-    def extent(self) -> Pair:
-        """How many pixels the kernel spans."""
-        return (
-            self.dilation[0] * (self.kernel[0] - 1) + 1,
-            self.dilation[1] * (self.kernel[1] - 1) + 1,
-        )
 
 
 class Convolution(LayerKind):
@@ -110,7 +82,7 @@ class Convolution(LayerKind):
         if window.pad != (0, 0) and (window.kernel == (1, 1) or dilated_group):
             # OpenCV 5.0 reads beyond the image where a kernel of one pixel has padding, and so does 4.14 where a
             # depthwise 3x3 has dilation 2 and padding 1.
-            value, window = _pad(graph, value, window.pad), replace(window, pad=(0, 0))
+            value, window = pad_image(graph, value, window.pad), replace(window, pad=(0, 0))
         return [self._emit_as("Conv", layer, window, layer.blobs, value, graph)]
 
     def _emit_as(
@@ -169,99 +141,6 @@ class Deconvolution(Convolution):
         return [value]
 
 
-class Pooling(LayerKind):
-    """Maximum or average over a window; sizes round up, and the average counts the padding."""
-
-    tops = (1, 2)  # a second top would be the mask of a maximum
-
-    def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-        if len(layer.tops) > 1:
-            raise layer.unsupported("its second top, the mask of the maxima, is not supported")
-        four_axes(layer, bottoms[0])
-        param = layer.param.pooling_param
-        if param.pool not in (PoolingParameter.MAX, PoolingParameter.AVE):
-            raise layer.unsupported("only MAX and AVE are supported")
-        batch, channels, *sizes = bottoms[0]
-        if param.global_pooling:
-            if (param.stride, param.stride_h, param.stride_w, param.pad, param.pad_h, param.pad_w) not in _GLOBAL:
-                raise layer.mistake("global pooling takes neither stride nor pad")
-            return [(batch, channels, 1, 1)]
-        return [(batch, channels, *self._sizes(layer, self.window(layer), sizes))]
-
-    def window(self, layer: Layer) -> Window:
-        """Return the layer's window, from either way of stating it."""
-        param = layer.param.pooling_param
-        window = Window(
-            kernel=_single_or_pair(layer, param, "kernel_size", "kernel"),
-            stride=_single_or_pair(layer, param, "stride", "stride"),
-            pad=_single_or_pair(layer, param, "pad", "pad"),
-        )
-        if min(*window.kernel, *window.stride) < 1:
-            raise layer.mistake("kernel size and stride must be at least 1")
-        if window.pad[0] >= window.kernel[0] or window.pad[1] >= window.kernel[1]:
-            raise layer.mistake(f"pad {window.pad} must be smaller than the kernel {window.kernel}")
-        return window
-
-    def _sizes(self, layer: Layer, window: Window, sizes: Sequence[int]) -> list[int]:
-        floor = layer.param.pooling_param.round_mode == PoolingParameter.FLOOR
-        out = []
-        for size, kernel, stride, pad in zip(sizes, window.kernel, window.stride, window.pad, strict=True):
-            room = size + 2 * pad - kernel
-            count = (room if floor else room + stride - 1) // stride + 1
-            if window.pad != (0, 0) and (count - 1) * stride >= size + pad:
-                count -= 1  # Caffe drops a last window that would lie in the padding altogether
-            if (count - 1) * stride - pad >= size:
-                raise layer.unsupported("its last window lies outside the image, where Caffe's result is undefined")
-            out.append(count)
-        return out
-
-    def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
-        param, bottom = layer.param.pooling_param, bottoms[0]
-        average = param.pool == PoolingParameter.AVE
-        if param.global_pooling:
-            return [graph.node("GlobalAveragePool" if average else "GlobalMaxPool", [bottom.name])]
-        window = self.window(layer)
-        tail = self._tail(layer, window, bottom.shape, tops[0])
-        if not average:
-            pads = [*window.pad, window.pad[0] + tail[0], window.pad[1] + tail[1]]
-            kernel, strides = list(window.kernel), list(window.stride)
-            return [graph.node("MaxPool", [bottom.name], kernel_shape=kernel, strides=strides, pads=pads)]
-        return [average_pool(graph, bottom.name, window, tail)]
-
-    def _tail(self, layer: Layer, window: Window, bottom: Dims, top: Dims) -> Pair:
-        """Return how many rows and columns past the padding make rounding down equal to Caffe's rounding up."""
-        if layer.param.pooling_param.round_mode == PoolingParameter.FLOOR:
-            return (0, 0)
-        tail = []
-        axes = zip(bottom[2:], top[2:], window.kernel, window.stride, window.pad, strict=True)
-        for size, count, kernel, stride, pad in axes:
-            if size is not None and count is not None:
-                tail.append(max(0, (count - 1) * stride + kernel - size - 2 * pad))
-            elif pad + stride <= kernel:
-                tail.append(stride - 1)  # rounds up at every size, and no window lies in the padding altogether
-            else:
-                raise SizeNeededError
-        return tail[0], tail[1]
-
-
-def average_pool(graph: OnnxGraph, value: str, window: Window, tail: Pair = (0, 0)) -> str:
-    """Add Caffe's average: over the part of the window on image and padding, without the `tail` that lies beyond.
-
-    The padding becomes part of the image, and the tail alone is padding to ONNX, which leaves it out of the divisor.
-    (AveragePool's own count_include_pad would count both, and OpenCV 4.14 ignores it.)
-    """
-    if window.pad != (0, 0):
-        value = _pad(graph, value, window.pad)
-    kernel, strides = list(window.kernel), list(window.stride)
-    return graph.node("AveragePool", [value], kernel_shape=kernel, strides=strides, pads=[0, 0, *tail])
-
-
-def _pad(graph: OnnxGraph, value: str, pad: Pair) -> str:
-    """Add zeros around every image."""
-    edges = graph.constant(np.array([0, 0, *pad, 0, 0, *pad], np.int64), "pads")
-    return graph.node("Pad", [value, edges, graph.constant(np.float32(0), "zero")])
-
-
 def _spread(weight: Array, dilation: Pair) -> Array:
     """Return the kernel with zeros in the holes that dilation leaves."""
     height, width = weight.shape[2:]
@@ -273,7 +152,7 @@ def _spread(weight: Array, dilation: Pair) -> Array:
 def _pair(layer: Layer, param: ConvolutionParameter, repeated: str, prefix: str, default: int | None) -> Pair:
     """Read a setting that is given once, once per axis, or as `_h` and `_w`."""
     values = list(getattr(param, repeated))
-    has_h, has_w = (f"{prefix}_h" in _present(param)), (f"{prefix}_w" in _present(param))
+    has_h, has_w = (f"{prefix}_h" in settings_given(param)), (f"{prefix}_w" in settings_given(param))
     if has_h or has_w:
         if values:
             raise layer.mistake(f"give {repeated} or {prefix}_h and {prefix}_w, not both")
@@ -288,22 +167,3 @@ def _pair(layer: Layer, param: ConvolutionParameter, repeated: str, prefix: str,
     if len(values) > 2:
         raise layer.mistake(f"{repeated} is given {len(values)} times, for 2 axes")
     return values[0], values[-1]
-
-
-def _single_or_pair(layer: Layer, param: PoolingParameter, single: str, prefix: str) -> Pair:
-    """Read a pooling setting: one value, or `_h` and `_w`."""
-    present = _present(param)
-    if f"{prefix}_h" in present or f"{prefix}_w" in present:
-        if single in present:
-            raise layer.mistake(f"give {single} or {prefix}_h and {prefix}_w, not both")
-        if not {f"{prefix}_h", f"{prefix}_w"} <= present:
-            raise layer.mistake(f"give both {prefix}_h and {prefix}_w")
-        return getattr(param, f"{prefix}_h"), getattr(param, f"{prefix}_w")
-    if single == "kernel_size" and single not in present:
-        raise layer.mistake("kernel_size is missing")
-    value = getattr(param, single)
-    return value, value
-
-
-def _present(param: ConvolutionParameter | PoolingParameter) -> set[str]:
-    return {field.name for field, _ in param.ListFields()}
