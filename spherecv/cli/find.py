@@ -20,6 +20,7 @@ def find(
     k: Annotated[int, typer.Option("-k", help="Most photos to name for each face.")] = 100,
     threshold: gallery.Threshold = None,
     far: gallery.Far = None,
+    calibration: gallery.Calibration = None,
     metric: gallery.Metric = "cosine",
     index: Annotated[
         Path | None, typer.Option("--index", help="Where to keep the index; by default in SphereCV's cache.")
@@ -56,6 +57,7 @@ def find(
         model=source,
         detector=detector,
         metric=check_metric(metric),
+        calibration=calibration,
         backend=backend,
         device=device,
         threads=threads,

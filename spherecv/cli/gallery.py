@@ -31,6 +31,9 @@ Threshold: TypeAlias = Annotated[
 Far: TypeAlias = Annotated[
     float | None, typer.Option("--far", help="Take the threshold measured at this false accept rate, as 0.001.")
 ]
+Calibration: TypeAlias = Annotated[
+    Path | None, typer.Option("--calibration", help="What `spherecv calibrate` wrote.", show_default=False)
+]
 Metric: TypeAlias = Annotated[str, typer.Option("--metric", help="cosine or euclidean.")]
 Index: TypeAlias = Annotated[str, typer.Option("--index", help="How to search: auto, exact, hnsw or ivf.")]
 
@@ -104,6 +107,7 @@ def identify(
     k: Annotated[int, typer.Option("-k", help="Candidates to name for each face.")] = 5,
     threshold: Threshold = None,
     far: Far = None,
+    calibration: Calibration = None,
     metric: Metric = "cosine",
     template: Annotated[str, typer.Option("--template", help="A person of several photos: best or mean.")] = "best",
     classify: Annotated[bool, typer.Option("--classify", help="Ask the classifier that was fitted.")] = False,
@@ -127,7 +131,7 @@ def identify(
     """
     which = options.which_face(face)
     settings = (model, prototxt, caffemodel, recipe, detector, backend, device, threads)
-    with _open(location, *settings, metric=metric, index=index, create=False) as gallery:
+    with _open(location, *settings, metric=metric, calibration=calibration, index=index, create=False) as gallery:
         if classify:
             matches = gallery.classify(photo, k, face=which)
         else:
@@ -195,6 +199,7 @@ def cluster(
     ] = None,
     threshold: Threshold = None,
     far: Far = None,
+    calibration: Calibration = None,
     metric: Metric = "cosine",
     min_faces: Annotated[int, typer.Option("--min-faces", help="Neighbours that make a group dense.")] = 2,
     by_folder: Annotated[
@@ -217,7 +222,8 @@ def cluster(
       spherecv gallery cluster holiday.db holiday/ --far 0.0001
     """
     settings = (model, prototxt, caffemodel, recipe, detector, backend, device, threads)
-    with _open(location, *settings, metric=metric, create=source is not None) as gallery:
+    created = source is not None
+    with _open(location, *settings, metric=metric, calibration=calibration, create=created) as gallery:
         if source is not None:
             gallery.threshold(threshold=threshold, far=far)  # before the work, not after
             with counted("looking") as progress:

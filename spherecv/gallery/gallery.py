@@ -19,7 +19,7 @@ from spherecv.gallery.sqlite import SqliteStore
 from spherecv.gallery.stages import Model, Stages
 from spherecv.gallery.store import IfExists, Store, is_milvus
 from spherecv.metrics import Metric, check_metric
-from spherecv.thresholds import Threshold
+from spherecv.thresholds import Calibration, Threshold
 from spherecv.zoo import Recipe
 
 
@@ -52,6 +52,7 @@ class FaceGallery(Enrolling, Asking):
         recipe: Recipe | str | os.PathLike[str] | None = None,
         detector: str | FaceDetector = "mtcnn",
         metric: Metric = "cosine",
+        calibration: Calibration | str | os.PathLike[str] | None = None,
         create: bool = True,
         key: str | None = None,
         index: str = "auto",
@@ -73,6 +74,8 @@ class FaceGallery(Enrolling, Asking):
         recipe, detector, backend, device, threads
             As for `FaceVerifier`.
         metric : {"cosine", "euclidean"}
+        calibration : Calibration or path, optional
+            What `spherecv calibrate` measured for this model and detector: its thresholds are used.
         create : bool
             Whether a missing gallery is made.
         key : str, optional
@@ -105,8 +108,16 @@ class FaceGallery(Enrolling, Asking):
         else:
             store = SqliteStore(location, create=create, key=key, timeout=timeout, index=index)
         try:
-            settings = {"backend": backend, "device": device, "threads": threads}
-            stages = Stages(store, model, recipe=recipe, detector=detector, **settings)  # type: ignore[arg-type]
+            stages = Stages(
+                store,
+                model,
+                recipe=recipe,
+                detector=detector,
+                calibration=calibration,
+                backend=backend,
+                device=device,
+                threads=threads,
+            )
         except BaseException:
             store.close()
             raise

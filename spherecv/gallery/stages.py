@@ -13,7 +13,7 @@ from spherecv.gallery.sqlite import check_origin
 from spherecv.gallery.store import Store
 from spherecv.metrics import Metric
 from spherecv.pipeline import FacePipeline
-from spherecv.thresholds import Threshold, choose_threshold
+from spherecv.thresholds import Calibration, Threshold, choose_threshold
 from spherecv.zoo import DEFAULT_MODEL, ModelSource, Recipe, model_names, open_model
 
 Model = str | os.PathLike[str] | ModelSource | FaceEmbedder | FacePipeline | Origin
@@ -29,7 +29,7 @@ class Stages:
     model : str, path, ModelSource, FaceEmbedder, FacePipeline, Origin or None
         None takes the store's own model if the manifest knows it, and the default for an empty store. An `Origin`
         stands for embeddings made elsewhere: photos are refused.
-    recipe, detector, backend, device, threads
+    recipe, detector, calibration, backend, device, threads
         As for `FaceVerifier`.
     """
 
@@ -40,6 +40,7 @@ class Stages:
         *,
         recipe: Recipe | str | os.PathLike[str] | None = None,
         detector: str | FaceDetector = "mtcnn",
+        calibration: Calibration | str | os.PathLike[str] | None = None,
         backend: str = "opencv",
         device: str = "cpu",
         threads: int | None = None,
@@ -48,6 +49,9 @@ class Stages:
         self._model = model
         self._recipe = recipe
         self._detector = detector
+        if isinstance(calibration, str | os.PathLike):
+            calibration = Calibration.load(calibration)
+        self._calibration = calibration
         self._settings: dict[str, Any] = {"backend": backend, "device": device, "threads": threads}
         self._pipeline: FacePipeline | None = model if isinstance(model, FacePipeline) else None
         self._origin = model if isinstance(model, Origin) else None
@@ -119,6 +123,14 @@ class Stages:
                 "threshold=..."
             )
         embedder = self.pipeline.embedder
+        if self._calibration is not None:
+            self._calibration.check(
+                model=embedder.name,
+                model_key=embedder.source.key,
+                metric=metric,
+                detector=self.pipeline.detector.name,
+            )
+            return self._calibration.threshold(far)
         return choose_threshold(
             embedder.source.thresholds,
             model=embedder.name,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from spherecv.errors import (
+    CalibrationError,
     GalleryMismatchError,
     IdentityError,
     ImageError,
@@ -18,6 +19,7 @@ from spherecv.errors import (
 from spherecv.gallery import FaceGallery, Origin
 from spherecv.metrics import distance
 from spherecv.pipeline import FacePipeline
+from spherecv.thresholds import CalibratedThreshold, Calibration
 
 
 @pytest.fixture
@@ -151,6 +153,33 @@ def test_without_a_threshold_there_is_no_answer(known: FaceGallery, album: Path)
         known.identify(album / "Ann" / "1.png", far=1e-3)
     with pytest.raises(InvalidArgumentError, match="not both"):
         known.identify(album / "Ann" / "1.png", threshold=1, far=1e-3)
+
+
+def test_a_calibration_gives_the_threshold(tmp_path: Path, stages, album: Path) -> None:
+    figures = {"measured_far": 0.01, "far_interval": (0, 1), "measured_tar": 1, "tar_interval": (0, 1)}
+    threshold = CalibratedThreshold(threshold=0.2, chosen_for="FAR 0.01", far=0.01, false_accepts=30, **figures)
+    settings = {"recipe": stages.pipeline.embedder.recipe, "metric": "cosine", "face": "largest", "no_face": "skip"}
+    counts = {
+        "genuine": 9,
+        "impostors": 9,
+        "identities": 9,
+        "images": 9,
+        "failed": 0,
+        "impostor_pairs_from": "listed pairs",
+    }
+    measured = {"model": "colour", "dataset": "paint", "detector": "counting", "thresholds": (threshold,)}
+    right = Calibration(**measured, **settings, **counts, model_key="colour-1")
+    wrong = Calibration(**measured, **settings, **counts, model_key="other-1")
+    with FaceGallery.open(tmp_path / "g.db", model=stages.pipeline, calibration=right) as gallery:
+        gallery.enrol("Ann", album / "Ann" / "1.png")
+        (match,) = gallery.identify(album / "Ann" / "2.png", far=0.01)
+        assert (match.identity, match.threshold, match.far) == ("Ann", 0.2, 0.01)
+        assert "paint" in match.threshold_source
+        with pytest.raises(MissingThresholdError, match=r"0\.01"):
+            gallery.identify(album / "Ann" / "2.png", far=0.5)
+    gallery = FaceGallery.open(tmp_path / "g.db", model=stages.pipeline, calibration=wrong)
+    with gallery, pytest.raises(CalibrationError, match="other files"):
+        gallery.identify(album / "Ann" / "2.png")
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
