@@ -21,6 +21,7 @@ from spherecv.cli import (
     faces,
     find,
     gallery,
+    lists,
     models,
     train,
     verify,
@@ -94,6 +95,7 @@ app.add_typer(evaluate.app, name="evaluate")
 app.command("calibrate")(calibrate.calibrate)
 app.add_typer(gallery.app, name="gallery")
 app.command("find")(find.find)
+train.app.command("list")(lists.write_list)
 app.add_typer(train.app, name="train")
 app.command("convert")(convert.convert)
 app.add_typer(models.app, name="models")

@@ -37,7 +37,7 @@ Data = Annotated[
 ]
 
 
-@app.command("list")
+@app.command("show")
 def list_what(
     folder: Annotated[Path | None, typer.Argument(metavar="[FOLDER]", help="A folder of runs.")] = None,
     as_json: options.Json = False,
@@ -135,7 +135,7 @@ def finetune(
     ],
     data: Data,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of what is learnt.")] = Path("finetuned"),
-    loss: Annotated[str, typer.Option("--loss", help="See `spherecv train list`.")] = "a-softmax",
+    loss: Annotated[str, typer.Option("--loss", help="See `spherecv train show`.")] = "a-softmax",
     margin: Annotated[int, typer.Option("--margin", help="m of A-Softmax, 1..4.")] = 4,
     iterations: Annotated[int, typer.Option("--iterations", help="How long.")] = 1000,
     base_lr: Annotated[float, typer.Option("--base-lr", help="Falls along half a cosine.")] = 0.01,

@@ -33,7 +33,7 @@ def test_run_resume_list_export(small_run: Path) -> None:
     told = answer("run", small_run, "--workers", "0", "--resume", f"{prefix}_iter_4.solverstate")
     assert told["model"] == f"{prefix}_iter_8.caffemodel"
     assert Path(told["table"]).read_text().count("\n") == 9
-    listed = answer("list", folder)["snapshots"]
+    listed = answer("show", folder)["snapshots"]
     assert sorted(Path(name).name for name in listed) == ["small_iter_4.solverstate", "small_iter_8.solverstate"]
     assert set(listed.values()) == {"resumes exactly"}
     out = folder / "use"
@@ -99,10 +99,10 @@ def test_finetune(small_run: Path, picture_folder: Path) -> None:
 
 
 def test_list_names_what_there_is() -> None:
-    told = answer("list")
+    told = answer("show")
     assert set(told) == {"nets", "losses", "solvers", "policies", "augmentations"}
     assert {"a-softmax", "triplet", "arcface"} <= set(told["losses"])
-    assert "sphereface-20" in run("list").stdout
+    assert "sphereface-20" in run("show").stdout
 
 
 def test_two_processes(small_run: Path) -> None:
@@ -128,7 +128,7 @@ def test_two_processes(small_run: Path) -> None:
     ("words", "error", "message"),
     [
         (("export", "a", "b", "-o", "c", "--size", "large"), InvalidArgumentError, "HEIGHTxWIDTH"),
-        (("list", "nowhere"), InvalidArgumentError, "not a folder"),
+        (("show", "nowhere"), InvalidArgumentError, "not a folder"),
         (("run", "nowhere.prototxt"), ModelFileError, "no such file"),
     ],
 )
