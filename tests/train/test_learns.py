@@ -39,7 +39,7 @@ def _learn(loss: Loss, known: Dataset, unknown: Dataset) -> tuple[float, float, 
     view = View(*SIZE, resize=SIZE, augmentation=Augmentation(mirror=True))
     strangers = _pictures(unknown)
     before = pair_accuracy(_embed(net, strangers), unknown.labels())
-    with Loader(known, ShuffledOrder(len(known.items), 32), view, workers=0) as loader:
+    with Loader(known, ShuffledOrder(len(known.items), 32), view, workers=1) as loader:
         trainer = Trainer(net, settings, loader, loss=loss, embedding="fc5")
         trainer.run(STEPS)
     after = pair_accuracy(_embed(net, strangers), unknown.labels())

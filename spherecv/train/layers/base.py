@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,12 +27,15 @@ class Context:
         Whether dropout drops and batch normalisation uses the batch's own statistics.
     exact_margin : bool
         Whether margin layers give the true derivative instead of the released one.
+    shared : dict of str to Param
+        Parameters that a `param { name: ... }` block names: layers that name the same one share it.
     """
 
     backend: Backend
     rng: np.random.Generator
     train: bool = True
     exact_margin: bool = False
+    shared: dict[str, Param] = field(default_factory=dict)
 
 
 class Layer:
@@ -88,9 +91,19 @@ class Layer:
     def _param(self, index: int, filler: Any, order: BlobOrder, *, learned: bool = True, value: Any = None) -> Param:
         """Make the layer's next parameter, with the multipliers its `param` block of the same index states."""
         specs = self.spec.param.param
-        lr_mult, decay_mult = (specs[index].lr_mult, specs[index].decay_mult) if index < len(specs) else (1.0, 1.0)
+        stated = specs[index] if index < len(specs) else None
+        name = stated.name if stated is not None else ""
+        if name in self.context.shared:
+            param = self.context.shared[name]
+            if param.order != order:
+                raise self.spec.mistake(f"shares {name!r}, which is {param.order.caffe}, but needs {order.caffe}")
+            self.params.append(param)
+            return param
+        lr_mult, decay_mult = (1.0, 1.0) if stated is None else (stated.lr_mult, stated.decay_mult)
         start = fill(order.caffe, filler, self.context.rng) if value is None else np.full(order.caffe, value)
         data = self.backend.asarray(order.to_internal(start))
         param = Param(f"{self.name}/{index}", data, order, lr_mult, decay_mult, learned=learned)
+        if name:
+            self.context.shared[name] = param
         self.params.append(param)
         return param

@@ -99,6 +99,16 @@ def test_in_place_and_shared_bottoms(check_net: Callable) -> None:
     )
 
 
+def test_layers_that_share_a_weight(check_net: Callable) -> None:
+    layers = "".join(
+        f"""layer {{ name: "{top}" type: "Convolution" bottom: "{bottom}" top: "{top}" param {{ name: "w" }}
+          convolution_param {{ num_output: 4 kernel_size: 1 bias_term: false weight_filler {{ type: "xavier" }} }} }}"""
+        for bottom, top in (("first", "a"), ("a", "b"))
+    )
+    net = check_net(_net(layers), {"data": DATA})
+    assert [param.name for param in net.params] == ["first/0", "first/1", "a/0"]
+
+
 @pytest.mark.parametrize("loss", ["", "loss_param { ignore_label: 2 }", "loss_param { normalization: NONE }"])
 def test_softmax_with_loss(check_net: Callable, loss: str) -> None:
     check_net(
