@@ -67,6 +67,7 @@ def test_threads_are_passed_on(models, opened, monkeypatch):
     assert Session(models["dense"], backend="onnxruntime", threads=3).threads == 3
     assert opened.options.intra_op_num_threads == 3
     assert opened.options.log_severity_level == 4
+    assert opened.options.get_session_config_entry("session.force_spinning_stop") == "1"
     # A process that may use only some of the machine's cores must not leave the choice to ONNX Runtime.
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0}, raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
