@@ -23,7 +23,7 @@ def scored_boxes(draw, most=40):
 
 
 @given(scored_boxes(), st.sampled_from([0.0, 0.3, 0.5, 0.7, 1.0]), st.booleans(), st.sampled_from([1, 3, 256]))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_non_maximum_is_the_loop_of_the_paper(plain, case, limit, of_smaller, block):
     boxes, scores = case
     with pytest.MonkeyPatch.context() as patch:

@@ -66,8 +66,9 @@ def test_a_batch_and_threads_change_nothing(detectors, photos, lfw, preset):
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_other_backends_find_the_same(detectors, lfw, backend):
     pytest.importorskip(backend)
-    got = open_mtcnn(backend=backend).find(lfw)
-    for faces, expected in zip(got, detectors["fast"].find(lfw), strict=True):
+    # One thread: those that wait for work by spinning would slow down a machine that is busy with other tests.
+    got = open_mtcnn(backend=backend, threads=1).find(lfw[:12])
+    for faces, expected in zip(got, detectors["fast"].find(lfw[:12]), strict=True):
         # A coordinate cut to a whole pixel may fall on the other side of it: the nets differ in the sixth digit.
         assert_same_faces(faces, expected, tolerance=1.5)
 
