@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from spherecv.cli import gallery, options
+from spherecv.cli import galleries, options
 from spherecv.cli.counting import counted
 
 
@@ -18,10 +18,10 @@ def find(
     photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="Whom to look for.")],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to look: a folder or a list.")],
     k: Annotated[int, typer.Option("-k", help="Most photos to name for each face.")] = 100,
-    threshold: gallery.Threshold = None,
-    far: gallery.Far = None,
-    calibration: gallery.Calibration = None,
-    metric: gallery.Metric = "cosine",
+    threshold: galleries.Threshold = None,
+    far: galleries.Far = None,
+    calibration: galleries.Calibration = None,
+    metric: galleries.Metric = "cosine",
     index: Annotated[
         Path | None, typer.Option("--index", help="Where to keep the index; by default in SphereCV's cache.")
     ] = None,

@@ -4,43 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
 import typer
 
-from spherecv.cli import options
+from spherecv.cli import galleries, options
 from spherecv.cli.counting import counted
 from spherecv.errors import InvalidArgumentError
-
-if TYPE_CHECKING:
-    from spherecv.gallery import Enrolment, FaceGallery
-    from spherecv.records import Match
 
 app = typer.Typer(
     no_args_is_help=True,
     help="Keep faces of known people in one file (or on a Milvus server), and ask who is on a photo.",
 )
 
-Location: TypeAlias = Annotated[
-    str, typer.Argument(metavar="GALLERY", help="The gallery's file, or milvus://host:port/collection.")
-]
-Threshold: TypeAlias = Annotated[
-    float | None,
-    typer.Option("--threshold", help="Largest distance of the same person; measured ones are known by model."),
-]
-Far: TypeAlias = Annotated[
-    float | None, typer.Option("--far", help="Take the threshold measured at this false accept rate, as 0.001.")
-]
-Calibration: TypeAlias = Annotated[
-    Path | None, typer.Option("--calibration", help="What `spherecv calibrate` wrote.", show_default=False)
-]
-Metric: TypeAlias = Annotated[str, typer.Option("--metric", help="cosine or euclidean.")]
-Index: TypeAlias = Annotated[str, typer.Option("--index", help="How to search: auto, exact, hnsw or ivf.")]
-
-
 @app.command("enrol")
 def enrol(
-    location: Location,
+    location: galleries.Location,
     sources: Annotated[list[Path], typer.Argument(metavar="SRC...", help="Photos, or a folder of them.")],
     identity: Annotated[
         str | None, typer.Option("--identity", "-i", help="Who is on them; without it SRC is a PERSON/IMAGE tree.")
@@ -78,7 +57,7 @@ def enrol(
     if identity is not None and unknown:
         raise InvalidArgumentError("give --identity or --unknown, not both")
     which = options.which_face(face)
-    opened = _open(location, model, prototxt, caffemodel, recipe, detector, backend, device, threads)
+    opened = galleries.open_gallery(location, model, prototxt, caffemodel, recipe, detector, backend, device, threads)
     with opened as gallery, counted("enrolling") as progress:
         if identity is not None:
             done = gallery.enrol(
@@ -97,21 +76,21 @@ def enrol(
                 done = gallery.add_unknown(source, prune=prune, progress=progress)
             else:
                 done = gallery.enrol_folder(source, face=which, prune=prune, progress=progress)
-    report(done, as_json)
+    galleries.report(done, as_json)
 
 
 @app.command("identify")
 def identify(
-    location: Location,
+    location: galleries.Location,
     photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="Who is on it?")],
     k: Annotated[int, typer.Option("-k", help="Candidates to name for each face.")] = 5,
-    threshold: Threshold = None,
-    far: Far = None,
-    calibration: Calibration = None,
-    metric: Metric = "cosine",
+    threshold: galleries.Threshold = None,
+    far: galleries.Far = None,
+    calibration: galleries.Calibration = None,
+    metric: galleries.Metric = "cosine",
     template: Annotated[str, typer.Option("--template", help="A person of several photos: best or mean.")] = "best",
     classify: Annotated[bool, typer.Option("--classify", help="Ask the classifier that was fitted.")] = False,
-    index: Index = "auto",
+    index: galleries.Index = "auto",
     model: options.Model = None,
     prototxt: options.Prototxt = None,
     caffemodel: options.Caffemodel = None,
@@ -131,7 +110,8 @@ def identify(
     """
     which = options.which_face(face)
     settings = (model, prototxt, caffemodel, recipe, detector, backend, device, threads)
-    with _open(location, *settings, metric=metric, calibration=calibration, index=index, create=False) as gallery:
+    more: dict[str, Any] = {"metric": metric, "calibration": calibration, "index": index}
+    with galleries.open_gallery(location, *settings, **more, create=False) as gallery:
         if classify:
             matches = gallery.classify(photo, k, face=which)
         else:
@@ -139,13 +119,13 @@ def identify(
     if as_json:
         typer.echo(json.dumps([match.to_dict() for match in matches]))
     else:
-        typer.echo("\n".join(match_text(match) for match in matches))
+        typer.echo("\n".join(galleries.match_text(match) for match in matches))
 
 
 @app.command("list")
-def list_(location: Location, as_json: options.Json = False) -> None:
+def list_(location: galleries.Location, as_json: options.Json = False) -> None:
     """Show everybody in the gallery."""
-    with _plain(location) as gallery:
+    with galleries.open_plainly(location) as gallery:
         people = gallery.identities()
     if as_json:
         typer.echo(json.dumps([person.to_dict() for person in people]))
@@ -157,7 +137,7 @@ def list_(location: Location, as_json: options.Json = False) -> None:
 
 @app.command("remove")
 def remove(
-    location: Location,
+    location: galleries.Location,
     identity: Annotated[
         str | None, typer.Argument(metavar="[IDENTITY]", help="Whom to forget; none for a nameless image.")
     ] = None,
@@ -165,7 +145,7 @@ def remove(
     as_json: options.Json = False,
 ) -> None:
     """Forget a person, or one image, with every byte that was kept."""
-    with _plain(location) as gallery:
+    with galleries.open_plainly(location) as gallery:
         gone = gallery.remove(identity, image)
     if as_json:
         typer.echo(json.dumps(gone._asdict()))
@@ -177,13 +157,13 @@ def remove(
 
 @app.command("rename")
 def rename(
-    location: Location,
+    location: galleries.Location,
     old: Annotated[str, typer.Argument(metavar="OLD")],
     new: Annotated[str, typer.Argument(metavar="NEW")],
     merge: Annotated[bool, typer.Option("--merge", help="NEW may be in the gallery: make the two one.")] = False,
 ) -> None:
     """Give a person another name, or merge two into one."""
-    with _plain(location) as gallery:
+    with galleries.open_plainly(location) as gallery:
         if merge:
             gallery.merge([old], new)
         else:
@@ -193,14 +173,14 @@ def rename(
 
 @app.command("cluster")
 def cluster(
-    location: Location,
+    location: galleries.Location,
     source: Annotated[
         Path | None, typer.Argument(metavar="[SRC]", help="Photos to take in first: a folder or a list.")
     ] = None,
-    threshold: Threshold = None,
-    far: Far = None,
-    calibration: Calibration = None,
-    metric: Metric = "cosine",
+    threshold: galleries.Threshold = None,
+    far: galleries.Far = None,
+    calibration: galleries.Calibration = None,
+    metric: galleries.Metric = "cosine",
     min_faces: Annotated[int, typer.Option("--min-faces", help="Neighbours that make a group dense.")] = 2,
     by_folder: Annotated[
         bool, typer.Option("--labels-from-folders", help="Measure precision and recall: folders are people.")
@@ -223,11 +203,11 @@ def cluster(
     """
     settings = (model, prototxt, caffemodel, recipe, detector, backend, device, threads)
     created = source is not None
-    with _open(location, *settings, metric=metric, calibration=calibration, create=created) as gallery:
+    with galleries.open_gallery(location, *settings, metric=metric, calibration=calibration, create=created) as gallery:
         if source is not None:
             gallery.threshold(threshold=threshold, far=far)  # before the work, not after
             with counted("looking") as progress:
-                report(gallery.add_unknown(source, progress=progress), as_json, quiet=True)
+                galleries.report(gallery.add_unknown(source, progress=progress), as_json, quiet=True)
         found = gallery.cluster(threshold=threshold, far=far, min_faces=min_faces)
         if by_folder:
             truth = [Path(image).parent.name for image, _ in found.faces]
@@ -245,7 +225,7 @@ def cluster(
 
 @app.command("fit")
 def fit(
-    location: Location,
+    location: galleries.Location,
     kind: Annotated[str, typer.Option("--kind", help="logistic or svm.")] = "logistic",
     strangers: Annotated[
         float, typer.Option("--strangers", help="Share of strangers' faces that may be given a name.")
@@ -253,7 +233,7 @@ def fit(
     as_json: options.Json = False,
 ) -> None:
     """Train a classifier on the enrolled faces, for `identify --classify`."""
-    with _plain(location) as gallery:
+    with galleries.open_plainly(location) as gallery:
         done = gallery.fit_classifier(_any(kind), strangers=strangers)
     typer.echo(
         json.dumps(done.to_dict())
@@ -265,9 +245,9 @@ def fit(
 
 @app.command("index")
 def index_(
-    location: Location,
+    location: galleries.Location,
     kind: Annotated[str, typer.Option("--kind", help="hnsw (fastest) or ivf (built sooner, smaller).")] = "hnsw",
-    metric: Metric = "cosine",
+    metric: galleries.Metric = "cosine",
 ) -> None:
     """Build a FAISS index, for galleries of some 100,000 faces and more."""
     from spherecv.gallery import FaceGallery
@@ -279,18 +259,18 @@ def index_(
 
 @app.command("export")
 def export(
-    location: Location,
+    location: galleries.Location,
     out: Annotated[Path, typer.Option("--out", "-o", help="The file (.npz).")],
     decrypt: Annotated[bool, typer.Option("--decrypt", help="Write an encrypted gallery for all to read.")] = False,
 ) -> None:
     """Write the gallery to an .npz that `import` and NumPy read."""
-    with _plain(location) as gallery:
+    with galleries.open_plainly(location) as gallery:
         typer.echo(f"wrote {gallery.export(out, decrypt=decrypt)} faces to {out}")
 
 
 @app.command("import")
 def import_(
-    location: Location,
+    location: galleries.Location,
     source: Annotated[Path, typer.Argument(metavar="FILE", help="What `export` wrote (.npz).")],
     add: Annotated[bool, typer.Option("--add", help="Add to people who are in the gallery already.")] = False,
     as_json: options.Json = False,
@@ -299,82 +279,15 @@ def import_(
     from spherecv.gallery import FaceGallery
 
     with FaceGallery.open(location) as gallery:
-        report(gallery.import_file(source, if_exists="add" if add else "raise"), as_json)
+        galleries.report(gallery.import_file(source, if_exists="add" if add else "raise"), as_json)
 
 
 @app.command("stats")
-def stats(location: Location, as_json: options.Json = False) -> None:
+def stats(location: galleries.Location, as_json: options.Json = False) -> None:
     """Count what the gallery holds, and tell what made it."""
-    with _plain(location) as gallery:
+    with galleries.open_plainly(location) as gallery:
         found = gallery.stats()
     typer.echo(json.dumps(found) if as_json else "\n".join(f"{name}: {value}" for name, value in found.items()))
-
-
-def open_gallery(
-    location: str | Path,
-    model: str | None,
-    prototxt: Path | None,
-    caffemodel: Path | None,
-    recipe: str | None,
-    detector: str,
-    backend: str,
-    device: str,
-    threads: int | None,
-    **settings: Any,
-) -> FaceGallery:
-    """Open the gallery, with the model that the options name; without any, with its own."""
-    from spherecv.gallery import FaceGallery
-
-    return FaceGallery.open(
-        location,
-        model=options.model_source(model, prototxt, caffemodel, recipe),
-        recipe=recipe,
-        detector=detector,
-        backend=backend,
-        device=device,
-        threads=threads,
-        **settings,
-    )
-
-
-_open = open_gallery
-
-
-def _plain(location: str) -> FaceGallery:
-    from spherecv.gallery import FaceGallery
-
-    return FaceGallery.open(location, create=False)
-
-
-def report(done: Enrolment, as_json: bool, *, quiet: bool = False) -> None:
-    """Print what came of enrolling (quiet: failures only); an error where nothing at all could be used."""
-    if as_json:
-        if not quiet:
-            typer.echo(json.dumps(done.to_dict()))
-    else:
-        for image, error in done.failures:
-            typer.echo(f"{image}: {error}", err=True)
-        parts = [f"{done.faces} faces of {done.images + done.replaced} images enrolled"]
-        parts += [f"{done.unchanged} unchanged"] if done.unchanged else []
-        parts += [f"{done.removed} removed"] if done.removed else []
-        parts += [f"{len(done.failures)} failed"] if done.failures else []
-        if not quiet:
-            typer.echo(", ".join(parts))
-    if done.failures and not (done.images or done.replaced or done.unchanged):
-        raise done.failures[0][1]
-
-
-def match_text(match: Match) -> str:
-    """Show the answer for one face in lines."""
-    where = "" if match.face is None else f"face at {' '.join(f'{value:.0f}' for value in match.face.box)}: "
-    sure = "" if match.probability is None else f", probability {match.probability:.3f}"
-    head = f"{where}{match.identity or 'nobody known'} (threshold {match.threshold:.4f}{sure})"
-    rows = [
-        f"  {candidate.distance:.4f}  {candidate.identity or candidate.image}"
-        + (f"  {candidate.image}" if candidate.identity and candidate.image else "")
-        for candidate in match.candidates
-    ]
-    return "\n".join([head, *rows])
 
 
 def _folder_name(image: str) -> str | None:

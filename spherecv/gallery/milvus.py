@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from spherecv.errors import GalleryError, GalleryMismatchError, IdentityError, InvalidArgumentError
+from spherecv.errors import GalleryError, GalleryMismatchError, IdentityError
 from spherecv.gallery import templates
 from spherecv.gallery.milvus_client import Address, all_rows, connect, explained, one_of, rows_of, word
+from spherecv.gallery.milvus_rows import checked_text, hits_of, owner_of, table_of, where
 from spherecv.gallery.milvus_tables import FACE_FIELDS, PEOPLE, Tables
 from spherecv.gallery.rows import (
     Added,
@@ -32,7 +33,7 @@ from spherecv.gallery.rows import (
 )
 from spherecv.gallery.sqlite import check_origin, checked_size
 from spherecv.gallery.store import IfExists, Which
-from spherecv.metrics import Metric, distance
+from spherecv.metrics import Metric
 
 _MOST_HITS = 16_384
 
@@ -125,7 +126,7 @@ class MilvusStore:
             self._delete(f"owner == {json.dumps(word(name))}")
 
     def _insert(self, entries: Sequence[Entry]) -> Added:
-        places = {(_owner(entry.identity), word(entry.image.path)): entry for entry in reversed(entries)}
+        places = {(owner_of(entry.identity), word(entry.image.path)): entry for entry in reversed(entries)}
         held: dict[tuple[str, str], str] = {}
         wanted = sorted({place for _, place in places})
         for row in rows_of(self._client, self._tables.faces, "place", wanted, ("owner", "place", "digest")):
@@ -149,10 +150,10 @@ class MilvusStore:
             }
             yield {
                 "id": secrets.randbits(62),
-                "owner": _owner(entry.identity),
-                "name": _text(entry.identity or "", 4096),
+                "owner": owner_of(entry.identity),
+                "name": checked_text(entry.identity or "", 4096),
                 "place": word(entry.image.path),
-                "path": _text(entry.image.path, 8192),
+                "path": checked_text(entry.image.path, 8192),
                 "digest": entry.image.digest,
                 "details": details,
                 "vector": np.asarray(face.vector, np.float32),
@@ -174,7 +175,7 @@ class MilvusStore:
             if rows:
                 note = {**notes.get(owner, {}), **metadata.get(owners[owner], {})}
                 counts = {"images": len({row["place"] for row in rows}), "faces": len(rows)}
-                mean = templates.mean_of(_table(rows), self._metric)[0]
+                mean = templates.mean_of(table_of(rows), self._metric)[0]
                 person = {"owner": owner, "name": owners[owner], "metadata": note, "counts": counts}
                 fresh.append({**person, "vector": mean})
         self._tables.upsert(self._tables.people, fresh)
@@ -193,7 +194,7 @@ class MilvusStore:
         self._known([identity for identity, _ in places if identity is not None])
         wheres = []
         for identity, path in places:
-            wheres.append(f"owner == {json.dumps(_owner(identity))} and place == {json.dumps(word(path))}")
+            wheres.append(f"owner == {json.dumps(owner_of(identity))} and place == {json.dumps(word(path))}")
             if not self._faces(wheres[-1], ("id",)):
                 whose = "nobody" if identity is None else repr(identity)
                 raise IdentityError(f"{self.label} holds no image {path} of {whose}")
@@ -262,7 +263,7 @@ class MilvusStore:
         counts: dict[tuple[str, str], int] = {}
         first: dict[tuple[str, str], dict[str, Any]] = {}
         fields = ("owner", "name", "place", "path", "digest", "details")
-        for row in self._faces(_where(identity, which), fields):
+        for row in self._faces(where(identity, which), fields):
             place = (row["owner"], row["place"])
             counts[place] = counts.get(place, 0) + 1
             first.setdefault(place, row)
@@ -274,12 +275,12 @@ class MilvusStore:
         """Embeddings with their owners."""
         if identity is not None:
             self._known([identity])
-        rows = sorted(self._faces(_where(identity, which), FACE_FIELDS), key=lambda row: int(row["id"]))
-        return _table(rows, self.dimension or 0)
+        rows = sorted(self._faces(where(identity, which), FACE_FIELDS), key=lambda row: int(row["id"]))
+        return table_of(rows, self.dimension or 0)
 
     def nearest(self, probes: Vector, count: int, metric: Metric, which: Which) -> list[list[Hit]]:
         """Nearest faces of each probe; distances are of the stored embeddings."""
-        return self._search(self._tables.faces, probes, count, metric, _where(None, which), "id")
+        return self._search(self._tables.faces, probes, count, metric, where(None, which), "id")
 
     def nearest_templates(self, probes: Vector, count: int, metric: Metric) -> list[list[Hit]]:
         """People nearest to each probe by the mean of their embeddings."""
@@ -303,7 +304,7 @@ class MilvusStore:
                 output_fields=["name", "vector"],
             )
         return [
-            _hits(probe, [(row[key] if key in row else row["id"], row["entity"]) for row in rows], metric, key)
+            hits_of(probe, [(row[key] if key in row else row["id"], row["entity"]) for row in rows], metric, key)
             for probe, rows in zip(probes, found, strict=True)
         ]
 
@@ -372,48 +373,3 @@ class MilvusStore:
             if name not in held:
                 raise IdentityError(f"{self.label} holds nobody called {name!r}")
 
-
-def _owner(identity: str | None) -> str:
-    return "" if identity is None else word(identity)
-
-
-def _where(identity: str | None, which: Which | None) -> str:
-    if identity is not None:
-        return f"owner == {json.dumps(word(identity))}"
-    return {None: "id >= 0", "known": 'owner != ""', "unknown": 'owner == ""'}[which]
-
-
-def _text(text: str, limit: int) -> str:
-    """A text as Milvus takes it: UTF-8 of a bounded length."""
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError:
-        raise InvalidArgumentError(f"Milvus takes names in UTF-8 only, but got {text!r}") from None
-    if size > limit:
-        raise InvalidArgumentError(f"Milvus keeps names of at most {limit} bytes, but got one of {size}")
-    return text
-
-
-def _table(rows: Sequence[dict[str, Any]], dimension: int = 0) -> Table:
-    people = sorted({row["name"] for row in rows if row.get("name")})
-    number = {name: place for place, name in enumerate(people)}
-    qualities = [row["details"]["quality"] for row in rows]
-    vectors = np.array([row["vector"] for row in rows], np.float32)
-    return Table(
-        np.array([row.get("id", 0) for row in rows], np.int64),
-        np.array([number.get(row.get("name", ""), -1) for row in rows], np.int64),
-        np.array([np.nan if quality is None else quality for quality in qualities], np.float32),
-        vectors if len(rows) else np.empty((0, dimension), np.float32),
-        {place: name for name, place in number.items()},
-    )
-
-
-def _hits(probe: Vector, rows: Sequence[tuple[Any, dict[str, Any]]], metric: Metric, key: str) -> list[Hit]:
-    if not rows:
-        return []
-    away = distance(probe, np.array([entity["vector"] for _, entity in rows], np.float32), metric)
-    hits = [
-        Hit(-1 if key == "owner" else int(face), entity["name"] or None, float(far))
-        for (face, entity), far in zip(rows, away, strict=True)
-    ]
-    return sorted(hits, key=lambda hit: hit.distance)
