@@ -22,6 +22,9 @@ _OVERLAP = 0.3
 _MOST_BOXES = 5000
 _LONGEST_SIDE = 640
 """What the net was trained on; in larger images it misses large faces."""
+_SHORTEST_SIDE = 33
+"""Padded to 64 by OpenCV. At 32 the coarsest maps are one row high, where OpenCV 4.14's depthwise convolution reads
+memory that it did not write, and faces appear out of nothing."""
 
 
 class YuNet:
@@ -76,8 +79,11 @@ class YuNet:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         if scale < 1:
             image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        right, below = (max(0, _SHORTEST_SIDE - side) for side in size)
+        if right or below:
+            image = np.asarray(cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_CONSTANT), np.uint8)
         with self._lock:
-            self._net.setInputSize(size)
+            self._net.setInputSize((image.shape[1], image.shape[0]))
             _, rows = self._net.detect(image)
         rows = np.empty((0, 15), np.float32) if rows is None else rows
         ratio = np.array((width / size[0], height / size[1]), np.float32)
