@@ -30,6 +30,7 @@ Augment = Annotated[
         "--augment", help="A variation, as in mirror=1, shift=4, blur=0.2; may be repeated.", show_default=False
     ),
 ]
+Processes = Annotated[int, typer.Option("--processes", help="CPU processes that train together.")]
 Snapshot = Annotated[int | None, typer.Option("--snapshot", help="Iterations between snapshots.", show_default=False)]
 SkipLimit = Annotated[int, typer.Option("--skip-limit", help="Pictures that may be unreadable.")]
 Data = Annotated[
@@ -68,7 +69,7 @@ def run(
     gpus: Annotated[
         str | None, typer.Option("--gpus", help="GPUs to train on together, as in 0,1.", show_default=False)
     ] = None,
-    processes: Annotated[int, typer.Option("--processes", help="CPU processes that train together.")] = 1,
+    processes: Processes = 1,
     threads: options.Threads = None,
     workers: Workers = 1,
     batch_size: Annotated[
@@ -221,6 +222,7 @@ def distill(
     ] = None,
     resume: Resume = None,
     device: Device = "cpu",
+    processes: Processes = 1,
     threads: options.Threads = None,
     workers: Workers = 1,
     snapshot: Snapshot = None,
@@ -233,19 +235,29 @@ def distill(
 
       spherecv train distill teacher.onnx faces-112/ --student mini.prototxt --recipe mini.toml -o mini/
     """
+    import os
     from dataclasses import replace
 
     from spherecv.train.data import open_dataset
-    from spherecv.train.distill import DistillRecipe, open_distillation
+    from spherecv.train.distill import DistillRecipe, cached_targets, open_distillation, with_mixtures
+    from spherecv.train.parallel import RANK, companions
     from spherecv.train.recipes import save
     from spherecv.train.teacher import Teacher
 
     settings = DistillRecipe() if recipe is None else DistillRecipe.from_toml(recipe)
     if epochs is not None:
         settings = replace(settings, epochs=epochs)
-    dataset = open_dataset(*data)
+    stored = cache or out / "teacher.npz"
+    first = RANK not in os.environ
+    with counted("faces are mixed") as progress:
+        dataset = with_mixtures(open_dataset(*data), settings, out, progress)
+    if processes > 1 and first and not settings.same_view:
+        # With all threads, as nobody trains yet; the others find what the first has stored.
+        with counted("the teacher embeds") as progress:
+            cached_targets(Teacher(teacher, settings.teacher), dataset, settings, stored, progress)
     every = max(1, len(dataset.items) // settings.batch_size)
     with (
+        companions(processes, _again()) if processes > 1 and first else nullcontext(),
         counted("the teacher embeds") as progress,
         open_distillation(
             Teacher(teacher, settings.teacher, threads=threads),
@@ -253,13 +265,13 @@ def distill(
             student,
             settings,
             weights=weights,
-            cache=cache or out / "teacher.npz",
+            cache=stored,
             resume=resume,
             device=device,
             threads=threads,
             workers=workers,
             skip_limit=skip_limit,
-            log=_log(str(out / "snapshot")),
+            log=_log(str(out / "snapshot"), int(os.environ.get(RANK, "0"))),
             progress=progress,
             snapshot=every if snapshot is None else snapshot,
             display=20,
@@ -267,8 +279,9 @@ def distill(
         ) as trainer,
     ):
         final = trainer.run()
-        save(trainer.net, out / "deploy.prototxt", out / "model.caffemodel")
-        _finish(trainer, str(out / "snapshot"), final, as_json, wrote=out / "model.caffemodel")
+        if trainer.group.rank == 0:
+            save(trainer.net, out / "deploy.prototxt", out / "model.caffemodel")
+            _finish(trainer, str(out / "snapshot"), final, as_json, wrote=out / "model.caffemodel")
 
 
 @app.command("export")

@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from spherecv.caffe.reader import Source
 from spherecv.errors import InvalidArgumentError
 from spherecv.train.backend import open_backend
-from spherecv.train.data import Augmentation, Batch, Dataset, Loader, ShuffledOrder, View
+from spherecv.train.data import Augmentation, Batch, Dataset, Loader, ShuffledOrder, View, combine, open_mixtures
 from spherecv.train.log import Log
 from spherecv.train.losses import EmbeddingRegression
 from spherecv.train.net import Net, input_shapes
+from spherecv.train.parallel import group_of_environment
 from spherecv.train.policies import Policy
 from spherecv.train.recipes import deployed
 from spherecv.train.solver import SolverSettings
@@ -35,6 +37,7 @@ class DistillRecipe:
     ----------
     epochs : float
     batch_size : int
+        Pictures per iteration, of all processes together.
     base_lr, weight_decay, momentum : float
     solver : {"Adam", "SGD", "Nesterov"}
     warmup : float
@@ -43,6 +46,8 @@ class DistillRecipe:
     same_view : bool
         True: the teacher embeds the very picture the student sees (function matching), which costs the teacher's time
         in every step. False: it embeds each picture once, averaged with its mirror image.
+    mixtures : int
+        Mixtures of two faces each to add to the pictures.
     seed : int
     augmentation : Augmentation
     teacher : TeacherRecipe
@@ -60,6 +65,7 @@ class DistillRecipe:
     warmup: float = 0.1
     clip_gradients: float = -1.0
     same_view: bool = False
+    mixtures: int = 0
     seed: int = 0
     augmentation: Augmentation = field(default_factory=lambda: Augmentation(mirror=True))
     teacher: TeacherRecipe = field(default_factory=TeacherRecipe)
@@ -116,6 +122,32 @@ class DistillRecipe:
         ).replaced(**changes)
 
 
+def with_mixtures(
+    dataset: Dataset,
+    recipe: DistillRecipe,
+    folder: str | Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> Dataset:
+    """Return a data set with the mixtures that a recipe asks for, which are kept in a folder."""
+    if not recipe.mixtures:
+        return dataset
+    size = {"height": recipe.teacher.height, "width": recipe.teacher.width}
+    mixed = open_mixtures(dataset, recipe.mixtures, folder, **size, seed=recipe.seed, progress=progress)
+    return combine([dataset, mixed])
+
+
+def cached_targets(
+    teacher: Teacher,
+    dataset: Dataset,
+    recipe: DistillRecipe,
+    cache: str | Path | None,
+    progress: Callable[[int, int], None] | None = None,
+) -> npt.NDArray[np.float32]:
+    """Return the teacher's embeddings of a data set as `open_distillation` uses them: (items, width)."""
+    plain = View(teacher.recipe.height, teacher.recipe.width)
+    return targets(teacher, dataset, plain, cache, batch_size=recipe.batch_size, progress=progress)
+
+
 @contextmanager
 def open_distillation(
     teacher: Teacher,
@@ -154,14 +186,23 @@ def open_distillation(
         Called while the teacher embeds the data set.
     **changes
         Settings of the solver to change, ``snapshot`` and ``snapshot_prefix`` among them.
+
+    Raises
+    ------
+    InvalidArgumentError
+        The batch cannot be shared equally by the processes, among others.
     """
     definition, shape, embedding = deployed(student)
     _, _, height, width = shape
     whole = View(teacher.recipe.height, teacher.recipe.width, augmentation=recipe.augmentation)
     backend = open_backend(device, threads=threads)
     settings = recipe.solver_settings(len(dataset.items), **changes)
+    group = group_of_environment(backend)
+    share, rest = divmod(recipe.batch_size, group.size)
+    if rest or not share:
+        raise InvalidArgumentError(f"{group.size} processes cannot share batches of {recipe.batch_size} equally")
     (data,) = input_shapes(definition)
-    net = Net(definition, {data: (recipe.batch_size, *shape[1:])}, backend, seed=recipe.seed)
+    net = Net(definition, {data: (share, *shape[1:])}, backend, seed=recipe.seed)
     if weights is not None:
         load_weights(net, weights, partial=True)
     if recipe.same_view:
@@ -170,8 +211,7 @@ def open_distillation(
         def target(batch: Batch) -> Any:
             return teacher.embed(batch.images)
     else:
-        plain = View(whole.height, whole.width)
-        stored = targets(teacher, dataset, plain, cache, batch_size=recipe.batch_size, progress=progress)
+        stored = cached_targets(teacher, dataset, recipe, cache, progress)
         width_of_teacher = stored.shape[1]
 
         def target(batch: Batch) -> Any:
@@ -183,11 +223,14 @@ def open_distillation(
         target=target,
         crop=lambda images: centre(images, height, width),
     )
-    order = ShuffledOrder(len(dataset.items), recipe.batch_size, seed=recipe.seed)
-    with Loader(dataset, order, whole, workers=workers, seed=recipe.seed, limit=skip_limit) as loader:
-        trainer = Trainer(
-            net, settings, loader, loss=EmbeddingRegression(width_of_teacher), embedding=embedding, feed=feed, log=log
-        )
+    order = ShuffledOrder(len(dataset.items), share, seed=recipe.seed)
+    place = {"rank": group.rank, "ranks": group.size}
+    with Loader(dataset, order, whole, workers=workers, seed=recipe.seed, limit=skip_limit, **place) as loader:
+        loss = EmbeddingRegression(width_of_teacher)
+        trainer = Trainer(net, settings, loader, loss=loss, embedding=embedding, feed=feed, log=log, group=group)
         if resume is not None:
             trainer.resume(resume)
-        yield trainer
+        try:
+            yield trainer
+        finally:
+            group.close()

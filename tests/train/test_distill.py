@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
+import subprocess
+import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +20,7 @@ from spherecv.caffe.writer import serialize, write_prototxt
 from spherecv.errors import InvalidArgumentError, ModelFileError
 from spherecv.train.backend import open_backend
 from spherecv.train.data import Augmentation, Dataset, View, open_dataset
-from spherecv.train.distill import DistillRecipe, open_distillation
+from spherecv.train.distill import DistillRecipe, open_distillation, with_mixtures
 from spherecv.train.net import Net
 from spherecv.train.teacher import Teacher, TeacherRecipe, centre, targets
 from spherecv.train.weights import to_caffemodel
@@ -150,3 +154,38 @@ def test_recipes_from_toml(tmp_path: Path) -> None:
         file.write_text(text)
         with pytest.raises(InvalidArgumentError, match=message):
             DistillRecipe.from_toml(file)
+
+
+def test_mixtures_are_added(teacher_file: Path, faces: Dataset, student: Path, tmp_path: Path) -> None:
+    recipe = DistillRecipe(epochs=1, batch_size=10, teacher=RECIPE, mixtures=30)
+    both = with_mixtures(faces, recipe, tmp_path)
+    assert (len(both.items), both.items[:40]) == (70, faces.items)
+    assert with_mixtures(faces, replace(recipe, mixtures=0), tmp_path) is faces
+    with open_distillation(Teacher(teacher_file, RECIPE), both, student, recipe, workers=0) as trainer:
+        assert trainer.settings.max_iter == 7
+
+
+def test_two_processes_do_what_one_does(teacher_file: Path, faces: Dataset, student: Path, tmp_path: Path) -> None:
+    """The other process runs the same command; each takes half of the batch."""
+    (tmp_path / "recipe.toml").write_text(
+        "epochs = 1\nbatch_size = 8\n[teacher]\nheight = 12\nwidth = 12\nmean = [127.5]\nstd = [128.0]\n"
+        "[augmentation]\nmirror = false\n"
+    )
+    code = "from spherecv.cli.train import app; app()"
+    words = ["distill", str(teacher_file), str(faces.items[0].path), "--student", str(student), "--json"]
+    words += ["--recipe", str(tmp_path / "recipe.toml"), "--workers", "0", "--threads", "1"]
+    losses = {}
+    for count in (1, 2):
+        out = tmp_path / str(count)
+        told = subprocess.run(
+            [sys.executable, "-c", code, *words, "--processes", str(count), "-o", str(out)],
+            cwd=Path(__file__).resolve().parents[2],
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert told.returncode == 0, told.stderr
+        assert json.loads(told.stdout)["iterations"] == 5
+        losses[count] = np.loadtxt(out / "snapshot.csv", delimiter=",", skiprows=1, usecols=1)
+    np.testing.assert_allclose(losses[2], losses[1], rtol=1e-4)
+    assert losses[1][-1] < losses[1][0]
