@@ -124,6 +124,33 @@ class FaceVerifier:
             self._given = self._threshold_at(self._far)
         return self._given
 
+    def threshold_at(self, far: float | None) -> Threshold:
+        """Give the threshold that was measured at a false accept rate, 0..1; for None, the one in use.
+
+        Raises
+        ------
+        MissingThresholdError
+            None is known; the message says which rates are.
+        """
+        return self.threshold if far is None else self._threshold_at(far)
+
+    @property
+    def known_thresholds(self) -> list[Threshold]:
+        """Thresholds that were measured at a false accept rate, for this model, recipe and metric; highest first."""
+        if self._calibration is not None:
+            rates = [row.far for row in self._calibration.thresholds]
+        else:
+            embedder = self.pipeline.embedder
+            fingerprint = embedder.recipe.fingerprint
+            known = [row for row in embedder.source.thresholds if row.fingerprint == fingerprint]
+            rates = [row.far for row in known if row.metric == self.metric]
+        return [self._threshold_at(far) for far in sorted({far for far in rates if far is not None}, reverse=True)]
+
+    @property
+    def prior(self) -> float | None:
+        """The share of genuine pairs that probabilities assume, 0..1; None where no probability can be given."""
+        return self._prior if self._calibration is not None and self._calibration.probability else None
+
     def _threshold_at(self, far: float | None) -> Threshold:
         if self._calibration is not None:
             return self._calibration.threshold(far)
@@ -182,11 +209,11 @@ class FaceVerifier:
             No threshold is known for this model, recipe and metric.
         """
         started = perf_counter()
-        threshold = self.threshold if far is None else self._threshold_at(far)
+        threshold = self.threshold_at(far)
         loaded = load_labelled(a), load_labelled(b)
         (first,), (second,) = (self._faces(found) for found in self._run(loaded, face))
         images = loaded[0].image, loaded[1].image
-        return self._judge(first, second, threshold, images, perf_counter() - started)
+        return self.judge(first, second, threshold, images=images, seconds=perf_counter() - started)
 
     def verify_pairs(
         self,
@@ -288,16 +315,39 @@ class FaceVerifier:
             return first
         if isinstance(second, SphereCVError):
             return second
-        return self._judge(first, second, threshold)
+        return self.judge(first, second, threshold)
 
-    def _judge(
+    def judge(
         self,
         first: EmbeddedFace,
         second: EmbeddedFace,
-        threshold: Threshold,
+        threshold: Threshold | None = None,
+        *,
         images: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None,
         seconds: float | None = None,
     ) -> Verification:
+        """Decide about two faces that are embedded already, by the model of this verifier.
+
+        Parameters
+        ----------
+        first, second : EmbeddedFace
+        threshold : Threshold, optional
+            By default the one in use.
+        images : tuple of two ndarrays, optional
+            The images they are from, to be kept in the answer.
+        seconds : float, optional
+            What finding and embedding them took.
+
+        Returns
+        -------
+        Verification
+
+        Raises
+        ------
+        MissingThresholdError
+            No threshold was given, and none is known.
+        """
+        threshold = threshold or self.threshold
         distance = self._distance(first, second)
         curve = self._calibration.probability if self._calibration else None
         return Verification(
