@@ -209,7 +209,10 @@ class _Worker:
         line = stream.readline() if stream is not None else b""
         if not line or stream is None:
             raise ImageError(_ENDED)
-        answer: dict[str, Any] = json.loads(line)
+        try:
+            answer: dict[str, Any] = json.loads(line)
+        except ValueError:
+            raise ImageError(f"a process that reads pictures said {line[:60]!r} in place of an answer") from None
         shape = (answer["count"], view.height, view.width, view.channels)
         size = int(np.prod(shape))
         data = stream.read(size)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
-from typing import Any
+from contextlib import suppress
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -18,8 +20,14 @@ def main() -> None:
     """Answer until the input ends."""
     _one_thread()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the trainer stops its workers itself
-    source, target = sys.stdin.buffer, sys.stdout.buffer
-    sys.stdout = sys.stderr  # nothing but answers may go to the output
+    source = sys.stdin.buffer
+    # Nothing but answers may go to the output, not even what a library in C prints.
+    with suppress(BrokenPipeError), os.fdopen(os.dup(1), "wb") as target:
+        os.dup2(2, 1)
+        _answer(source, target)
+
+
+def _answer(source: BinaryIO, target: BinaryIO) -> None:
     first = source.readline()
     if not first:
         return
@@ -29,12 +37,9 @@ def main() -> None:
     for line in source:
         order = json.loads(line)
         images, failures = read_batch(dataset, view, np.array(order["indices"], dtype=np.int64), tuple(order["seed"]))
-        try:
-            target.write(json.dumps({"count": len(images), "failures": failures}).encode() + b"\n")
-            target.write(images.tobytes())
-            target.flush()
-        except BrokenPipeError:
-            return
+        target.write(json.dumps({"count": len(images), "failures": failures}).encode() + b"\n")
+        target.write(images.tobytes())
+        target.flush()
 
 
 def _one_thread() -> None:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from spherecv.errors import ImageError
-from spherecv.train.data import Augmentation, Batch, Loader, ShuffledOrder, View, from_folder
+from spherecv.train.data import Augmentation, Batch, Loader, ShuffledOrder, View, from_folder, open_dataset
 
 ALL = Augmentation(
     mirror=True,
@@ -113,3 +116,26 @@ def test_a_worker_that_died_is_an_error(picture_folder: Path) -> None:
         loader._workers[0]._process.kill()
         with pytest.raises(ImageError, match="has ended"):
             _draw(loader, 5)
+
+
+def test_what_a_library_prints_does_not_mix_with_pictures(picture_folder: Path) -> None:
+    """A library in C writes to the process's output itself, whatever Python thinks that is."""
+    code = (
+        "import os, sys; sys.path.insert(0, sys.argv[1])\n"
+        "from spherecv.train.data import worker\n"
+        "read = worker.read_batch\n"
+        "worker.read_batch = lambda *order: (os.write(1, b'a warning'), read(*order))[1]\n"
+        "worker.main()"
+    )
+    item = list(open_dataset(picture_folder).items[0])
+    head = {"view": View(12, 10).to_dict(), "items": [item], "names": ["a"]}
+    order = {"indices": [0], "seed": [0, 0]}
+    answer = subprocess.run(
+        [sys.executable, "-c", code, str(Path(__file__).resolve().parents[3])],
+        input=f"{json.dumps(head)}\n{json.dumps(order)}\n".encode(),
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    assert answer.stdout.startswith(b'{"count": 1')
+    assert answer.stderr == b"a warning"
