@@ -15,6 +15,10 @@ class ImageError(SphereCVError):
     """An image that is missing, broken, too large or not an image. Pass a readable picture."""
 
 
+class VideoError(SphereCVError):
+    """A video, camera or stream that cannot be opened, read or written. Check the path, the address or the cable."""
+
+
 class NoFaceError(SphereCVError):
     """No face was found. Use a clearer picture, a smaller `min_size`, or `face="whole"` for ready-made crops."""
 
