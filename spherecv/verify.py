@@ -40,7 +40,8 @@ class FaceVerifier:
     far : float, optional
         Ask for the threshold that was measured at this false accept rate, 0..1.
     calibration : Calibration or path, optional
-        What `spherecv calibrate` wrote for this model, recipe, metric and detector: gives thresholds and probabilities.
+        What `spherecv calibrate` wrote for this model, recipe, metric and detector: gives thresholds and probabilities
+        in place of the manifest's.
     prior : float
         Share of genuine pairs among all that will be compared, 0..1 exclusive, for the probability.
     backend : {"opencv", "onnxruntime", "openvino", "auto"}
@@ -82,6 +83,7 @@ class FaceVerifier:
         self.pipeline = FacePipeline(model, detector=detector)
         self._prior = prior
         self._calibration = None if calibration is None else self._checked(calibration)
+        self._curve = self._calibration.probability if self._calibration else model.source.probability(self.metric)
 
     @classmethod
     def from_caffe(
@@ -349,7 +351,7 @@ class FaceVerifier:
         """
         threshold = threshold or self.threshold
         distance = self._distance(first, second)
-        curve = self._calibration.probability if self._calibration else None
+        curve = self._curve
         return Verification(
             verified=distance <= threshold.value,
             distance=distance,

@@ -5,10 +5,21 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, cast, get_args
+from typing import Any, Literal, TypeVar, cast, get_args
 from urllib.parse import urlsplit
 
-from spherecv.zoo.model import Format, Kind, KnownForm, KnownThreshold, Metric, ModelFile, ModelInfo
+from spherecv.errors import InvalidArgumentError
+from spherecv.probability import ProbabilityCurve
+from spherecv.zoo.model import (
+    Format,
+    Kind,
+    KnownForm,
+    KnownProbability,
+    KnownThreshold,
+    Metric,
+    ModelFile,
+    ModelInfo,
+)
 from spherecv.zoo.recipe import Recipe
 
 _DIGEST_LENGTHS = {"sha256": 64, "sha384": 96}
@@ -90,7 +101,7 @@ def read_model(name: str, values: Any, recipes: Mapping[str, Recipe]) -> ModelIn
         raise EntryError(f"models.{name}: an embedder cannot be of the format wheel")
     if (recipe is None) is (kind == "embedder") or (recipe is not None and recipe not in recipes):
         raise EntryError(f"models.{name}: an embedder needs a recipe of [recipes], a detector none; not {recipe!r}")
-    rows = entry.take("thresholds", list, [])
+    rows, curves = entry.take("thresholds", list, []), entry.take("probabilities", list, [])
     info = ModelInfo(
         name=name,
         title=entry.take("title", str),
@@ -104,6 +115,9 @@ def read_model(name: str, values: Any, recipes: Mapping[str, Recipe]) -> ModelIn
         homepage=entry.take("homepage", str),
         card=entry.take("card", str, ""),
         thresholds=tuple(_read_threshold(row, f"models.{name}.thresholds[{i}]", recipes) for i, row in enumerate(rows)),
+        probabilities=tuple(
+            _read_probability(row, f"models.{name}.probabilities[{i}]", recipes) for i, row in enumerate(curves)
+        ),
     )
     entry.done()
     return info
@@ -160,9 +174,7 @@ def _read_threshold(values: Any, where: str, recipes: Mapping[str, Recipe]) -> K
     far = entry.rate("far")
     if (entry.take("chosen_for", str, "far") == "best accuracy") is not (far is None):
         raise EntryError(f"{where} needs either far or chosen_for = 'best accuracy'")
-    recipe = entry.take("recipe", str)
-    if recipe not in recipes:
-        raise EntryError(f"{where}: no recipe is called {recipe!r}")
+    recipe = _recipe_name(entry, recipes)
     interval = entry.take("interval", list, cast(Any, None))
     if interval is not None and not _is_interval(interval):
         raise EntryError(f"{where}: interval must be [low, high] within 0..1, but is {interval!r}")
@@ -182,6 +194,39 @@ def _read_threshold(values: Any, where: str, recipes: Mapping[str, Recipe]) -> K
     )
     entry.done()
     return row
+
+
+def _read_probability(values: Any, where: str, recipes: Mapping[str, Recipe]) -> KnownProbability:
+    entry = _Entry(values, where)
+    distances, log_ratios = entry.take("distances", list), entry.take("log_ratios", list)
+    try:
+        curve = ProbabilityCurve(
+            method=entry.choice("method", Literal["logistic", "isotonic"]),
+            distances=tuple(map(float, distances)),
+            log_ratios=tuple(map(float, log_ratios)),
+            ece=entry.take("ece", dict),
+        )
+    except (InvalidArgumentError, TypeError, ValueError) as error:
+        raise EntryError(f"{where}: {error}") from None
+    row = KnownProbability(
+        metric=cast(Metric, entry.choice("metric", Metric)),
+        curve=curve,
+        dataset=entry.take("dataset", str),
+        pairs=entry.take("pairs", int),
+        detector=entry.take("detector", str),
+        recipe=_recipe_name(entry, recipes),
+        fingerprint=entry.take("fingerprint", str),
+        source=entry.take("source", str),
+    )
+    entry.done()
+    return row
+
+
+def _recipe_name(entry: _Entry, recipes: Mapping[str, Recipe]) -> str:
+    name = entry.take("recipe", str)
+    if name not in recipes:
+        raise EntryError(f"{entry.where}: no recipe is called {name!r}")
+    return name
 
 
 def _is_interval(ends: list[Any]) -> bool:

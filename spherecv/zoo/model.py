@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from spherecv.probability import ProbabilityCurve
+
 Kind = Literal["embedder", "detector"]
 Format = Literal["caffe", "onnx", "wheel"]
 Metric = Literal["cosine", "euclidean"]
@@ -119,6 +121,36 @@ class KnownThreshold:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KnownProbability:
+    """A map from distance to probability, and where it comes from.
+
+    Attributes
+    ----------
+    metric : {"cosine", "euclidean"}
+    curve : ProbabilityCurve
+    dataset : str
+        What it was fitted on.
+    pairs : int
+        How many pairs that were, genuine and impostor.
+    detector : str
+        What found the faces.
+    recipe, fingerprint : str
+        Name and `Recipe.fingerprint` of the recipe that it belongs to.
+    source : str
+        Who fitted it, and how to check.
+    """
+
+    metric: Metric
+    curve: ProbabilityCurve
+    dataset: str
+    pairs: int
+    detector: str
+    recipe: str
+    fingerprint: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelInfo:
     """One model of the manifest.
 
@@ -142,6 +174,8 @@ class ModelInfo:
         File name of its card in `spherecv.models`; empty if it has none.
     thresholds : tuple of KnownThreshold
         In the order of the manifest.
+    probabilities : tuple of KnownProbability
+        At most one for each metric and recipe.
     """
 
     name: str
@@ -156,6 +190,7 @@ class ModelInfo:
     homepage: str
     card: str = ""
     thresholds: tuple[KnownThreshold, ...] = ()
+    probabilities: tuple[KnownProbability, ...] = ()
 
     @property
     def size(self) -> int | None:

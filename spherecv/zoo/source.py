@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from spherecv.errors import InvalidArgumentError, ModelFileError, ModelNotFoundError
+from spherecv.probability import ProbabilityCurve
 from spherecv.zoo.cache import cache_dir, digests_of, reading
 from spherecv.zoo.files import require
 from spherecv.zoo.manifest import get_recipe, model_info, model_names, models_dir, shipped_manifest
@@ -99,6 +100,13 @@ class ModelSource:
     def thresholds(self) -> tuple[KnownThreshold, ...]:
         """What the manifest knows of thresholds for this model, whatever the recipe."""
         return self.info.thresholds if self.info else ()
+
+    def probability(self, metric: str) -> ProbabilityCurve | None:
+        """What the manifest knows of probabilities for this model with this very recipe."""
+        for row in self.info.probabilities if self.info else ():
+            if row.metric == metric and row.fingerprint == self.recipe.fingerprint:
+                return row.curve
+        return None
 
     @cached_property
     def key(self) -> str:

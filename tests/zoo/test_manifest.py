@@ -104,6 +104,18 @@ rate = 0.001
 interval = [0.0005, 0.002]
 reproduced = true
 source = "us"
+[[models.toy.probabilities]]
+metric = "cosine"
+method = "logistic"
+distances = [0.1, 1]
+log_ratios = [5, -5.0]
+ece = { logistic = 0.01 }
+dataset = "LFW view 1 train"
+pairs = 2200
+detector = "mtcnn"
+recipe = "plain"
+fingerprint = "0"
+source = "us"
 """.replace("HASH", "ab" * 32)
 
 
@@ -113,6 +125,8 @@ def test_a_good_manifest_is_read(tmp_path: Path) -> None:
     info = read_manifest(path).models["toy"]
     assert info.thresholds[0].interval == (0.0005, 0.002)
     assert info.thresholds[0].chosen_for == "FAR 0.001"
+    assert info.probabilities[0].curve.probability(0.55) == pytest.approx(0.5)
+    assert info.to_dict()["probabilities"][0]["curve"]["distances"] == (0.1, 1.0)
     assert info.size == 5
     assert info.files[0].digests == (("sha256", "ab" * 32),)
 
@@ -148,6 +162,10 @@ def test_a_good_manifest_is_read(tmp_path: Path) -> None:
         ("interval = [0.0005, 0.002]", "interval = [0.2, 0.1]", "interval must be"),
         ("interval = [0.0005, 0.002]", 'interval = ["a", "b"]', "interval must be"),
         ("reproduced = true", 'reproduced = "false"', "reproduced cannot be 'false'"),
+        ('method = "logistic"', 'method = "guess"', "method must be one of logistic, isotonic"),
+        ("distances = [0.1, 1]", "distances = [1, 0.1]", "a probability curve needs"),
+        ("distances = [0.1, 1]", 'distances = ["a", "b"]', "probabilities[0]: could not convert"),
+        ('recipe = "plain"\nfingerprint = "0"\nsource', 'recipe = "x"\nfingerprint = "0"\nsource', "is called 'x'"),
         ("size = [112, 96]", "size = [112]", "size must be"),
         ("[models.toy]", "[models.toy", "is not TOML"),
         ("[recipes.plain]", "[recipe.plain]", "a manifest has no recipe"),
