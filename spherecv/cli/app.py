@@ -23,6 +23,7 @@ from spherecv.cli import (
     gallery,
     lists,
     models,
+    serve,
     train,
     verify,
 )
@@ -97,6 +98,7 @@ app.add_typer(gallery.app, name="gallery")
 app.command("find")(find.find)
 train.app.command("list")(lists.write_list)
 app.add_typer(train.app, name="train")
+app.command("serve")(serve.serve)
 app.command("convert")(convert.convert)
 app.add_typer(models.app, name="models")
 app.command("doctor")(doctor.doctor)

@@ -1,0 +1,121 @@
+"""`spherecv serve`: the HTTP service and its page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spherecv.cli import galleries, options
+
+if TYPE_CHECKING:
+    from spherecv.zoo import ModelSource
+
+_MEGA = 1_000_000
+
+
+def serve(
+    host: Annotated[
+        str, typer.Option("--host", help="Where to listen; anything but loopback needs keys.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="0 takes a free one.")] = 8000,
+    gallery: Annotated[
+        str | None,
+        typer.Option("--gallery", "-g", help="A gallery to enrol in and ask; made if missing.", show_default=False),
+    ] = None,
+    keys: Annotated[
+        Path | None,
+        typer.Option("--keys", help="A file of API keys; without it, SPHERECV_API_KEYS.", show_default=False),
+    ] = None,
+    new_key: Annotated[
+        str | None, typer.Option("--new-key", metavar="NAME", help="Make an API key, and stop.", show_default=False)
+    ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option("--tls-cert", help="For HTTPS: the certificate (PEM).", show_default=False)
+    ] = None,
+    private_key: Annotated[
+        Path | None, typer.Option("--tls-key", help="For HTTPS: its private key (PEM).", show_default=False)
+    ] = None,
+    model: options.Model = None,
+    prototxt: options.Prototxt = None,
+    caffemodel: options.Caffemodel = None,
+    recipe: options.Recipe = None,
+    metric: galleries.Metric = "cosine",
+    threshold: galleries.Threshold = None,
+    far: galleries.Far = None,
+    calibration: galleries.Calibration = None,
+    prior: Annotated[
+        float, typer.Option("--prior", help="Share of genuine pairs among all compared, for the probability.")
+    ] = 0.5,
+    detector: options.Detector = "mtcnn",
+    backend: options.Backend = "opencv",
+    device: options.Device = "cpu",
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Pipelines side by side; one for each core by default.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Threads of each worker; the cores shared out by default.")
+    ] = None,
+    queue: Annotated[int, typer.Option("--queue", min=1, help="Requests let in at once; more get 429.")] = 64,
+    max_upload: Annotated[float, typer.Option("--max-upload", help="Largest request, in megabytes.")] = 16.0,
+    max_pixels: Annotated[float, typer.Option("--max-pixels", help="Largest picture, in megapixels.")] = 25.0,
+    time_limit: Annotated[float, typer.Option("--time-limit", help="Seconds for a request.")] = 30.0,
+) -> None:
+    """Serve verification, detection, embeddings and a gallery over HTTP, with a page to try them.
+
+    Pictures are kept nowhere; enrolled people as embeddings, until they are removed (docs/privacy.md). The log goes to
+    standard error, a line of JSON for each request.
+
+    Examples:
+
+      spherecv serve --gallery people.db
+
+      spherecv serve --new-key laptop --keys keys.txt
+
+      spherecv serve --host 0.0.0.0 --keys keys.txt --gallery people.db --far 0.001
+    """
+    from spherecv.serve import ApiKeys
+
+    if new_key is not None:
+        _make_key(new_key, keys)
+        return
+    known = ApiKeys.load(keys)
+    from spherecv.serve import FaceService, ServiceSettings, run
+    from spherecv.serve.pool import open_pool
+    from spherecv.serve.server import check_open
+
+    check_open(host, known)  # before the models are opened, which takes a while
+    settings = ServiceSettings(
+        max_body=int(max_upload * _MEGA), max_pixels=int(max_pixels * _MEGA), queue=queue, time_limit=time_limit
+    )
+    pool = open_pool(
+        _source(model, prototxt, caffemodel, recipe),
+        detector=detector, backend=backend, device=device, workers=workers, threads=threads, batch=settings.batch,
+    )  # fmt: skip
+    service = FaceService.open(
+        pool, gallery, settings,
+        metric=metric, threshold=threshold, far=far, calibration=calibration, prior=prior,
+    )  # fmt: skip
+    run(
+        service, host=host, port=port, keys=known, certificate=certificate, private_key=private_key,
+        ready=lambda address: typer.echo(f"listening on {address} (Ctrl+C stops)"),
+    )  # fmt: skip
+
+
+def _source(model: str | None, prototxt: Path | None, caffemodel: Path | None, recipe: str | None) -> ModelSource:
+    from spherecv.zoo import DEFAULT_MODEL, open_model
+
+    return options.model_source(model, prototxt, caffemodel, recipe) or open_model(DEFAULT_MODEL, recipe=recipe)
+
+
+def _make_key(name: str, path: Path | None) -> None:
+    from spherecv.serve.keys import VARIABLE, add_key, new_key
+
+    if path is not None:
+        typer.echo(add_key(path, name))
+        typer.echo(f"this is the key, shown once; its hash is in {path}", err=True)
+        return
+    key, line = new_key(name)
+    typer.echo(key)
+    typer.echo(f"this is the key, shown once; for the service: {VARIABLE}={line!r}", err=True)

@@ -1,0 +1,113 @@
+// The camera tab: frame after frame, each sent when the answer to the last has come.
+
+import { call, form } from "./api.js";
+import { matchLine } from "./gallery.js";
+import { drawFaces, jpegOf, make, openCamera } from "./photo.js";
+import { sentence } from "./verify.js";
+
+const $ = (id) => document.getElementById(id);
+const WIDTH = 640;
+const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+
+export function setUpCamera(service) {
+  const video = $("camera-video");
+  const overlay = $("camera-overlay");
+  const frame = document.createElement("canvas");
+  let close = null;
+  let starting = false;
+
+  const say = (text, bad = false) => {
+    $("camera-status").textContent = text;
+    $("camera-status").classList.toggle("bad", bad);
+  };
+  const stage = overlay.parentElement;
+  const mirror = () => stage.classList.toggle("mirror", $("camera-mirror").checked);
+  if (!service.gallery) {
+    $("camera-task").value = "detect";
+    $("camera-task").querySelector("[value=identify]").disabled = true;
+  }
+
+  async function start() {
+    if (starting) return;
+    starting = true;
+    try {
+      close = await openCamera(video);
+      stage.style.aspectRatio = `${video.videoWidth} / ${video.videoHeight}`;
+      $("camera-start").textContent = "Stop the camera";
+      say("");
+      watch(close);
+    } catch (error) {
+      say(error.message, true);
+    } finally {
+      starting = false;
+    }
+  }
+
+  function stop() {
+    close?.();
+    close = null;
+    $("camera-start").textContent = "Start the camera";
+    overlay.getContext("2d").clearRect(0, 0, overlay.width, overlay.height);
+    $("camera-faces").replaceChildren();
+    say("");
+  }
+
+  async function watch(mine) {
+    let seconds = 0;
+    while (close === mine) {
+      const started = performance.now();
+      try {
+        const scale = Math.min(1, WIDTH / video.videoWidth);
+        frame.width = Math.round(video.videoWidth * scale);
+        frame.height = Math.round(video.videoHeight * scale);
+        frame.getContext("2d").drawImage(video, 0, 0, frame.width, frame.height);
+        const faces = await look(await jpegOf(frame, 0.85));
+        if (close !== mine) return;
+        draw(faces);
+        const took = (performance.now() - started) / 1000;
+        seconds = seconds ? 0.8 * seconds + 0.2 * took : took;
+        say(`${faces.length === 1 ? "1 face" : `${faces.length} faces`}, ${(1 / seconds).toFixed(1)} frames a second`);
+      } catch (error) {
+        if (close !== mine) return;
+        say(sentence(error), true);
+        await pause(error.wait || 1);
+      }
+      await pause(0.01);
+      while (document.hidden && close === mine) await pause(0.5);
+    }
+  }
+
+  async function look(img) {
+    if ($("camera-task").value === "detect") {
+      const { faces } = await call("/v1/detect", { method: "POST", body: form({ img }) });
+      return faces.map((face) => ({ face, label: "" }));
+    }
+    try {
+      const { matches } = await call("/v1/identify", { method: "POST", body: form({ img, k: 1 }) });
+      return matches.map((match) => ({ face: match.face, label: match.identity ?? "?", match }));
+    } catch (error) {
+      if (error.kind === "no-face") return [];
+      throw error;
+    }
+  }
+
+  function draw(faces) {
+    overlay.width = frame.width;
+    overlay.height = frame.height;
+    const mirrored = $("camera-mirror").checked ? overlay.width : 0;
+    drawFaces(overlay.getContext("2d"), faces.map(({ face, label }) => ({ ...face, label })), 1, mirrored);
+    $("camera-faces").replaceChildren(...faces.map(({ match, face }) => (match ? matchLine(match) : faceLine(face))));
+  }
+
+  $("camera-start").addEventListener("click", () => (close ? stop() : start()));
+  $("camera-mirror").addEventListener("change", mirror);
+  mirror();
+  return { closed: stop };
+}
+
+function faceLine(face) {
+  const line = make("li");
+  const quality = face.quality === null ? "" : `, quality ${face.quality.toFixed(2)}`;
+  line.textContent = `face, score ${face.score.toFixed(3)}${quality}`;
+  return line;
+}

@@ -1,0 +1,318 @@
+"""What the service does for a request, apart from HTTP: forms in, plain answers out."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import PurePath
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spherecv import __version__
+from spherecv.errors import IdentityError, InvalidArgumentError, MissingThresholdError, SphereCVError
+from spherecv.gallery import FaceGallery
+from spherecv.metrics import check_metric
+from spherecv.records import EmbeddedFace
+from spherecv.serve import forms
+from spherecv.serve.pool import OverdueError, PipelinePool
+from spherecv.serve.problems import Problem, problem_of
+from spherecv.serve.settings import ServiceSettings
+from spherecv.serve.uploads import FORMATS, Upload, checked_upload
+from spherecv.thresholds import Calibration, Threshold
+from spherecv.verify import FaceVerifier
+
+
+class FaceService:
+    """The operations of the service; every method may be called from any thread.
+
+    Parameters
+    ----------
+    pool : PipelinePool
+        Finds and embeds faces.
+    verifier : FaceVerifier
+        Decides; of the same model. Its pipeline is replaced by the pool.
+    gallery : FaceGallery, optional
+        Opened with the pool for its model.
+    settings : ServiceSettings, optional
+    """
+
+    def __init__(
+        self,
+        pool: PipelinePool,
+        verifier: FaceVerifier,
+        gallery: FaceGallery | None = None,
+        settings: ServiceSettings | None = None,
+    ) -> None:
+        self.pool = pool
+        self.settings = settings or ServiceSettings()
+        self._verifier = verifier
+        self._verifier.pipeline = pool
+        self._gallery = gallery
+        self._threshold, self._rates = self._known_thresholds()
+
+    @classmethod
+    def open(
+        cls,
+        pool: PipelinePool,
+        gallery: str | os.PathLike[str] | None = None,
+        settings: ServiceSettings | None = None,
+        *,
+        metric: str = "cosine",
+        calibration: Calibration | str | os.PathLike[str] | None = None,
+        **decision: Any,
+    ) -> FaceService:
+        """Open what a pool needs to serve.
+
+        Parameters
+        ----------
+        pool : PipelinePool
+        gallery : path or str, optional
+            Where the gallery is; made if it is missing.
+        settings : ServiceSettings, optional
+        metric, calibration
+            As for `FaceVerifier`; the gallery's too.
+        **decision
+            `threshold`, `far` and `prior` of `FaceVerifier`. The gallery decides at the same threshold.
+
+        Raises
+        ------
+        SphereCVError
+            As for `FaceVerifier` and `FaceGallery.open`.
+        """
+        checked = check_metric(metric)
+        verifier = FaceVerifier(
+            pool.embedder, detector=pool.detector, metric=checked, calibration=calibration, **decision
+        )
+        opened = None
+        if gallery is not None:
+            opened = FaceGallery.open(gallery, model=pool, metric=checked, calibration=calibration)
+        return cls(pool, verifier, opened, settings)
+
+    @property
+    def has_gallery(self) -> bool:
+        """Whether people can be enrolled and named."""
+        return self._gallery is not None
+
+    def verify(self, form: forms.VerifyForm) -> dict[str, Any]:
+        """Compare two pictures."""
+        started = perf_counter()
+        with self._explained():
+            pictures = [self._upload(form.img1, "img1"), self._upload(form.img2, "img2")]
+            threshold = self._verifier.threshold_at(form.far)
+            first, second = self._faces(pictures, form.face)
+            result = self._verifier.judge(first[0], second[0], threshold, seconds=perf_counter() - started)
+            answer = result.to_dict()
+            if form.crops:
+                answer["crops"] = {"img1": self._crop(first[0]), "img2": self._crop(second[0])}
+        return answer
+
+    def detect(self, form: forms.DetectForm) -> dict[str, Any]:
+        """Find the faces of a picture."""
+        started = perf_counter()
+        with self._explained():
+            found = self.pool.detect(self._upload(form.img, "img"))
+        return {
+            "faces": [face.to_dict() for face in found.faces],
+            "width": found.width,
+            "height": found.height,
+            "detector_backend": self.pool.detector.name,
+            "time": round(perf_counter() - started, 4),
+        }
+
+    def embed(self, form: forms.EmbedForm) -> dict[str, Any]:
+        """Embed the faces of a picture."""
+        started = perf_counter()
+        with self._explained():
+            (found,) = self._faces([self._upload(form.img, "img")], form.face)
+        return {
+            "faces": [{**item.face.to_dict(), "embedding": item.embedding.tolist()} for item in found],
+            **self._origin(),
+            "time": round(perf_counter() - started, 4),
+        }
+
+    def identify(self, form: forms.IdentifyForm) -> dict[str, Any]:
+        """Name the people on a picture, or nobody."""
+        started = perf_counter()
+        with self._explained() as gallery:
+            threshold = self._verifier.threshold_at(form.far)
+            matches = gallery.identify(
+                self._upload(form.img, "img"), form.k, threshold=threshold, template=form.template, face=form.face
+            )
+        answers = [match.to_dict() for match in matches]
+        for candidate in (candidate for answer in answers for candidate in answer["candidates"]):
+            candidate["image"] = _image_name(candidate["image"])
+        return {"matches": answers, **self._origin(), "time": round(perf_counter() - started, 4)}
+
+    def enrol(self, form: forms.EnrolForm) -> dict[str, Any]:
+        """Take a person in; what is answered is on the disk."""
+        if len(form.img) > self.settings.max_images:
+            raise Problem("invalid", f"img: at most {self.settings.max_images} pictures at once, not {len(form.img)}")
+        with self._explained() as gallery:
+            pictures = [
+                self._upload(data, "img" if len(form.img) == 1 else f"img {number}")
+                for number, data in enumerate(form.img, 1)
+            ]
+            try:
+                done = gallery.enrol(
+                    form.identity, pictures, form.metadata, face=form.face, if_exists=form.if_exists
+                )
+            except IdentityError:
+                raise Problem("exists", "somebody of that name is in the gallery: if_exists says what to do") from None
+        return {"identity": form.identity, **done.to_dict()}
+
+    def people(self, limit: int, after: str | None) -> dict[str, Any]:
+        """List people by name, a page at a time."""
+        with self._explained() as gallery:
+            found = gallery.identities()
+            counts = gallery.store.counts()
+        rest = [person for person in found if after is None or person.name > after]
+        page = [person.to_dict() for person in rest[:limit]]
+        return {
+            "people": page,
+            "next": page[-1]["identity"] if len(rest) > limit else None,
+            "identities": counts["identities"],
+            "images": counts["images"],
+            "faces": counts["faces"],
+        }
+
+    def person(self, identity: str) -> dict[str, Any]:
+        """Tell what is kept of a person."""
+        with self._explained() as gallery:
+            images = list(gallery.images(identity))
+            (metadata,) = gallery.store.people_metadata([identity])
+        return {
+            "identity": identity,
+            "images": [
+                {"id": one.id, "name": _image_name(one.key.path), "faces": one.faces, "problem": one.problem}
+                for one in images
+            ],
+            "metadata": dict(metadata),
+        }
+
+    def rename(self, identity: str, form: forms.RenameForm) -> dict[str, Any]:
+        """Give a person another name, or make two people one."""
+        with self._explained() as gallery:
+            if not gallery.store.holds(identity):
+                raise Problem("unknown-identity", "the gallery holds nobody of that name")
+            if form.merge:
+                gallery.merge([identity], form.identity)
+                return {"identity": form.identity}
+            try:
+                gallery.rename(identity, form.identity)
+            except IdentityError:
+                raise Problem("exists", "somebody bears that name: merge=true makes the two one") from None
+        return {"identity": form.identity}
+
+    def remove(self, identity: str, image: int | None) -> dict[str, Any]:
+        """Forget a person, or one image of theirs."""
+        with self._explained() as gallery:
+            if image is None:
+                return dict(gallery.remove(identity)._asdict())
+            held = [one.key.path for one in gallery.images(identity) if one.id == image]
+            if not held:
+                raise Problem("unknown-identity", f"the gallery holds no image {image} of that person")
+            return dict(gallery.store.remove_images([(identity, held[0])])._asdict())
+
+    def counts(self) -> dict[str, int]:
+        """Numbers of people and faces, for the metrics; empty without a gallery."""
+        return {} if self._gallery is None else self._gallery.store.counts()
+
+    def describe(self) -> dict[str, Any]:
+        """Tell what serves, at which threshold, within which limits."""
+        recipe = self.pool.embedder.recipe
+        return {
+            "version": __version__,
+            **self._origin(),
+            "recipe": recipe.name,
+            "crop": {"height": recipe.size[0], "width": recipe.size[1]},
+            "backend": self.pool.embedder.backend,
+            "similarity_metric": self._verifier.metric,
+            "threshold": None if self._threshold is None else _told(self._threshold),
+            "rates": [_told(row) for row in self._rates],
+            "prior": self._verifier.prior,
+            "gallery": self.has_gallery,
+            "limits": {
+                "max_body_bytes": self.settings.max_body,
+                "max_pixels": self.settings.max_pixels,
+                "max_images": self.settings.max_images,
+                "formats": list(FORMATS),
+            },
+        }
+
+    def close(self) -> None:
+        """Finish what waits, and close the gallery."""
+        self.pool.close()
+        if self._gallery is not None:
+            self._gallery.close()
+
+    def _known_thresholds(self) -> tuple[Threshold | None, list[Threshold]]:
+        """The threshold in use and those by rate; asked for once, since they may come with warnings."""
+        rates = self._verifier.known_thresholds
+        try:
+            return self._verifier.threshold, rates
+        except MissingThresholdError:
+            return None, rates
+
+    def _origin(self) -> dict[str, Any]:
+        embedder = self.pool.embedder
+        return {
+            "model": embedder.name,
+            "model_key": embedder.source.key,
+            "detector_backend": self.pool.detector.name,
+        }
+
+    def _upload(self, data: bytes, name: str) -> Upload:
+        return checked_upload(data, name, self.settings.max_pixels)
+
+    def _faces(self, pictures: list[Upload], face: forms.AnyFace) -> list[list[EmbeddedFace]]:
+        return [found for found in self.pool.run(pictures, face=face) if not isinstance(found, SphereCVError)]
+
+    def _crop(self, embedded: EmbeddedFace) -> dict[str, Any]:
+        """The aligned crop, and where the landmarks are in it."""
+        landmarks = embedded.face.landmarks
+        places = None
+        if landmarks is not None:
+            matrix = self.pool.aligner.transform(landmarks)
+            places = np.round(landmarks @ matrix[:, :2].T + matrix[:, 2], 2).tolist()
+        return {"png": None if embedded.crop is None else _png(embedded.crop), "landmarks": places}
+
+    @contextmanager
+    def _explained(self) -> Iterator[Any]:
+        """Turn failures of the library into problems, without telling where the gallery lies; gives the gallery."""
+        try:
+            yield _Absent() if self._gallery is None else self._gallery
+        except OverdueError as error:
+            again = {"Retry-After": str(max(1, round(self.pool.backlog)))}
+            raise Problem("overdue", str(error), headers=again) from None
+        except SphereCVError as error:
+            raise problem_of(error, conceal=None if self._gallery is None else self._gallery.store.label) from error
+
+
+class _Absent:
+    """Stands for a gallery where there is none."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise Problem("no-gallery", "the service was started without a gallery: `spherecv serve --gallery FILE`")
+
+
+def _told(threshold: Threshold) -> dict[str, Any]:
+    return {"value": threshold.value, "far": threshold.far, "source": threshold.source}
+
+
+def _png(crop: NDArray[np.uint8]) -> str:
+    import cv2
+
+    done, data = cv2.imencode(".png", crop)
+    if not done:
+        raise InvalidArgumentError("the crop cannot be written as PNG")
+    return base64.b64encode(data.tobytes()).decode("ascii")
+
+
+def _image_name(path: str | None) -> str | None:
+    """What an image is called, without the folders it lay in on the server."""
+    return None if path is None else PurePath(os.fsdecode(path)).name.replace("\\", "/").rpartition("/")[2]

@@ -1,0 +1,55 @@
+"""What the service allows itself and its callers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from spherecv.errors import InvalidArgumentError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceSettings:
+    """Limits of the service. Every one bounds memory, time or both.
+
+    Attributes
+    ----------
+    max_body : int
+        Bytes of a request's body; a picture in base64 takes a third more than as a file.
+    max_pixels : int
+        Pixels of a picture, read off its header before anything is decoded.
+    max_images : int
+        Pictures in one enrolment.
+    queue : int
+        Requests that may be at work or wait for it. The next one is answered 429.
+    max_held : int
+        Bytes of all bodies that are held at once. What goes beyond is answered 429.
+    time_limit : float
+        Seconds from a request's arrival in the queue to its answer; then 503.
+    receive_limit : float
+        Seconds for a request's head, and again for its body; then 408.
+    batch : int
+        Pictures that one worker takes at once.
+    connections : int
+        Connections open at once.
+
+    Raises
+    ------
+    InvalidArgumentError
+        A limit that is not above zero.
+    """
+
+    max_body: int = 16 << 20
+    max_pixels: int = 25_000_000
+    max_images: int = 16
+    queue: int = 64
+    max_held: int = 256 << 20
+    time_limit: float = 30.0
+    receive_limit: float = 30.0
+    batch: int = 8
+    connections: int = 1000
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not 0 < value < float("inf"):
+                raise InvalidArgumentError(f"{field.name} must be above 0, but got {value!r}")
