@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.errors import GalleryLockedError, StorageError
-from spherecv.gallery.approximate import FaceIndex, IndexNote, Kind, add_all, check_index, index_path
+from spherecv.gallery.approximate import FaceIndex, IndexNote, Kind, add_all, check_index, index_path, sweep
 from spherecv.gallery.database import Database
 from spherecv.gallery.rows import Hit, Vector
 from spherecv.gallery.seal import Seal
@@ -21,9 +21,9 @@ from spherecv.metrics import Metric, distance
 LARGE = 2_000_000
 """Faces from which `auto` builds an IVF index by itself: an exact search among them takes a good fifth of a second a
 probe and their embeddings four gigabytes."""
-_SAMPLE = 200_000
+_SAMPLE = {"hnsw": 20_000, "ivf": 200_000}
 _SAVE_FROM = 0.1
-_FETCHED = 500
+_FETCHED, _RANKED = 500, 64
 
 
 class IndexKeeper:
@@ -55,38 +55,33 @@ class IndexKeeper:
             return True
         if not _faiss_is_there():
             return False
-        if self._index is None and self._path.exists():
-            self._index = self._read()
-        if self._index is not None:
-            return self._index.note.metric == metric
-        with self._database.read() as connection:
+        with self._database.read() as connection, self._lock:
+            if self._index is None and self._path.exists():
+                self._index = self._read()
+            if self._index is not None:
+                return self._index.note.metric == metric
             # The highest id instead of a count: that would read the whole table, with every question.
             return self._rows.last(connection, "faces") >= LARGE
 
     def nearest(self, probes: Vector, count: int, metric: Metric) -> list[list[Hit]]:
         """Nearest faces of known people to each probe; distances are of the stored embeddings."""
-        with self._lock, self._database.read() as connection:
+        with self._database.read() as connection, self._lock:
             index = self._current(connection, metric)
             found = index.search(probes, max(10, 2 * count))
-            vectors = self._vectors(connection, np.unique(found[found >= 0]))
-        hits = [self._nearest_of(probe, ids, vectors, metric)[:count] for probe, ids in zip(probes, found, strict=True)]
-        if self._due:
+            faces, vectors = self._vectors(connection, np.unique(found[found >= 0]))
+            owners = self._owners.of(faces)
+            due = self._due
+        hits: list[list[Hit]] = []
+        for start in range(0, len(probes), _RANKED):
+            part = slice(start, start + _RANKED)
+            hits += _ranked(probes[part], found[part], faces, owners, vectors, metric, count)
+        if due:
             self._save_in_turn()
         return hits
 
-    def _nearest_of(
-        self, probe: Vector, faces: NDArray[np.int64], vectors: dict[int, Vector], metric: Metric
-    ) -> list[Hit]:
-        held = np.array([face for face in faces.tolist() if face in vectors], np.int64)
-        if not len(held):
-            return []
-        away = distance(probe, np.stack([vectors[face] for face in held.tolist()]), metric)
-        order = np.lexsort((held, away))
-        return [Hit(int(held[place]), self._owners.of(int(held[place])), float(away[place])) for place in order]
-
     def build(self, kind: Kind, metric: Metric) -> int:
         """Make the index anew and write it; returns how many faces it holds."""
-        with self._lock, self._database.write() as connection:
+        with self._database.write() as connection, self._lock:
             self._index = self._made(connection, kind, metric)
             self._save()
             return len(self._index.ids)
@@ -107,6 +102,7 @@ class IndexKeeper:
         round it would keep faces that are gone.
         """
         with self._lock:
+            sweep(self._path)
             if not self._path.exists():
                 return
             index = (self._index or self._read()) if _faiss_is_there() else None
@@ -116,7 +112,10 @@ class IndexKeeper:
             self._owners.refresh(connection)
             index.remove(np.setdiff1d(index.ids, self._owners.ids, assume_unique=True).tolist())
             self._index, self._owners = index, Owners()  # read again: this transaction may still be taken back
-            self._save()
+            try:
+                self._save()
+            except StorageError:  # a full disk must not keep anybody in the gallery; an index can be built again
+                self.drop()
 
     def _current(self, connection: sqlite3.Connection, metric: Metric) -> FaceIndex:
         if self._index is None and self._path.exists():
@@ -148,13 +147,14 @@ class IndexKeeper:
 
     def _save_in_turn(self) -> None:
         """Save while nobody writes, in step with the file: else a face just removed could come back with it."""
-        with suppress(GalleryLockedError, StorageError), self._database.write() as connection:
+        with suppress(GalleryLockedError, StorageError), self._database.write() as connection, self._lock:
             if self._index is not None and self._owners.refresh(connection):
                 self._index = self._synchronised(connection, self._index)
             self._save()
 
     def _save(self) -> None:
         if self._index is not None:
+            sweep(self._path)
             self._index.save(self._path, self._seal)
             self._saved = len(self._index.ids)
 
@@ -170,25 +170,62 @@ class IndexKeeper:
         dimension = int(self._database.get("dimension") or 0)
         note = IndexNote(self._database.get("uuid") or "", kind, metric, dimension)
         picked = self._owners.ids
-        if len(picked) > _SAMPLE:
-            picked = np.sort(np.random.default_rng(0).choice(picked, _SAMPLE, replace=False))
-        held = self._vectors(connection, picked)
-        sample = np.stack(list(held.values())) if held else np.empty((0, dimension), np.float32)
-        index = FaceIndex.build(note, np.random.default_rng(0).permutation(sample), len(self._owners.ids))
-        del held, sample
+        sampled = _SAMPLE[kind]
+        if len(picked) > sampled:
+            picked = np.sort(np.random.default_rng(0).choice(picked, sampled, replace=False))
+        sample = self._vectors(connection, picked)[1]
+        np.random.default_rng(0).shuffle(sample)
+        index = FaceIndex.build(note, sample, len(self._owners.ids))
+        del sample
         add_all(index, self._rows.batches(connection, "WHERE i.identity IS NOT NULL"))
         return index
 
-    def _vectors(self, connection: sqlite3.Connection, faces: NDArray[np.int64]) -> dict[int, Vector]:
-        found: dict[int, Vector] = {}
+    def _vectors(
+        self, connection: sqlite3.Connection, faces: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], Vector]:
+        """Those of some faces that the file holds, ascending, and their embeddings."""
+        held: list[int] = []
+        rows = np.empty((len(faces), int(self._database.get("dimension") or 0)), np.float32)
         for start in range(0, len(faces), _FETCHED):
-            part = [int(face) for face in faces[start : start + _FETCHED]]
+            part = faces[start : start + _FETCHED].tolist()
             marks = ",".join("?" * len(part))
             for face, vector in connection.execute(
-                f"SELECT face, vector FROM vectors WHERE face IN ({marks})", part  # noqa: S608 - question marks only
+                f"SELECT face, vector FROM vectors WHERE face IN ({marks}) ORDER BY face", part  # noqa: S608 - question marks only
             ):
-                found[int(face)] = np.frombuffer(self._seal.open(vector), "<f4")
-        return found
+                rows[len(held)] = np.frombuffer(self._seal.open(vector), "<f4")
+                held.append(face)
+        return np.array(held, np.int64), rows[: len(held)]
+
+
+def _ranked(
+    probes: Vector,
+    found: NDArray[np.int64],
+    faces: NDArray[np.int64],
+    owners: NDArray[np.int64],
+    vectors: Vector,
+    metric: Metric,
+    count: int,
+) -> list[list[Hit]]:
+    """Candidates of each probe in the order of their distances, computed from the stored embeddings."""
+    if not len(faces):
+        return [[] for _ in probes]
+    places = np.minimum(np.searchsorted(faces, found), len(faces) - 1)
+    pairs = np.repeat(probes, found.shape[1], axis=0)
+    away = distance(pairs, vectors[places.ravel()], metric).reshape(found.shape)
+    away[faces[places] != found] = np.inf  # no candidate, or one removed since the index was made
+    order = np.lexsort((found, away), axis=1)[:, :count]
+    return [
+        [
+            Hit(int(faces[place]), int(owners[place]), far)
+            for place, far in zip(row, aways, strict=True)
+            if np.isfinite(far)
+        ]
+        for row, aways in zip(
+            np.take_along_axis(places, order, axis=1).tolist(),
+            np.take_along_axis(away, order, axis=1).tolist(),
+            strict=True,
+        )
+    ]
 
 
 class Owners:
@@ -205,10 +242,9 @@ class Owners:
         self._people = np.empty(0, np.int64)
         self._changes = -1
 
-    def of(self, face: int) -> int | None:
-        """Owner of a face."""
-        place = int(np.searchsorted(self.ids, face))
-        return int(self._people[place]) if place < len(self.ids) and self.ids[place] == face else None
+    def of(self, faces: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Owners of faces that are among them."""
+        return self._people[np.searchsorted(self.ids, faces)]
 
     def refresh(self, connection: sqlite3.Connection) -> bool:
         """Read what is new; True where anything was."""
