@@ -151,7 +151,7 @@ class FaceVerifier:
     @property
     def prior(self) -> float | None:
         """The share of genuine pairs that probabilities assume, 0..1; None where no probability can be given."""
-        return self._prior if self._calibration is not None and self._calibration.probability else None
+        return self._prior if self._curve is not None else None
 
     def _threshold_at(self, far: float | None) -> Threshold:
         if self._calibration is not None:
