@@ -33,7 +33,7 @@ export function setUpGallery(service, notice) {
     $("people").hidden = !page.identities;
     $("people-empty").hidden = Boolean(page.identities);
     $("people-more").hidden = !next;
-    $("people-count").textContent = page.identities ? `– ${page.identities} people, ${page.faces} faces` : "";
+    $("people-count").textContent = page.identities ? `– ${several(page.identities, "person", "people")}, ${several(page.faces, "face")}` : "";
   }
 
   const refresh = () => list().catch((error) => notice(sentence(error)));
@@ -63,7 +63,7 @@ export function setUpGallery(service, notice) {
     const answer = await ask(`Remove ${name}?`, "Every number that was kept of this person is erased from the disk.", "Remove");
     if (answer === null) return;
     const gone = await call(address(name), { method: "DELETE" });
-    notice(`${name} is forgotten: ${gone.faces} faces of ${gone.images} photos.`, "fine");
+    notice(`${name} is forgotten: ${several(gone.faces, "face")} of ${several(gone.images, "photo")}.`);
     await list();
   }
 
@@ -82,7 +82,7 @@ export function setUpGallery(service, notice) {
   }
 
   const chosen = () => [...$("enrol-files").files, ...taken];
-  const count = () => say("enrol-count", chosen().length ? `${chosen().length} photos` : "");
+  const count = () => say("enrol-count", chosen().length ? several(chosen().length, "photo") : "");
   $("enrol-files").addEventListener("change", count);
   $("enrol-take").addEventListener("click", async () => {
     const blob = await takePhoto();
@@ -101,7 +101,7 @@ export function setUpGallery(service, notice) {
       const fields = { identity: $("enrol-name").value.trim(), if_exists: $("enrol-exists").value, img };
       const done = await call("/v1/gallery", { method: "POST", body: form(fields) });
       const known = done.unchanged ? `, ${done.unchanged} known already` : "";
-      say("enrol-status", `Enrolled ${done.identity}: ${done.faces} new faces${known}.`);
+      say("enrol-status", `Enrolled ${done.identity}: ${several(done.faces, "new face")}${known}.`);
       $("enrol").reset();
       taken = [];
       count();
@@ -125,6 +125,10 @@ export function setUpGallery(service, notice) {
   });
   $("people-more").addEventListener("click", () => list(next).catch((error) => notice(sentence(error))));
   return { opened: refresh, who };
+}
+
+function several(count, one, many = `${one}s`) {
+  return `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
 }
 
 /** A line that says who a face is of, and how near. */

@@ -89,7 +89,7 @@ export function photoPlace(element, changed) {
   const label = element.dataset.label;
   const view = make("div", "view");
   const empty = make("p", "empty");
-  empty.textContent = `${label}: drop it here, or`;
+  empty.textContent = `${label}: drop it here, choose it or take it`;
   const canvas = make("canvas");
   canvas.hidden = true;
   canvas.setAttribute("role", "img");
@@ -101,10 +101,10 @@ export function photoPlace(element, changed) {
   input.id = `${element.id}-file`;
   const choose = make("label", "choose");
   choose.htmlFor = input.id;
-  choose.append("Choose", hidden(` ${label.toLowerCase()}`));
+  choose.append("Choose a photo", hidden(` – ${label.toLowerCase()}`));
   const take = make("button");
   take.type = "button";
-  take.append("Take", hidden(` ${label.toLowerCase()}`));
+  take.append("Take one", hidden(` – ${label.toLowerCase()}`));
   const status = make("span", "status bad");
   status.setAttribute("role", "alert");
   const row = make("div", "row");
@@ -127,6 +127,7 @@ export function photoPlace(element, changed) {
     draw(faces) {
       const { bitmap } = place.photo;
       empty.hidden = true;
+      element.classList.add("filled");
       canvas.hidden = false;
       const scale = Math.min(1, 1200 / Math.max(bitmap.width, bitmap.height));
       canvas.width = Math.max(1, Math.round(bitmap.width * scale));
@@ -168,7 +169,7 @@ export function drawFaces(pen, faces, scale, mirroredWidth = 0) {
     pen.strokeRect(x1, y1, x2 - x1, y2 - y1);
     drawPoints(pen, (landmarks || []).map(([x, y]) => [at(x), y * scale]), Math.max(2.5, (x2 - x1) / 40));
     if (!label) continue;
-    const size = Math.max(13, Math.min(30, (x2 - x1) / 6));
+    const size = Math.max(13, Math.max(pen.canvas.width, pen.canvas.height) / 30, Math.min(30, (x2 - x1) / 6));
     pen.font = `600 ${size}px system-ui, sans-serif`;
     const text = label.length > 40 ? `${label.slice(0, 39)}…` : label;
     const width = pen.measureText(text).width + size * 0.6;

@@ -13,8 +13,8 @@ export function setUpVerify(service) {
   let last = null;
 
   const far = $("verify-far");
-  const standard = new Option(service.threshold ? "the service's own" : "none is known", "");
-  far.append(standard);
+  const own = service.threshold;
+  far.append(new Option(own ? `the service's own, ${number(own.value)}` : "none is known", ""));
   for (const rate of service.rates) far.append(new Option(`for 1 false accept in ${inWords(rate.far)}`, rate.far));
 
   const ready = () => places.every((place) => place.photo);
@@ -69,6 +69,7 @@ export function setUpVerify(service) {
     await Promise.all(crops.map((crop, side) => drawCrop($(side ? "crop-b" : "crop-a"), crop, $("show-landmarks").checked)));
   }
 
+  new ResizeObserver(() => last && drawScale($("scale"), last)).observe($("scale"));
   $("compare").addEventListener("click", compare);
   far.addEventListener("change", () => ready() && compare());
   $("show-landmarks").addEventListener("change", () => last && drawCrops());
@@ -118,7 +119,8 @@ function fill(list, rows) {
 }
 
 function drawScale(svg, answer) {
-  const [left, right, top, height] = [12, 588, 46, 22];
+  const whole = svg.clientWidth || 600;
+  const [left, right, top, height] = [8, whole - 8, 46, 22];
   const least = answer.similarity_metric === "cosine" ? 1.2 : 0;
   const most = Math.max(least, answer.threshold * 2, answer.distance * 1.1);
   const x = (value) => left + ((right - left) * value) / most;
@@ -134,10 +136,11 @@ function drawScale(svg, answer) {
   const mark = x(answer.distance);
   put("rect", { class: "zone-same", x: left, y: top, width: limit - left, height });
   put("rect", { class: "zone-different", x: limit, y: top, width: right - limit, height });
-  put("text", { class: "soft", x: (left + limit) / 2, y: top + 16, "text-anchor": "middle" }, "same person");
-  put("text", { class: "soft", x: (limit + right) / 2, y: top + 16, "text-anchor": "middle" }, "different people");
+  for (const [from, to, words] of [[left, limit, "same person"], [limit, right, "different people"]]) {
+    if (to - from > 110) put("text", { class: "soft", x: (from + to) / 2, y: top + 16, "text-anchor": "middle" }, words);
+  }
   put("line", { class: "limit", x1: limit, x2: limit, y1: top - 4, y2: top + height + 8 });
-  const anchor = (at) => (at < 90 ? "start" : at > 510 ? "end" : "middle");
+  const anchor = (at) => (at < 75 ? "start" : at > whole - 75 ? "end" : "middle");
   put("text", { class: "soft", x: limit, y: top + height + 22, "text-anchor": anchor(limit) }, `threshold ${number(answer.threshold)}`);
   put("text", { class: "soft", x: left, y: top + height + 40 }, "0: the same picture");
   put("path", { class: "mark", d: `M${mark} ${top + 6} l-9 -16 h18 z` });
