@@ -22,9 +22,15 @@ SPHEREFACE_UNITS: dict[int, tuple[int, int, int, int]] = {
 }
 _SPHEREFACE_CHANNELS = (64, 128, 256, 512)
 _SPHEREFACE_DIMENSIONS = 512
+# What fits into 12 MB and 250 million multiply-adds; widths are multiples of 16, which suit vector units.
+_MINI_UNITS = (0, 1, 2, 1)
+_MINI_CHANNELS = (32, 64, 144, 192)
+_MINI_DIMENSIONS = 128
 _CASIA_IDENTITIES = 10572
 
 _DECAYING_BIAS: Multipliers = ((1, 1), (2, 1))
+# In the authors' residual units the bias stays at zero: its rate is zero.
+_BIAS_STAYS: Multipliers = ((1, 1), (0, 0))
 
 
 def mtcnn_pnet() -> NetParameter:
@@ -94,7 +100,19 @@ def sphereface(depth: int = 20) -> NetParameter:
         For another depth.
     """
     net = NetBuilder(f"SpherefaceNet-{_depth(depth)}").input("data", (1, 3, 112, 96))
-    return _sphereface_body(net, depth).build()
+    return _sphereface_body(net, SPHEREFACE_UNITS[depth]).build()
+
+
+def sphereface_mini() -> NetParameter:
+    """Return the small SphereFace net that travels with the package: image `data` (1, 3, 112, 96) to `fc5` (1, 128).
+
+    Twelve layers of SphereFace's blocks, with biases that learn.
+    """
+    net = NetBuilder("SpherefaceNet-mini").input("data", (1, 3, 112, 96))
+    _sphereface_body(
+        net, _MINI_UNITS, _MINI_CHANNELS, dimensions=_MINI_DIMENSIONS, unit_multipliers=WEIGHT_AND_BIAS
+    )
+    return net.build()
 
 
 def sphereface_training(
@@ -132,7 +150,7 @@ def sphereface_training(
     net = NetBuilder(f"SpherefaceNet-{_depth(depth)}").image_data(
         source, batch_size=batch_size, mean=(127.5,) * 3, scale=1 / 128, mirror=True, shuffle=True
     )
-    _sphereface_body(net, depth).margin_inner_product(
+    _sphereface_body(net, SPHEREFACE_UNITS[depth]).margin_inner_product(
         "fc6", identities, margin=margin, base=base, gamma=gamma, power=power, lambda_min=lambda_min
     )
     return net.softmax_with_loss("softmax_loss").build()
@@ -144,6 +162,7 @@ SHIPPED: dict[str, Callable[[], NetParameter]] = {
     "mtcnn-onet": mtcnn_onet,
     "sphereface-20": lambda: sphereface(20),
     "sphereface-64": lambda: sphereface(64),
+    "sphereface-mini": sphereface_mini,
 }
 
 
@@ -183,8 +202,15 @@ def _depth(depth: int) -> int:
     return depth
 
 
-def _sphereface_body(net: NetBuilder, depth: int) -> NetBuilder:
-    for stage, (units, channels) in enumerate(zip(SPHEREFACE_UNITS[depth], _SPHEREFACE_CHANNELS, strict=True), start=1):
+def _sphereface_body(
+    net: NetBuilder,
+    stages: tuple[int, ...],
+    widths: tuple[int, ...] = _SPHEREFACE_CHANNELS,
+    *,
+    dimensions: int = _SPHEREFACE_DIMENSIONS,
+    unit_multipliers: Multipliers = _BIAS_STAYS,
+) -> NetBuilder:
+    for stage, (units, channels) in enumerate(zip(stages, widths, strict=True), start=1):
         first = f"conv{stage}_1"
         net.conv(
             first,
@@ -199,7 +225,6 @@ def _sphereface_body(net: NetBuilder, depth: int) -> NetBuilder:
         shortcut = first
         for unit in range(units):
             for index in (2 * unit + 2, 2 * unit + 3):
-                # The bias of a residual unit stays at zero: its rate is zero.
                 net.conv(
                     f"conv{stage}_{index}",
                     channels,
@@ -208,13 +233,13 @@ def _sphereface_body(net: NetBuilder, depth: int) -> NetBuilder:
                     pad=1,
                     weight_filler=gaussian(0.01),
                     bias_filler=constant(0),
-                    multipliers=((1, 1), (0, 0)),
+                    multipliers=unit_multipliers,
                 ).prelu(f"relu{stage}_{index}")
             net.eltwise_sum(f"res{stage}_{2 * unit + 3}", shortcut, net.last)
             shortcut = net.last
     return net.inner_product(
         "fc5",
-        _SPHEREFACE_DIMENSIONS,
+        dimensions,
         weight_filler=xavier(),
         bias_filler=constant(0),
         multipliers=WEIGHT_AND_BIAS,
