@@ -19,6 +19,7 @@ from spherecv.errors import InvalidArgumentError
 from spherecv.train.backend.base import Array, Backend
 from spherecv.train.layers import LOSS_LAYERS, Context, Layer, make_layer
 from spherecv.train.params import Param, Shape
+from spherecv.train.stages import Stage, stages_of
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,8 @@ class Net:
         self.params = _distinct(param for layer in self.layers for param in layer.params)
         self._needs = self._mark()
         self._learning = False
+        self._stages: list[Stage] = []
+        self._cuts: dict[tuple[Any, ...], list[Stage]] = {}
         self.losses = {top: weight for layer in self.layers for top, weight in _loss_tops(layer.spec)}
 
     @classmethod
@@ -130,21 +133,20 @@ class Net:
             Whether a backward pass may follow. Without, less is kept in memory.
         """
         self._learning = learn
-        missing = [name for name in self.inputs if name not in inputs]
-        if missing:
-            raise InvalidArgumentError(f"the net {self.name!r} needs the input {missing[0]!r}")
+        for name, shape in self.inputs.items():
+            if name not in inputs:
+                raise InvalidArgumentError(f"the net {self.name!r} needs the input {name!r}")
+            wanted_maps, given = _internal(shape)[1:], tuple(inputs[name].shape)
+            if len(shape) == 4 and given[1:] != wanted_maps:
+                expected = ", ".join(str(size) for size in wanted_maps)
+                raise InvalidArgumentError(f"the input {name!r} must have shape (images, {expected}), but got {given}")
         values: dict[str, Array] = {name: inputs[name] for name in self.inputs}
         wanted = {self._final[name]: name for name in (*self.outputs, *keep) if name in self._final}
-        last_use = self._last_uses()
+        self._stages = self._cut(max(value.shape[0] for value in values.values()))
         with self.backend.active():
-            for index, layer in enumerate(self.layers):
-                tops = layer.forward([values[name] for name in layer.spec.bottoms])
-                if not learn:
-                    layer.forget()
-                values.update(zip(layer.spec.tops, tops, strict=True))
-                for name in last_use.get(index, ()):
-                    if name not in wanted and name not in self.losses:
-                        values.pop(name, None)
+            for index, stage in enumerate(self._stages):
+                later = set().union(*(after.reads for after in self._stages[index + 1 :]))
+                stage.forward(values, {*wanted, *self.losses, *later}, learn=learn)
         loss = sum(weight * float(values[top]) for top, weight in self.losses.items())
         return Outputs(float(loss), {name: values[full] for full, name in wanted.items()})
 
@@ -171,19 +173,8 @@ class Net:
         for top, share in self.losses.items():
             due[top] = backend.asarray(weight * share)
         with backend.active():
-            for layer in reversed(self.layers):
-                arriving = [due.pop(top, None) for top in layer.spec.tops]
-                needed = [name in self._needs for name in layer.spec.bottoms]
-                learns = any(param.trainable for param in layer.params)
-                if all(grad is None for grad in arriving) or not (any(needed) or learns) or not layer.differentiable:
-                    layer.forget()
-                    continue
-                leaving = layer.backward(arriving, needed)
-                del arriving
-                for name, need, grad in zip(layer.spec.bottoms, needed, leaving, strict=True):
-                    if need and grad is not None:
-                        due[name] = backend.blocks(_sum, (due[name], grad)) if name in due else grad
-                del leaving
+            for stage in reversed(self._stages):
+                stage.backward(due, self._needs)
         return {name: due[name] for name in self.inputs if name in due}
 
     def differentiate_inputs(self) -> None:
@@ -192,8 +183,8 @@ class Net:
 
     def forget(self) -> None:
         """Drop what was kept for a backward pass that never came, and all gradients."""
-        for layer in self.layers:
-            layer.forget()
+        for stage in self._stages:
+            stage.forget()
         for param in self.params:
             param.grad = None
 
@@ -248,15 +239,12 @@ class Net:
         """Look again at what learns, after a parameter's `lr_mult` was changed."""
         self._needs = self._mark()
 
-    def _last_uses(self) -> dict[int, list[str]]:
-        last: dict[str, int] = {}
-        for index, layer in enumerate(self.layers):
-            for name in (*layer.spec.bottoms, *layer.spec.tops):
-                last[name] = index
-        uses: dict[int, list[str]] = {}
-        for name, index in last.items():
-            uses.setdefault(index, []).append(name)
-        return uses
+    def _cut(self, images: int) -> list[Stage]:
+        """Return the stages for a number of images, made once for each way of cutting."""
+        key = (self.backend.lanes, images >= self.backend.lanes, *(layer.imagewise for layer in self.layers))
+        if key not in self._cuts:
+            self._cuts[key] = list(stages_of(self.layers, self.backend, self.shapes, images))
+        return self._cuts[key]
 
 
 def data_layers(prototxt: Source, phase: Phase = TRAIN) -> list[Spec]:
@@ -279,10 +267,6 @@ def input_shapes(definition: NetParameter, phase: Phase = TRAIN) -> dict[str, Sh
 
 def _internal(shape: Shape) -> Shape:
     return (shape[0], shape[2], shape[3], shape[1]) if len(shape) == 4 else tuple(shape)
-
-
-def _sum(left: Array, right: Array) -> Array:
-    return left + right
 
 
 def _loss_tops(spec: Spec) -> list[tuple[str, float]]:

@@ -102,7 +102,7 @@ class Param:
         if self.grad is None:
             self.grad = term
         else:
-            self.grad = backend.blocks(lambda old, new: old + new, (self.grad, term))
+            self.grad = backend.add(self.grad, term)
 
     def to_caffe(self, backend: Backend) -> npt.NDArray[Any]:
         """Return the values in Caffe's shape and order."""

@@ -195,9 +195,11 @@ class _Update:
         return self.backend.xp.reshape(array, (-1, array.shape[-1]))
 
     def gradient(self, g: Array, w: Array) -> Array:
-        """Return the gradient with its factor and the weight decay."""
-        g = g if self.factor == 1 else self.factor * g
-        return g + self.decay * w if self.decay else g
+        """Return the gradient with its factor and the weight decay, as an array of its own."""
+        own = self.factor * g
+        if self.decay:
+            own += self.decay * w
+        return own
 
     def apply(self, weight: Array, *history: Array) -> None:
         """Store the new weight and history."""
@@ -210,8 +212,10 @@ def _sgd(at: _Update) -> None:
     """Caffe's SGD: v = momentum v + rate (g + decay w); w = w - v. The rate is inside the velocity."""
 
     def update(w: Array, g: Array, v: Array) -> tuple[Array, Array]:
-        v = at.settings.momentum * v + at.rate * at.gradient(g, w)
-        return w - v, v
+        step = at.gradient(g, w)
+        step *= at.rate
+        step += at.settings.momentum * v
+        return w - step, step
 
     arrays = (at.param.data, at.param.grad, at.history[0])
     at.apply(*at.backend.blocks(update, [at.rows(array) for array in arrays], news=2))

@@ -1,9 +1,11 @@
+# ruff: noqa: ARG002 - others need what this one does not
 """The backend every other one refines: nothing but the array API, so it runs on any namespace that has it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -56,6 +58,19 @@ class Backend:
         """Return an array of zeros."""
         return self.xp.zeros(tuple(shape), dtype=self.dtype)
 
+    def lane_backends(self) -> Sequence[Backend]:
+        """Return a backend for each lane, which works in that lane alone."""
+        return [self]
+
+    def lanewise(self, work: Callable[[int], Any]) -> list[Any]:
+        """Run ``work(lane)`` for every lane at once and return the results in the order of the lanes."""
+        return [work(lane) for lane in range(self.lanes)]
+
+    def cut(self, count: int) -> list[range]:
+        """Cut `count` things into one run per lane, the same every time; runs may be empty."""
+        bounds = [count * lane // self.lanes for lane in range(self.lanes + 1)]
+        return [range(low, high) for low, high in pairwise(bounds)]
+
     def use_lanes(self, lanes: int) -> None:
         """Cut work as a run with another number of CPU threads did, so that it goes on with the same bits."""
 
@@ -100,6 +115,34 @@ class Backend:
             return self.xp.reshape(results, shape) if news else results
         return tuple(self.xp.reshape(r, shape) if place < news else r for place, r in enumerate(results))
 
+    def add(self, left: Array, right: Array) -> Array:
+        """Return the sum of two arrays of one shape."""
+        return left + right
+
+    def rectify(self, x: Array, slope: Array) -> Array:
+        """Return x where it is above zero and slope x elsewhere; the slope is of shape (channels,) or (1,)."""
+        zero = self.xp.zeros((), dtype=self.dtype)
+        return self.blocks(lambda x, s: self.xp.maximum(x, zero) + s * self.xp.minimum(x, zero), (x,), (slope,))
+
+    def rectify_backward(
+        self, x: Array, slope: Array, dy: Array, *, need_slope: bool = True
+    ) -> tuple[Array, Array | None]:
+        """Return the gradients of what was rectified, and of the slope per channel where it is needed."""
+        xp, zero = self.xp, self.xp.zeros((), dtype=self.dtype)
+
+        # Sums and products: numpy's `where` takes three times as long on signs that follow no pattern.
+        def back_both(x: Array, dy: Array, slope: Array) -> tuple[Array, Array]:
+            below = xp.astype(x <= zero, x.dtype) * dy
+            return dy + (slope - 1) * below, xp.sum(below * x, axis=0)
+
+        def back(x: Array, dy: Array, slope: Array) -> Array:
+            return dy + (slope - 1) * (xp.astype(x <= zero, x.dtype) * dy)
+
+        if not need_slope:
+            return self.blocks(back, (x, dy), (slope,)), None
+        dx, dslope = self.blocks(back_both, (x, dy), (slope,), sums=1)
+        return dx, dslope
+
     def matmul(self, left: Array, right: Array) -> Array:
         """Return the product of two matrices."""
         return self.xp.matmul(left, right)
@@ -125,7 +168,13 @@ class Backend:
         return table + self.xp.matmul(self.xp.matrix_transpose(hot), rows)
 
     # ------------------------------------------------------------------------------------------------ convolution
-    def convolve(self, x: Array, weight: Array, bias: Array | None, window: Window) -> Array:
+    def prepare_convolution(self, shape: tuple[int, ...], weight: Array, window: Window) -> Any:
+        """Return a weight in the form that convolving maps of a shape wants; `convolve` does so where it is not given.
+
+        None where there is no such form. It may be used until the weight changes.
+        """
+
+    def convolve(self, x: Array, weight: Array, bias: Array | None, window: Window, *, ready: Any = None) -> Array:
         """Convolve maps.
 
         Parameters
@@ -134,6 +183,8 @@ class Backend:
         weight : array (kernel height, kernel width, channels / group, filters)
         bias : array (filters,), optional
         window : Window
+        ready : Any
+            What `prepare_convolution` returned for this weight.
 
         Returns
         -------
@@ -153,7 +204,15 @@ class Backend:
         return y if bias is None else y + bias
 
     def convolve_backward(
-        self, x: Array, weight: Array, dy: Array, window: Window, *, need_x: bool = True, need_weight: bool = True
+        self,
+        x: Array,
+        weight: Array,
+        dy: Array,
+        window: Window,
+        *,
+        need_x: bool = True,
+        need_weight: bool = True,
+        ready: Any = None,
     ) -> tuple[Array | None, Array | None]:
         """Return the gradients of a convolution's input and weight, each None where it is not needed."""
         xp = self.xp

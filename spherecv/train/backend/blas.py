@@ -66,9 +66,17 @@ class Accumulator:
         self._dtype = np.dtype(dtype)
 
     def __call__(self, a: npt.NDArray[Any], b: npt.NDArray[Any], c: npt.NDArray[Any], *, add: bool) -> None:
-        """Write the product into `c`, or add it. BLAS trusts pointers, so shapes and layout are checked here."""
+        """Write the product into `c`, or add it."""
+        self.each(a[None], b[None], c[None], add=add)
+
+    def each(self, a: npt.NDArray[Any], b: npt.NDArray[Any], c: npt.NDArray[Any], *, add: bool) -> None:
+        """Do so for every matrix of three stacks. BLAS trusts pointers, so shapes and layout are checked here."""
+        count = len(c)
         for array, shape in zip((a, b, c), self._shapes, strict=True):
-            if array.shape != shape or array.dtype != self._dtype or not array.flags.c_contiguous:
-                raise ValueError(f"BLAS needs a contiguous {self._dtype} array of shape {shape}, not {array.shape}")
-        ldb, lda, ldc = self._ld
-        self._call(*self._head, b.ctypes.data, ldb, a.ctypes.data, lda, self._beta[add], c.ctypes.data, ldc)
+            if array.shape != (count, *shape) or array.dtype != self._dtype or not array.flags.c_contiguous:
+                raise ValueError(f"BLAS needs contiguous {self._dtype} arrays of shape {shape}, not {array.shape}")
+        call, head, (ldb, lda, ldc), beta = self._call, self._head, self._ld, self._beta[add]
+        at_a, at_b, at_c = (stack.ctypes.data for stack in (a, b, c))
+        for _ in range(count):
+            call(*head, at_b, ldb, at_a, lda, beta, at_c, ldc)
+            at_a, at_b, at_c = at_a + a.strides[0], at_b + b.strides[0], at_c + c.strides[0]

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,11 @@ from spherecv.errors import InvalidArgumentError
 from spherecv.train.backend import numpy_convolution as kernels
 from spherecv.train.backend.base import Array, Backend
 from spherecv.train.backend.memory import BufferPool, Scratch
+from spherecv.train.backend.rectifier import rectify, rectify_backward, tiled
 from spherecv.train.geometry import Window
 
 _BLOCK = 32_768  # numbers in a block: with its temporaries it stays in a core's second-level cache
+_TALL = 64  # rows of a product from which its lanes take rows, which are written where they belong
 _SMALL_PRODUCT = 1 << 21  # multiply-adds below which starting the lanes costs more than it gives
 
 
@@ -52,6 +53,7 @@ class NumpyBackend(Backend):
         self._pool = BufferPool()
         self._scratch = [Scratch() for _ in range(self.lanes)]
         self._nested = 0
+        self._alone: list[NumpyBackend] = []
 
     # ------------------------------------------------------------------------------------------------ arrays
     def empty(self, shape: Sequence[int]) -> Array:
@@ -61,11 +63,21 @@ class NumpyBackend(Backend):
         """Free the memory kept for later use."""
         self._pool.clear()
         self._scratch = [Scratch() for _ in range(self.lanes)]
+        for alone in self._alone:
+            alone.forget_buffers()
+
+    def lane_backends(self) -> Sequence[NumpyBackend]:
+        while len(self._alone) < self.lanes:
+            alone = NumpyBackend(1, self.dtype_name)
+            alone._nested = 1  # BLAS is limited by whoever runs the lanes
+            self._alone.append(alone)
+        return self._alone[: self.lanes]
 
     def use_lanes(self, lanes: int) -> None:
         if lanes != self.lanes:
             self.lanes = lanes
             self._scratch = [Scratch() for _ in range(lanes)]
+            self._workers = ThreadPoolExecutor(lanes, thread_name_prefix="spherecv-train")
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -80,17 +92,10 @@ class NumpyBackend(Backend):
         finally:
             self._nested -= 1
 
-    def lanewise(self, work: Callable[[int], Any], count: int | None = None) -> list[Any]:
-        """Run ``work(lane)`` for every lane at once and return the results in the order of the lanes."""
-        lanes = self.lanes if count is None else count
-        if lanes == 1:
+    def lanewise(self, work: Callable[[int], Any]) -> list[Any]:
+        if self.lanes == 1:
             return [_quietly(work, 0)]
-        return list(self._workers.map(_quietly, [work] * lanes, range(lanes)))
-
-    def cut(self, count: int) -> list[range]:
-        """Cut `count` things into one run per lane, the same every time; runs may be empty."""
-        bounds = [count * lane // self.lanes for lane in range(self.lanes + 1)]
-        return [range(low, high) for low, high in pairwise(bounds)]
+        return list(self._workers.map(_quietly, [work] * self.lanes, range(self.lanes)))
 
     # ------------------------------------------------------------------------------------------------ blocks
     def blocks(
@@ -130,13 +135,70 @@ class NumpyBackend(Backend):
         totals = [np.add.reduce(np.stack(column), axis=0) for column in zip(*partial, strict=True)]
         return made[0] if (news, sums) == (1, 0) else totals[0] if (news, sums) == (0, 1) else (*made, *totals)
 
+    def add(self, left: Array, right: Array) -> Array:
+        out = self.empty(left.shape)
+        if left.size <= _BLOCK or self.lanes == 1:
+            return np.add(left, right, out=out)
+        runs = self.cut(left.shape[0])
+
+        def work(lane: int) -> None:
+            part = slice(runs[lane].start, runs[lane].stop)
+            np.add(left[part], right[part], out=out[part])
+
+        self.lanewise(work)
+        return out
+
+    def rectify(self, x: Array, slope: Array) -> Array:
+        # Up to a slope of 1 the larger of x and slope x is the answer; nets whose slopes grew beyond are rare.
+        if x.size <= _BLOCK or not bool((slope <= 1).all()):
+            return super().rectify(x, slope)
+        y = self.empty(x.shape)
+        table = tiled(slope, x.shape[-1], self._rows(x))
+
+        def work(block: slice, _: Scratch) -> None:
+            rectify(flat[block], table, target[block])
+
+        flat, target = (array.reshape(-1, x.shape[-1]) for array in (x, y))
+        self._blockwise(work, flat.shape)
+        return y
+
+    def rectify_backward(
+        self, x: Array, slope: Array, dy: Array, *, need_slope: bool = True
+    ) -> tuple[Array, Array | None]:
+        if x.size <= _BLOCK:
+            return super().rectify_backward(x, slope, dy, need_slope=need_slope)
+        dx, channels = self.empty(x.shape), x.shape[-1]
+        table = tiled(slope - 1, channels, self._rows(x))
+
+        def work(block: slice, scratch: Scratch) -> Array | None:
+            return rectify_backward(flat[block], table, slopes[block], target[block], scratch, need_slope=need_slope)
+
+        flat, slopes, target = (array.reshape(-1, channels) for array in (x, dy, dx))
+        parts = self._blockwise(work, flat.shape)
+        return dx, np.add.reduce(np.stack(parts), axis=0) if need_slope else None
+
+    def _rows(self, x: Array) -> int:
+        """Return how many rows of an array's channels are a block."""
+        return max(1, _BLOCK // int(x.shape[-1]))
+
+    def _blockwise(self, work: Callable[[slice, Scratch], Any], shape: Sequence[int]) -> list[Any]:
+        """Run ``work(block, scratch)`` for blocks of rows, and return the results in the order of the blocks."""
+        step = max(1, _BLOCK // shape[1])
+        starts = range(0, shape[0], step)
+        runs = self.cut(len(starts))
+
+        def share(lane: int) -> list[Any]:
+            return [work(slice(starts[i], starts[i] + step), self._scratch[lane]) for i in runs[lane]]
+
+        return [result for results in self.lanewise(share) for result in results]
+
     def matmul(self, left: Array, right: Array) -> Array:
         m, n = left.shape[0], right.shape[1]
         out = self.empty((m, n))
         if self.lanes == 1 or m * n * left.shape[1] < _SMALL_PRODUCT:
             with self.active():
                 return np.matmul(left, right, out=out)
-        wide = n >= m
+        wide = m < min(n, _TALL)
         runs = self.cut(n if wide else m)
 
         def work(lane: int) -> None:
@@ -166,13 +228,16 @@ class NumpyBackend(Backend):
         return new
 
     # ------------------------------------------------------------------------------------------------ convolution
-    def convolve(self, x: Array, weight: Array, bias: Array | None, window: Window) -> Array:
+    def prepare_convolution(self, shape: tuple[int, ...], weight: Array, window: Window) -> Any:
+        return kernels.choose(shape, weight.shape, window)[0].prepare(weight)
+
+    def convolve(self, x: Array, weight: Array, bias: Array | None, window: Window, *, ready: Any = None) -> Array:
         height, width = window.output(x.shape[1], x.shape[2])
         y = self.empty((x.shape[0], height, width, weight.shape[3]))
         kernel, images = kernels.choose(x.shape, weight.shape, window)
         runs = self.cut(x.shape[0])
         with self.active():
-            ready = kernel.prepare(weight)
+            ready = kernel.prepare(weight) if ready is None else ready
 
             def work(lane: int) -> None:
                 for part in _parts(runs[lane], images):
@@ -182,13 +247,21 @@ class NumpyBackend(Backend):
         return y
 
     def convolve_backward(
-        self, x: Array, weight: Array, dy: Array, window: Window, *, need_x: bool = True, need_weight: bool = True
+        self,
+        x: Array,
+        weight: Array,
+        dy: Array,
+        window: Window,
+        *,
+        need_x: bool = True,
+        need_weight: bool = True,
+        ready: Any = None,
     ) -> tuple[Array | None, Array | None]:
         dx = self.empty(x.shape) if need_x else None
         kernel, images = kernels.choose(x.shape, weight.shape, window)
         runs = self.cut(x.shape[0])
         with self.active():
-            ready = kernel.prepare(weight) if need_x else None
+            ready = kernel.prepare(weight) if need_x and ready is None else ready
 
             def work(lane: int) -> Array | None:
                 scratch = self._scratch[lane]
@@ -203,7 +276,9 @@ class NumpyBackend(Backend):
                 return dx, None
             for total in totals[1:]:
                 totals[0] += total
-            return dx, kernel.finish(totals[0], weight.shape)
+            dweight = self.empty(weight.shape)
+            kernel.finish(totals[0], dweight)
+            return dx, dweight
 
 
 def _quietly(work: Callable[[int], Any], lane: int) -> Any:

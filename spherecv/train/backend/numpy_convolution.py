@@ -21,7 +21,6 @@ from spherecv.train.backend.winograd import Winograd
 from spherecv.train.geometry import Window
 
 Floats = npt.NDArray[Any]
-Shape4 = tuple[int, int, int, int]
 
 
 class Kernel(Protocol):
@@ -50,8 +49,8 @@ class Kernel(Protocol):
     ) -> None:
         """Write the input's gradient into `dx`, and the weight's into `total` or, with `add`, onto it."""
 
-    def finish(self, total: Floats, shape: Shape4) -> Floats:
-        """Return the weight's gradient, in the weight's shape, from what was added up."""
+    def finish(self, total: Floats, dweight: Floats) -> None:
+        """Write the weight's gradient from what was added up."""
 
 
 class Columns:
@@ -103,8 +102,8 @@ class Columns:
                 np.matmul(gradient, matrix.T, out=back)
                 self._scatter(back.reshape(*dy.shape[:3], *window.kernel, wide), dx[..., channels], window, scratch)
 
-    def finish(self, total: Floats, shape: Shape4) -> Floats:
-        return total.reshape(shape).copy()
+    def finish(self, total: Floats, dweight: Floats) -> None:
+        dweight[...] = total
 
     def _columns(self, x: Floats, size: tuple[int, ...], window: Window, scratch: Scratch) -> Floats:
         count, _, _, channels = x.shape
@@ -184,8 +183,8 @@ class Shifted:
                 product(source[start : start + plan.rows], turned[ky, kx], back, add=count > 0)
             dx[...] = plan.inner(back, x.shape)
 
-    def finish(self, total: Floats, shape: Shape4) -> Floats:
-        return total.reshape(shape).copy()
+    def finish(self, total: Floats, dweight: Floats) -> None:
+        dweight[...] = total
 
 
 class _Lines:
@@ -269,8 +268,8 @@ class Channelwise:
                 padded[:, rows, cols] += term
             dx[...] = padded[:, top : top + height, left : left + width]
 
-    def finish(self, total: Floats, shape: Shape4) -> Floats:
-        return total.reshape(shape).copy()
+    def finish(self, total: Floats, dweight: Floats) -> None:
+        dweight[...] = total
 
 
 def pad(x: Floats, border: tuple[int, int], scratch: Scratch) -> Floats:

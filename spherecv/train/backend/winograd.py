@@ -116,17 +116,15 @@ class Winograd:
             values = self._transformed(x, window, (down, across), scratch)
         products = self._gradient_at_points(dy, (down, across), scratch)
         if total is not None:
-            outer = Accumulator(channels, filters, tiles, x.dtype)
-            for point in range(self.points):
-                outer(values[point], products[point], total[point], add=add)
+            Accumulator(channels, filters, tiles, x.dtype).each(values, products, total, add=add)
         if dx is not None:
             np.matmul(products, ready.transpose(0, 2, 1), out=values)
             self._overlap(values, dx, window, (down, across), scratch)
 
-    def finish(self, total: Floats, shape: tuple[int, int, int, int]) -> Floats:
-        """Return the gradient of the 3x3 weight."""
+    def finish(self, total: Floats, dweight: Floats) -> None:
+        """Write the gradient of the 3x3 weight."""
         matrix = self._kernel.astype(total.dtype)
-        return (matrix.T @ total.reshape(self.points, -1)).reshape(shape)
+        np.matmul(matrix.T, total.reshape(self.points, -1), out=dweight.reshape(9, -1))
 
     def _tiles(self, shape: tuple[int, ...]) -> tuple[int, int]:
         return -(-shape[1] // self.tile), -(-shape[2] // self.tile)

@@ -13,6 +13,8 @@ from spherecv.train.params import BlobOrder, Shape
 class PReLU(Layer):
     """A slope below zero that is learnt, per channel or (`channel_shared`) one for all."""
 
+    imagewise = True
+
     def setup(self, shapes: Sequence[Shape]) -> list[Shape]:
         settings = self.spec.param.prelu_param
         filler = settings.filler
@@ -22,38 +24,23 @@ class PReLU(Layer):
         return [shapes[0]]
 
     def forward(self, bottoms: Sequence[Array]) -> list[Array]:
-        xp = self.backend.xp
         self._kept = bottoms[0]
-        zero = xp.zeros((), dtype=self.backend.dtype)
-
-        def rectify(x: Array, slope: Array) -> Array:
-            return xp.maximum(x, zero) + slope * xp.minimum(x, zero)
-
-        return [self.backend.blocks(rectify, bottoms, (self.slope.data,))]
+        return [self.backend.rectify(bottoms[0], self.slope.data)]
 
     def backward(self, grads: Sequence[Array | None], needed: Sequence[bool]) -> list[Array | None]:
-        xp, x, dy = self.backend.xp, self._take(), grads[0]
-        zero = xp.zeros((), dtype=self.backend.dtype)
-
-        # Sums and products: numpy's `where` takes three times as long on signs that follow no pattern.
-        def back_both(x: Array, dy: Array, slope: Array) -> tuple[Array, Array]:
-            below = xp.astype(x <= zero, x.dtype) * dy
-            return dy + (slope - 1) * below, xp.sum(below * x, axis=0)
-
-        def back(x: Array, dy: Array, slope: Array) -> Array:
-            return dy + (slope - 1) * (xp.astype(x <= zero, x.dtype) * dy)
-
-        if not self.slope.trainable:
-            return [self.backend.blocks(back, (x, dy), (self.slope.data,)) if needed[0] else None]
-        dx, dslope = self.backend.blocks(back_both, (x, dy), (self.slope.data,), sums=1)
-        if self.slope.data.shape[0] == 1:
-            dslope = xp.sum(dslope, axis=0, keepdims=True)
-        self.slope.add_grad(self.backend, dslope)
-        return [dx]
+        x, learns = self._take(), self.slope.trainable
+        dx, dslope = self.backend.rectify_backward(x, self.slope.data, grads[0], need_slope=learns)
+        if dslope is not None:
+            if self.slope.data.shape[0] == 1:
+                dslope = self.backend.xp.sum(dslope, axis=0, keepdims=True)
+            self.slope.add_grad(self.backend, dslope)
+        return [dx if needed[0] else None]
 
 
 class ReLU(Layer):
     """max(x, 0), with `negative_slope` below zero."""
+
+    imagewise = True
 
     def setup(self, shapes: Sequence[Shape]) -> list[Shape]:
         self.slope = float(self.spec.param.relu_param.negative_slope)
@@ -77,6 +64,8 @@ class ReLU(Layer):
 class Sigmoid(Layer):
     """1 / (1 + exp(-x))."""
 
+    imagewise = True
+
     def setup(self, shapes: Sequence[Shape]) -> list[Shape]:
         return [shapes[0]]
 
@@ -91,6 +80,8 @@ class Sigmoid(Layer):
 
 class TanH(Layer):
     """The hyperbolic tangent."""
+
+    imagewise = True
 
     def setup(self, shapes: Sequence[Shape]) -> list[Shape]:
         return [shapes[0]]

@@ -52,6 +52,7 @@ class Layer:
     """
 
     differentiable = True  # False where no gradient goes to the bottoms: accuracy, data
+    imagewise = False  # True where an image's tops depend on that image's bottoms alone, and on no chance
 
     def __init__(self, spec: Spec, context: Context) -> None:
         self.spec = spec

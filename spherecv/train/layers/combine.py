@@ -15,6 +15,8 @@ from spherecv.train.params import Shape
 class Eltwise(Layer):
     """Sum (with coefficients), product or maximum of equal shapes."""
 
+    imagewise = True
+
     def setup(self, shapes: Sequence[Shape]) -> list[Shape]:
         settings = self.spec.param.eltwise_param
         if len(shapes) < 2 or len(set(shapes)) != 1:
@@ -28,6 +30,8 @@ class Eltwise(Layer):
     def forward(self, bottoms: Sequence[Array]) -> list[Array]:
         xp, coeff = self.backend.xp, self.coeff
         self._kept = None if self.kind == EltwiseParameter.SUM else list(bottoms)
+        if self.kind == EltwiseParameter.SUM and len(bottoms) == 2 and coeff == [1.0, 1.0]:
+            return [self.backend.add(*bottoms)]
 
         def combine(*parts: Array) -> Array:
             if self.kind == EltwiseParameter.SUM:
@@ -75,6 +79,8 @@ class Eltwise(Layer):
 class Concat(Layer):
     """Joins blobs along the channels."""
 
+    imagewise = True
+
     def setup(self, shapes: Sequence[Shape]) -> list[Shape]:
         if self.spec.param.concat_param.axis != 1:
             raise self.spec.unsupported("only axis: 1 is known")
@@ -97,6 +103,8 @@ class Concat(Layer):
 
 class Flatten(Layer):
     """Makes one row of each image, channel by channel as Caffe does."""
+
+    imagewise = True
 
     def setup(self, shapes: Sequence[Shape]) -> list[Shape]:
         settings = self.spec.param.flatten_param
@@ -122,6 +130,8 @@ class Flatten(Layer):
 
 class Split(Layer):
     """The same blob under several names."""
+
+    imagewise = True
 
     def setup(self, shapes: Sequence[Shape]) -> list[Shape]:
         return [shapes[0]] * len(self.spec.tops)

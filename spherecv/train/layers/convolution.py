@@ -14,7 +14,16 @@ from spherecv.train.params import BlobOrder, Shape
 
 
 class Convolution(Layer):
-    """Caffe's Convolution with kernel, stride, pad, dilation and group."""
+    """Caffe's Convolution with kernel, stride, pad, dilation and group.
+
+    Attributes
+    ----------
+    ready : Any
+        The weight as `prepared` returned it, where whoever runs the layer has called that before; used up by `forward`.
+    """
+
+    imagewise = True
+    ready: Any = None
 
     def setup(self, shapes: Sequence[Shape]) -> list[Shape]:
         (count, height, width, channels), settings = shapes[0], self.spec.param.convolution_param
@@ -25,17 +34,25 @@ class Convolution(Layer):
         order = BlobOrder.convolution(filters, channels // group, *self.window.kernel)
         self.weight = self._param(0, settings.weight_filler, order)
         self.bias = self._param(1, settings.bias_filler, BlobOrder.plain((filters,))) if settings.bias_term else None
+        self.maps = shapes[0]
         return [(count, *self.window.output(height, width), filters)]
 
+    def prepared(self) -> Any:
+        """Return the weight in the form in which this shape's convolution wants it."""
+        return self.backend.prepare_convolution(self.maps, self.weight.data, self.window)
+
     def forward(self, bottoms: Sequence[Array]) -> list[Array]:
-        self._kept = bottoms[0]
+        ready = self.prepared() if self.ready is None else self.ready
+        self.ready = None
+        self._kept = (bottoms[0], ready)
         bias = None if self.bias is None else self.bias.data
-        return [self.backend.convolve(bottoms[0], self.weight.data, bias, self.window)]
+        return [self.backend.convolve(bottoms[0], self.weight.data, bias, self.window, ready=ready)]
 
     def backward(self, grads: Sequence[Array | None], needed: Sequence[bool]) -> list[Array | None]:
-        dy, x = grads[0], self._take()
+        dy, (x, ready) = grads[0], self._take()
+        need_x, need_weight = needed[0], self.weight.trainable
         dx, dweight = self.backend.convolve_backward(
-            x, self.weight.data, dy, self.window, need_x=needed[0], need_weight=self.weight.trainable
+            x, self.weight.data, dy, self.window, need_x=need_x, need_weight=need_weight, ready=ready
         )
         if dweight is not None:
             self.weight.add_grad(self.backend, dweight)

@@ -18,6 +18,11 @@ class BatchNorm(Layer):
     them. With `use_global_stats` (the default outside training) the stored statistics are used.
     """
 
+    @property
+    def imagewise(self) -> bool:  # type: ignore[override]
+        """Whether the stored statistics are used, not the batch's."""
+        return not self.context.train if self.stored is None else self.stored
+
     def setup(self, shapes: Sequence[Shape]) -> list[Shape]:
         settings, shape = self.spec.param.batch_norm_param, shapes[0]
         channels = shape[-1]
@@ -31,7 +36,7 @@ class BatchNorm(Layer):
 
     def forward(self, bottoms: Sequence[Array]) -> list[Array]:
         xp, x, blocks = self.backend.xp, bottoms[0], self.backend.blocks
-        stored = not self.context.train if self.stored is None else self.stored
+        stored = self.imagewise
         if stored:
             factor = float(self.factor.data[0])
             scale = 0.0 if factor == 0 else 1.0 / factor
@@ -66,6 +71,8 @@ class BatchNorm(Layer):
 
 class Scale(Layer):
     """A factor per channel that is learnt, and with `bias_term` a shift."""
+
+    imagewise = True
 
     def setup(self, shapes: Sequence[Shape]) -> list[Shape]:
         settings = self.spec.param.scale_param

@@ -15,6 +15,8 @@ from spherecv.train.params import Shape
 class Pooling(Layer):
     """Maximum or average of windows; with `global_pooling`, of the whole map."""
 
+    imagewise = True
+
     def setup(self, shapes: Sequence[Shape]) -> list[Shape]:
         settings, (count, height, width, channels) = self.spec.param.pooling_param, shapes[0]
         if settings.pool not in (PoolingParameter.MAX, PoolingParameter.AVE):

@@ -68,8 +68,12 @@ def psi(xp: Any, cosine: Array, margin: int) -> tuple[Array, Array]:
 def normalise_rows(backend: Backend, weight: Array) -> Array:
     """Return the rows scaled to unit length; a row of zeros stays as it is."""
     xp = backend.xp
-    length = xp.sqrt(xp.sum(weight * weight, axis=1, keepdims=True))
-    return weight / xp.where(length > 0, length, xp.ones_like(length))
+
+    def normalise(rows: Array) -> Array:
+        length = xp.sqrt(xp.sum(rows * rows, axis=1, keepdims=True))
+        return rows / xp.where(length > 0, length, xp.ones_like(length))
+
+    return backend.blocks(normalise, (weight,))
 
 
 @dataclass
