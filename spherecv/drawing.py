@@ -31,7 +31,13 @@ _CROP_HEIGHT = 164
 _MARGIN = 30
 
 
-def draw_faces(image: NDArray[np.uint8], faces: Sequence[Face]) -> Image.Image:
+def draw_faces(
+    image: NDArray[np.uint8],
+    faces: Sequence[Face],
+    *,
+    labels: Sequence[str] | None = None,
+    colors: Sequence[tuple[int, int, int]] | None = None,
+) -> Image.Image:
     """Draw boxes, landmarks and scores of faces on a copy of their image.
 
     Parameters
@@ -39,6 +45,10 @@ def draw_faces(image: NDArray[np.uint8], faces: Sequence[Face]) -> Image.Image:
     image : ndarray of uint8, shape (H, W, 3)
         BGR.
     faces : sequence of Face
+    labels : sequence of str, optional
+        What to write at each face, instead of its score and quality.
+    colors : sequence of (int, int, int), optional
+        RGB of each box.
 
     Returns
     -------
@@ -48,17 +58,21 @@ def draw_faces(image: NDArray[np.uint8], faces: Sequence[Face]) -> Image.Image:
     picture = _rgb(image)
     pen = ImageDraw.Draw(picture)
     line = max(2, round(max(picture.size) / 400))
-    for face in faces:
+    labels = [_rating(face) for face in faces] if labels is None else labels
+    for face, label, color in zip(faces, labels, colors or [BOX] * len(faces), strict=True):
         x1, y1, x2, y2 = (float(value) for value in face.box)
-        pen.rectangle((x1, y1, x2, y2), outline=BOX, width=line)
+        pen.rectangle((x1, y1, x2, y2), outline=color, width=line)
         font = _font(max(11.0, min(28.0, face.width / 7)))
-        label = f"{face.score:.2f}" if face.quality is None else f"{face.score:.2f}  quality {face.quality:.2f}"
         _, top, right, bottom = pen.textbbox((0, 0), label, font=font)
         base = y1 - bottom - 4 if y1 - bottom - 4 >= 0 else y2 + 2
-        pen.rectangle((x1, base, x1 + right + 8, base + bottom + 4), fill=BOX)
-        pen.text((x1 + 4, base + 2 - top / 4), label, fill=INK, font=font)
+        pen.rectangle((x1, base, x1 + right + 8, base + bottom + 4), fill=color)
+        pen.text((x1 + 4, base + 2 - top / 4), label, fill=INK if color == BOX else PAPER, font=font)
         _draw_points(pen, face, 1.0, max(2.0, face.width / 45))
     return picture
+
+
+def _rating(face: Face) -> str:
+    return f"{face.score:.2f}" if face.quality is None else f"{face.score:.2f}  quality {face.quality:.2f}"
 
 
 def draw_aligned(image: NDArray[np.uint8], faces: Sequence[Face], crops: NDArray[np.uint8]) -> Image.Image:

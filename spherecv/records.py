@@ -144,6 +144,8 @@ class Verification:
         The two BGR images; kept by `verify`, dropped by the batch calls.
     seconds : float or None
         Wall time of the comparison, detection and embedding included; None for one of many.
+    templates : (int, int)
+        Of how many faces each side's embedding was made: 1 for an image, more for a set or a clip.
     """
 
     verified: bool
@@ -160,6 +162,7 @@ class Verification:
     prior: float | None = None
     images: tuple[ImageArray, ImageArray] | None = field(default=None, repr=False)
     seconds: float | None = None
+    templates: tuple[int, int] = (1, 1)
 
     def __bool__(self) -> bool:
         return self.verified
@@ -181,6 +184,7 @@ class Verification:
             "similarity_metric": self.metric,
             "facial_areas": {"img1": first, "img2": second},
             "time": None if self.seconds is None else round(self.seconds, 4),
+            "faces_used": {"img1": self.templates[0], "img2": self.templates[1]},
         }
 
     def plot(self) -> Image:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,11 @@ from spherecv.pipeline import FacePipeline, OnError, WhichFace
 from spherecv.records import EmbeddedFace, Verification, VerificationMatrix
 from spherecv.thresholds import Calibration, Threshold
 from spherecv.zoo import DEFAULT_MODEL, ModelSource, Recipe
+
+if TYPE_CHECKING:
+    from spherecv.video.sets import SetSource
+
+_Side: TypeAlias = tuple[EmbeddedFace, NDArray[np.uint8], int]
 
 
 class FaceVerifier:
@@ -166,12 +171,13 @@ class FaceVerifier:
             far=far,
         )
 
-    def distance(self, a: ImageSource, b: ImageSource, *, face: WhichFace = "largest") -> float:
+    def distance(self, a: SetSource, b: SetSource, *, face: WhichFace = "largest") -> float:
         """Measure the distance between the faces of two images; needs no threshold.
 
         Parameters
         ----------
-        a, b : path, bytes, binary file object, ndarray or PIL image
+        a, b : path, bytes, binary file object, ndarray or PIL image; or several, or a clip
+            As for `verify`.
         face : {"largest", "center", "whole"}
             Which face counts where there are several.
 
@@ -183,17 +189,20 @@ class FaceVerifier:
         ------
         ImageError, NoFaceError
         """
-        (first,), (second,) = (self._faces(found) for found in self._run([a, b], face))
+        (first, _, _), (second, _, _) = self._both(a, b, face)
         return self._distance(first, second)
 
     def verify(
-        self, a: ImageSource, b: ImageSource, *, face: WhichFace = "largest", far: float | None = None
+        self, a: SetSource, b: SetSource, *, face: WhichFace = "largest", far: float | None = None
     ) -> Verification:
-        """Decide whether two images show the same person.
+        """Decide whether two images, two sets of images, or two clips show the same person.
 
         Parameters
         ----------
-        a, b : path, bytes, binary file object, ndarray or PIL image
+        a, b : path, bytes, binary file object, ndarray or PIL image; or several, or a clip
+            On either side: an image; several of one person, as a list or tuple, a folder or a list file; or a video
+            file or address. Of several faces one template is made, the mean of the best weighted by their quality
+            (see `spherecv.video.embed_set`), and templates are compared as images are.
         face : {"largest", "center", "whole"}
             Which face counts where there are several; `verify_all` compares every one.
         far : float, optional
@@ -202,20 +211,23 @@ class FaceVerifier:
         Returns
         -------
         Verification
+            For a set, its face and image are the best ones, `templates` says of how many faces, and there is no
+            probability, which is known of single images only.
 
         Raises
         ------
-        ImageError, NoFaceError
-            An image cannot be read, or has no face: never a silent comparison of backgrounds.
+        ImageError, VideoError, NoFaceError
+            An image cannot be read, or has no face: never a silent comparison of backgrounds. Of a set, none can.
         MissingThresholdError
             No threshold is known for this model, recipe and metric.
         """
         started = perf_counter()
         threshold = self.threshold_at(far)
-        loaded = load_labelled(a), load_labelled(b)
-        (first,), (second,) = (self._faces(found) for found in self._run(loaded, face))
-        images = loaded[0].image, loaded[1].image
-        return self.judge(first, second, threshold, images=images, seconds=perf_counter() - started)
+        (first, one, faces), (second, other, others) = self._both(a, b, face)
+        answer = self.judge(first, second, threshold, images=(one, other), seconds=perf_counter() - started)
+        if faces == others == 1:
+            return answer
+        return replace(answer, templates=(faces, others), probability=None, prior=None)
 
     def verify_pairs(
         self,
@@ -300,6 +312,17 @@ class FaceVerifier:
         if face == "all":
             raise InvalidArgumentError("face='all' gives several faces an image: verify_all compares them")
         return self.pipeline.run(images, face=face, errors=errors)
+
+    def _both(self, a: SetSource, b: SetSource, face: WhichFace) -> list[_Side]:
+        """The face, the image, and the number of faces it stands for, of both sides."""
+        from spherecv.video.sets import embed_set, is_set  # stands on this module's pipeline: only known when called
+
+        if is_set(a) or is_set(b):
+            sets = (embed_set(self.pipeline, side, face=face, metric=self.metric) for side in (a, b))
+            return [(found.face, found.image, found.faces) for found in sets]
+        loaded = [load_labelled(cast("ImageSource", side)) for side in (a, b)]
+        found = [self._faces(one) for one in self._run(loaded, face)]
+        return [(faces[0], image.image, 1) for faces, image in zip(found, loaded, strict=True)]
 
     @staticmethod
     def _faces(found: list[EmbeddedFace] | SphereCVError) -> list[EmbeddedFace]:

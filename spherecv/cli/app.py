@@ -26,6 +26,7 @@ from spherecv.cli import (
     serve,
     train,
     verify,
+    watch,
 )
 from spherecv.errors import SphereCVError
 
@@ -96,6 +97,7 @@ app.add_typer(evaluate.app, name="evaluate")
 app.command("calibrate")(calibrate.calibrate)
 app.add_typer(gallery.app, name="gallery")
 app.command("find")(find.find)
+app.command("watch")(watch.watch)
 train.app.command("list")(lists.write_list)
 app.add_typer(train.app, name="train")
 app.command("serve")(serve.serve)

@@ -1,4 +1,4 @@
-"""`spherecv verify`: two photos, one answer."""
+"""`spherecv verify`: two photos, or sets of them, or clips: one answer."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ SAME, DIFFERENT = 0, 1
 
 
 def verify(
-    a: Annotated[Path, typer.Argument(metavar="A", help="The first photo.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="The second photo.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="A photo; a folder or list of one person; or a clip.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The other, likewise.")],
     model: options.Model = None,
     prototxt: options.Prototxt = None,
     caffemodel: options.Caffemodel = None,
@@ -49,11 +49,15 @@ def verify(
 ) -> None:
     """Tell whether two photos show the same person. Exit code: 0 the same, 1 different people, 2 no answer.
 
+    Either side may be several photos of one person, as a folder or a list (.txt), or a clip.
+
     Examples:
 
       spherecv verify a.jpg b.jpg
 
       spherecv verify a.jpg b.jpg --far 0.001 --plot answer.png
+
+      spherecv verify passport.jpg door.mp4
 
       spherecv verify a.jpg b.jpg --prototxt deploy.prototxt --caffemodel net.caffemodel --recipe sphereface
         --threshold 0.6
@@ -91,6 +95,8 @@ def _text(result: Verification) -> str:
         f"  threshold: {result.threshold_source or 'given on the command line'}",
         f"  model {result.model}, detector {result.detector}",
     ]
+    if result.templates != (1, 1):
+        lines.append(f"  templates of {result.templates[0]} and {result.templates[1]} faces")
     if result.probability is not None:
         lines.insert(2, f"  probability of the same person {result.probability:.3f}, at a prior of {result.prior:g}")
     return "\n".join(lines)

@@ -91,7 +91,7 @@ def test_every_bad_image_is_one_line_and_exit_code_2(photos: Path, model, tmp_pa
     images = broken_images(tmp_path, photos / "img1.jpg") | {"missing.jpg": tmp_path / "missing.jpg"}
     for name, text in {
         "missing.jpg": "no such file",
-        "folder.jpg": "is a folder",
+        "folder.jpg": "holds no images",
         "text.jpg": "not an image",
         "empty.jpg": "empty",
         "huge.png": "larger than the limit",

@@ -1,0 +1,270 @@
+"""`spherecv watch`: who is in a film, a camera or a stream."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spherecv.cli import galleries, options
+from spherecv.cli.counting import counted
+from spherecv.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from spherecv.gallery import FaceGallery
+    from spherecv.verify import FaceVerifier
+    from spherecv.video import Event, FaceWatcher
+
+INTERRUPTED = 130
+
+
+def watch(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="SOURCE", help="A camera's number, a video file, an address, a folder of frames."),
+    ],
+    reference: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--reference",
+            "-r",
+            help="Whom to look for: [NAME=]SRC, a photo, a folder of them, or a clip. Several times for more.",
+            show_default=False,
+        ),
+    ] = None,
+    gallery: Annotated[
+        str | None, typer.Option("--gallery", "-g", help="Whom to look for: a gallery.", show_default=False)
+    ] = None,
+    template: Annotated[
+        str, typer.Option("--template", help="A gallery's person of several photos: best or mean.")
+    ] = "best",
+    far: Annotated[
+        float | None,
+        typer.Option("--far", help="False accept rate of a track's decision; 0.001 where it was measured."),
+    ] = None,
+    threshold: galleries.Threshold = None,
+    calibration: galleries.Calibration = None,
+    metric: galleries.Metric = "cosine",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Write the film, names drawn in: .mp4, .mkv, .avi, .webm", show_default=False),
+    ] = None,
+    log: Annotated[
+        Path | None, typer.Option("--log", help="Append events to this file, a line of JSON each.", show_default=False)
+    ] = None,
+    window: Annotated[bool, typer.Option("--window", help="Show the film; q closes it.")] = False,
+    every: Annotated[
+        int, typer.Option("--every", help="Look for faces in every so many frames, follow them between.")
+    ] = 3,
+    pace: Annotated[int, typer.Option("--pace", help="Faces after which half of the false accept rate is spent.")] = 8,
+    patience: Annotated[float, typer.Option("--patience", help="Seconds without their face that end a track.")] = 2.0,
+    frames: Annotated[
+        int | None, typer.Option("--frames", help="Stop after so many frames.", min=1, show_default=False)
+    ] = None,
+    drop: Annotated[
+        bool | None,
+        typer.Option("--drop/--no-drop", help="Drop frames rather than fall behind: cameras and streams do."),
+    ] = None,
+    give_up: Annotated[
+        float | None,
+        typer.Option("--give-up", help="Seconds to look for a lost source; for ever by default.", show_default=False),
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option("--rate", help="Frames a second of a folder; 25 by default.", show_default=False)
+    ] = None,
+    model: options.Model = None,
+    prototxt: options.Prototxt = None,
+    caffemodel: options.Caffemodel = None,
+    recipe: options.Recipe = None,
+    detector: options.Detector = "mtcnn",
+    preset: options.Preset = None,
+    min_size: options.MinSize = None,
+    backend: options.Backend = "opencv",
+    device: options.Device = "cpu",
+    threads: options.Threads = None,
+    as_json: options.Json = False,
+) -> None:
+    """Track the people in a film and say who they are, when the evidence over frames is enough; a line for each event.
+
+    A track is "same", "different" or still undecided, at the false accept rate asked for. Ctrl-C finishes the video and
+    the log properly.
+
+    Examples:
+
+      spherecv watch door.mp4 --gallery people.db --far 0.001 --log events.jsonl --out named.mp4
+
+      spherecv watch 0 --reference Ann=ann.jpg --reference Ben=photos/ben/ --window
+
+      spherecv watch rtsp://camera.local/stream --gallery people.db --log events.jsonl
+    """
+    if reference and gallery is not None:
+        raise InvalidArgumentError("give --reference or --gallery, not both")
+    with ExitStack() as stack:
+        from spherecv.video.events import EventLog
+        from spherecv.video.frames import open_frames
+        from spherecv.video.recording import VideoFile
+        from spherecv.video.session import Session
+        from spherecv.video.window import Window
+
+        screen = Window(f"spherecv watch {source}") if window else None
+        verifier = _verifier(
+            options.make_embedder(model, prototxt, caffemodel, recipe, backend, device, threads)
+            if gallery is None or model or prototxt or caffemodel
+            else _embedder_of(gallery, recipe, backend, device, threads),
+            options.make_detector(detector, device, threads, preset, min_size),
+            metric,
+            threshold,
+            far,
+            calibration,
+        )
+        people = None if gallery is None else stack.enter_context(_opened(gallery, verifier))
+        watcher = _watcher(
+            verifier, _references(reference or []), people, far, pace, template, every=every, patience=patience
+        )
+        opened = open_frames(source, drop=drop, give_up=give_up, rate=rate)
+        stack.callback(opened.close)
+        session = Session(watcher, opened, window=screen, listener=_printed(as_json))
+        session.log = None if log is None else stack.enter_context(EventLog(log))
+        session.video = None if out is None else stack.enter_context(VideoFile(out, rate=opened.rate or rate))
+        if not as_json and opened.length:
+            session.progress = stack.enter_context(counted("watching"))
+        stack.enter_context(_ended_by_sigterm())
+        whole = session.run(limit=frames, about=_about(verifier, watcher, gallery))
+    if not as_json:
+        speed = session.watched / session.seconds if session.seconds else 0.0
+        dropped = f", {opened.dropped:,} dropped" if opened.dropped else ""
+        typer.echo(f"{session.watched:,} frames in {session.seconds:.1f} s ({speed:.1f} frames/s){dropped}", err=True)
+    if not whole and not opened.live:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _verifier(
+    embedder: Any, detector: Any, metric: str, threshold: float | None, far: float | None, calibration: Path | None
+) -> FaceVerifier:
+    from spherecv.metrics import check_metric
+    from spherecv.verify import FaceVerifier
+
+    if threshold is not None and far is not None:
+        raise InvalidArgumentError("give --threshold or --far, not both")
+    return FaceVerifier(
+        embedder, metric=check_metric(metric), detector=detector, threshold=threshold, calibration=calibration
+    )
+
+
+def _embedder_of(location: str, recipe: str | None, backend: str, device: str, threads: int | None) -> Any:
+    """The model that a gallery was made with."""
+    from spherecv.gallery import FaceGallery
+
+    with FaceGallery.open(
+        location, recipe=recipe, backend=backend, device=device, threads=threads, create=False
+    ) as opened:
+        return opened.pipeline.embedder
+
+
+def _opened(location: str, verifier: FaceVerifier) -> FaceGallery:
+    from spherecv.gallery import FaceGallery
+
+    return FaceGallery.open(location, model=verifier.pipeline, metric=verifier.metric, create=False)
+
+
+def _watcher(
+    verifier: FaceVerifier,
+    references: dict[str, Any],
+    people: FaceGallery | None,
+    far: float | None,
+    pace: int,
+    template: str,
+    **settings: Any,
+) -> FaceWatcher:
+    from spherecv.video.watch import FaceWatcher
+
+    return FaceWatcher(
+        verifier, references=references or None, gallery=people, far=far, pace=pace, template=template, **settings
+    )
+
+
+def _references(texts: list[str]) -> dict[str, Any]:
+    """`[NAME=]SRC` each; several of one name are one person."""
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        name, equals, source = text.partition("=")
+        if not equals or Path(text).exists() or "://" in name:
+            name, source = Path(text).stem, text
+        if not name or not source:
+            raise InvalidArgumentError(f"--reference must be SRC or NAME=SRC, but got {text!r}")
+        found.setdefault(name, []).append(source)
+    several = [name for name, sources in found.items() if len(sources) > 1]
+    if several and any(Path(source).is_dir() for name in several for source in found[name]):
+        raise InvalidArgumentError(f"--reference {several[0]}=... names several sources: give photos, or one folder")
+    return {name: sources[0] if len(sources) == 1 else sources for name, sources in found.items()}
+
+
+def _about(verifier: FaceVerifier, watcher: FaceWatcher, gallery: str | None) -> dict[str, Any]:
+    names = watcher.names
+    return {
+        "model": verifier.pipeline.embedder.name,
+        "detector": verifier.pipeline.detector.name,
+        "metric": verifier.metric,
+        "gallery": gallery,
+        "references": list(names) if names else None,
+        "far": None if watcher.rates is None else watcher.rates.far,
+    }
+
+
+def _printed(as_json: bool) -> Any:
+    def show(event: Event) -> None:
+        if as_json:
+            typer.echo(json.dumps(event.to_dict()))
+        elif text := _text(event):
+            typer.echo(text)
+
+    return show
+
+
+def _text(event: Event) -> str:
+    told = event.details
+    if event.kind in ("lost", "back"):
+        return f"{event.at}  {told['text']}"
+    if "track" not in told:
+        return ""
+    when = "" if event.time is None else f"{event.time:8.2f} s  frame {event.frame}  "
+    head = f"{when}track {told['track']}: "
+    if event.kind == "appeared":
+        return f"{head}somebody appears"
+    if event.kind == "ended":
+        return f"{head}gone, after {told['last_time'] - told['first_time']:.1f} s" + (
+            "" if "state" not in told else f"; {_verdict(told)}"
+        )
+    return f"{head}{_verdict(told)}"
+
+
+def _verdict(told: Any) -> str:
+    who = {"same": told["identity"], "different": "nobody asked about", "undecided": "undecided"}[told["state"]]
+    if told["distance"] is None:
+        return str(who)
+    nearest = f" to {told['nearest']}" if told["state"] != "same" else ""
+    rate = "" if told["far"] is None else f", FAR {told['far']:g}"
+    return f"{who} (distance {told['distance']:.4f}{nearest}, threshold {told['threshold']:.4f}{rate})"
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """What a service manager sends ends the film as Ctrl-C does."""
+
+    def stop(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not in the main thread, where no signal arrives either
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

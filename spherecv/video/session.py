@@ -1,0 +1,127 @@
+"""Watching from the first frame to the last: what is seen goes to a log, a video, a window, and to whoever listens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from spherecv.video.events import Event, EventLog
+from spherecv.video.frames import FrameSource
+from spherecv.video.picture import draw_seen
+from spherecv.video.recording import VideoFile
+from spherecv.video.tracks import RATE
+from spherecv.video.watch import FaceWatcher, Seen
+from spherecv.video.window import Window
+
+_LOOK_UP = 0.5
+_MOST_REPEATS = 2.0
+"""Seconds at most that a frame is repeated in the video where the source dropped some."""
+
+
+@dataclass
+class Session:
+    """One film, watched.
+
+    Attributes
+    ----------
+    watcher : FaceWatcher
+    frames : FrameSource
+    log : EventLog, optional
+    video : VideoFile, optional
+    window : Window, optional
+    listener : callable, optional
+        Called with every event.
+    progress : callable, optional
+        Called with the number of frames done, and about how many there are, or 0.
+    """
+
+    watcher: FaceWatcher
+    frames: FrameSource
+    log: EventLog | None = None
+    video: VideoFile | None = None
+    window: Window | None = None
+    listener: Callable[[Event], None] | None = None
+    progress: Callable[[int, int], None] | None = None
+    watched: int = 0
+    seconds: float = 0.0
+    _last: int = -1
+
+    def run(self, *, limit: int | None = None, about: dict[str, Any] | None = None) -> bool:
+        """Watch until the film ends, the window is closed, or somebody interrupts.
+
+        Whatever ends it, the last tracks are decided about and logged, and the end is.
+
+        Parameters
+        ----------
+        limit : int, optional
+            Frames after which to stop.
+        about : dict, optional
+            What to log with the start.
+
+        Returns
+        -------
+        bool
+            False where it was interrupted (Ctrl-C).
+
+        Raises
+        ------
+        SphereCVError
+            The source was lost for good, or something cannot be written; after the end was logged.
+        """
+        start = time.perf_counter()
+        self._tell(Event("start", at=_clock(), details={"source": self.frames.label, **(about or {})}))
+        reason = "failed"
+        try:
+            reason = self._watch(limit)
+        except KeyboardInterrupt:
+            reason = "interrupted"
+        finally:
+            self.seconds = time.perf_counter() - start
+            self._finish(reason)
+        return reason != "interrupted"
+
+    def _watch(self, limit: int | None) -> str:
+        while limit is None or self.watched < limit:
+            frame = self.frames.wait(_LOOK_UP)
+            if frame is None and (not self.frames.live or self.frames.closed):
+                return "end"
+            for event in self.watcher.notice(self.frames.notices()):
+                self._tell(event)
+            if frame is not None and not self._show(self.watcher.update(frame)):
+                return "closed"
+        return "limit"
+
+    def _show(self, seen: Seen) -> bool:
+        self.watched += 1
+        for event in seen.events:
+            self._tell(event)
+        if self.progress is not None:
+            self.progress(self.watched, self.frames.length or 0)
+        if seen.tracked is None or (self.video is None and self.window is None):
+            return True
+        picture = draw_seen(seen)
+        if self.video is not None:
+            index = seen.tracked.frame.index
+            gap = index - self._last if self._last >= 0 else 1
+            self._last = index
+            self.video.write(picture, max(1, min(gap, round(_MOST_REPEATS * (self.frames.rate or RATE)))))
+        return self.window is None or self.window.show(picture)
+
+    def _finish(self, reason: str) -> None:
+        for event in (*self.watcher.notice(self.frames.notices()), *self.watcher.finish().events):
+            self._tell(event)
+        details = {"reason": reason, "frames": self.watched, "dropped": self.frames.dropped}
+        self._tell(Event("stop", at=_clock(), details={**details, "seconds": round(self.seconds, 3)}))
+
+    def _tell(self, event: Event) -> None:
+        if self.log is not None:
+            self.log.write(event)
+        if self.listener is not None:
+            self.listener(event)
+
+
+def _clock() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

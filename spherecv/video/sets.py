@@ -1,0 +1,178 @@
+"""Several images, or a clip, of one person: one template."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spherecv.errors import ImageError, InvalidArgumentError, NoFaceError, SphereCVError
+from spherecv.images import ImageSource, LabelledImage, load_labelled
+from spherecv.metrics import Metric
+from spherecv.pipeline import FacePipeline, WhichFace
+from spherecv.records import EmbeddedFace
+from spherecv.sources import LIST_SUFFIXES, find_images
+from spherecv.video.frames import is_film, open_frames
+from spherecv.video.templates import BEST, SetTemplate
+from spherecv.video.tracker import FaceTracker
+from spherecv.video.tracks import Frame
+
+SetSource: TypeAlias = ImageSource | Sequence[ImageSource]
+
+ENOUGH = 4 * BEST
+"""Faces of one person after which no more of a clip is looked at: a template keeps the best quarter of them."""
+_BATCH = 16
+_MOST_PEOPLE = 16
+"""People of a clip whose faces are held at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddedSet:
+    """A set or a clip, embedded.
+
+    Attributes
+    ----------
+    face : EmbeddedFace
+        The best face, where it is in `image`, its crop, and the template as its embedding.
+    image : ndarray of uint8, shape (H, W, 3)
+        The image or frame of the best face.
+    faces : int
+        Faces that the template was made of, or that were weighed for it.
+    failures : tuple of SphereCVError
+        Images that could not be read or show no face.
+    """
+
+    face: EmbeddedFace
+    image: NDArray[np.uint8]
+    faces: int
+    failures: tuple[SphereCVError, ...] = ()
+
+
+def is_set(source: SetSource) -> bool:
+    """Whether a source is several images (a list or tuple, a folder, a list file) or a clip, and not one image."""
+    if isinstance(source, list | tuple) and not isinstance(source, LabelledImage):
+        return True
+    if not isinstance(source, str | os.PathLike):
+        return False
+    return is_film(source) or Path(source).suffix.lower() in LIST_SUFFIXES or Path(source).is_dir()
+
+
+def embed_set(
+    pipeline: FacePipeline,
+    source: SetSource,
+    *,
+    face: WhichFace = "largest",
+    best: int = BEST,
+    metric: Metric = "cosine",
+) -> EmbeddedSet:
+    """Make one template of an image, of several, or of a clip.
+
+    Parameters
+    ----------
+    pipeline : FacePipeline
+    source : image, sequence of images, or path
+        One image as for `load_image`; a list or tuple of them, a folder, or a list file (`.txt`); or a video file or an
+        address. All images must show the same person.
+    face : {"largest", "center", "whole"}
+        Which face of an image counts. Of a clip it is the person with most faces found, weighted by their quality; at
+        most the first 64 faces of them are looked at.
+    best : int
+        Faces that the template stands on: those of the highest quality.
+    metric : {"cosine", "euclidean"}
+        What the template will be compared by.
+
+    Returns
+    -------
+    EmbeddedSet
+
+    Raises
+    ------
+    ImageError, VideoError
+        Nothing can be read.
+    NoFaceError
+        No face is found in any image or frame.
+    InvalidArgumentError
+        An empty set, or `face="all"`.
+    """
+    if face == "all":
+        raise InvalidArgumentError("face='all' gives several people: a template is of one")
+    if is_film(source):
+        return _from_clip(pipeline, source, best, metric)
+    images: Sequence[ImageSource]
+    if isinstance(source, list | tuple) and not isinstance(source, LabelledImage):
+        images = source
+    elif isinstance(source, str | os.PathLike) and is_set(source):
+        images = find_images(source)
+    else:
+        images = [cast("ImageSource", source)]
+    return _from_images(pipeline, images, face, best, metric)
+
+
+def _from_images(
+    pipeline: FacePipeline, images: Sequence[ImageSource], face: WhichFace, best: int, metric: Metric
+) -> EmbeddedSet:
+    if not images:
+        raise InvalidArgumentError("a set of images must hold at least one")
+    template = SetTemplate(best=best, metric=metric)
+    failures: list[SphereCVError] = []
+    chosen: tuple[EmbeddedFace, LabelledImage] | None = None
+    for start in range(0, len(images), _BATCH):
+        loaded = [_loaded(image) for image in images[start : start + _BATCH]]
+        failures += [item for item in loaded if isinstance(item, SphereCVError)]
+        readable = [item for item in loaded if not isinstance(item, SphereCVError)]
+        for item, found in zip(readable, pipeline.run(readable, face=face, errors="return"), strict=True):
+            if isinstance(found, SphereCVError):
+                failures.append(found)
+                continue
+            template.add(found[0].embedding, found[0].face.quality, start)
+            if chosen is None or (found[0].face.quality or 0.0) > (chosen[0].face.quality or 0.0):
+                chosen = found[0], item
+    if chosen is None:
+        raise failures[0] if len(images) == 1 else _all_failed(failures)
+    shown = replace(chosen[0], embedding=template.vector)
+    return EmbeddedSet(shown, chosen[1].image, template.seen, tuple(failures))
+
+
+def _loaded(image: ImageSource) -> LabelledImage | SphereCVError:
+    try:
+        return load_labelled(image)
+    except SphereCVError as error:
+        return error
+
+
+def _all_failed(failures: Sequence[SphereCVError]) -> SphereCVError:
+    kind = NoFaceError if any(isinstance(error, NoFaceError) for error in failures) else ImageError
+    return kind(f"none of the {len(failures)} images of the set could be used; the first: {failures[0]}")
+
+
+def _from_clip(pipeline: FacePipeline, source: object, best: int, metric: Metric) -> EmbeddedSet:
+    frames = open_frames(source, drop=False)  # type: ignore[arg-type]
+    tracker = FaceTracker(pipeline, best=best, metric=metric)
+    weights: dict[int, float] = {}
+    shown: dict[int, tuple[EmbeddedFace, Frame, int, NDArray[np.float32]]] = {}
+    count = 0
+    try:
+        for count, frame in enumerate(frames, start=1):  # noqa: B007 - the number of frames, for the message
+            for track in tracker.update(frame).tracks:
+                if not track.detected or track.template is None or track.best is None:
+                    continue
+                weights[track.id] = weights.get(track.id, 0.0) + (track.face.quality or 0.0)
+                before = shown.get(track.id)
+                newer = before is None or before[0] is not track.best
+                shown[track.id] = (track.best, frame if newer else before[1], track.faces, track.template)  # type: ignore[index]
+            for light in sorted(shown, key=lambda number: weights[number])[:-_MOST_PEOPLE]:
+                del shown[light], weights[light]
+            if shown and max(held[2] for held in shown.values()) >= ENOUGH:
+                break
+    finally:
+        frames.close()
+    if not shown:
+        raise NoFaceError(f"no face found in the {count:,} frames of {frames.label} by {pipeline.detector.name}")
+    main = max(shown, key=lambda number: weights[number])
+    embedded, frame, faces, template = shown[main]
+    return EmbeddedSet(replace(embedded, embedding=template), frame.image, faces)
