@@ -81,7 +81,7 @@ def calibrate_subject(
     DatasetError, CalibrationError
         As for `evaluate_pairs`.
     InvalidArgumentError
-        All pairs by another metric than cosine, or an unknown choice.
+        All pairs of embeddings that are not of unit length by another metric than cosine, or an unknown choice.
     """
     if choice.impostors not in ("listed", "all"):
         raise InvalidArgumentError(f"impostors must be 'listed' or 'all', but got {choice.impostors!r}")
@@ -90,8 +90,11 @@ def calibrate_subject(
     source = Path(pairs)
     listed = None if source.is_dir() else read_pairs(source)
     every = listed is None or choice.impostors == "all"
-    if every and choice.metric != "cosine":
-        raise InvalidArgumentError("all pairs are compared by cosine only: list the pairs for another metric")
+    if every and choice.metric != "cosine" and not subject.source.recipe.normalize:
+        raise InvalidArgumentError(
+            "without unit length (the recipe's normalize), all pairs are compared by cosine only: list the pairs for "
+            "another metric"
+        )
     folder = source if listed is None else Path(images) if images is not None else source.parent
     if listed is None:
         names, identities, _ = folder_pairs(folder)
@@ -160,6 +163,7 @@ def _all(
     return calibrate_all(
         compared,
         np.unique(people, return_counts=True)[1],
+        metric=choice.metric,
         choose=choice.rule,
         rates=choice.rates,
         replicates=choice.replicates,

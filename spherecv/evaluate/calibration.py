@@ -25,6 +25,7 @@ from spherecv.evaluate.curves import (
 )
 from spherecv.evaluate.intervals import Interval, rate_interval, share_interval
 from spherecv.evaluate.likelihood import fit_probability
+from spherecv.metrics import Metric
 from spherecv.probability import ProbabilityCurve
 from spherecv.thresholds import CalibratedThreshold
 
@@ -168,6 +169,7 @@ def calibrate_all(
     compared: AllPairs,
     images: ArrayLike,
     *,
+    metric: Metric = "cosine",
     choose: str | float = "best accuracy",
     rates: Sequence[float] = (),
     min_false_accepts: int = MIN_FALSE_ACCEPTS,
@@ -184,6 +186,8 @@ def calibrate_all(
         Of `compare_all`, run with the rates wanted here.
     images : array_like of int, shape (P,)
         How many images each identity has.
+    metric : {"cosine", "euclidean"}
+        Euclidean stands for embeddings of unit length, whose distance is the root of twice the cosine distance.
     choose, rates, min_false_accepts, replicates, seed
         As for `calibrate_pairs`.
 
@@ -207,6 +211,9 @@ def calibrate_all(
     labels = np.arange(len(values)) < len(genuine)
     sizes = np.asarray(images)
 
+    def measure(distances: FloatArray) -> FloatArray:
+        return distances if metric == "cosine" else np.sqrt(2.0 * np.maximum(distances, 0.0))
+
     def row(name: str, cut: float, far: float | None) -> CalibratedThreshold:
         known = measured.get(far) if far is not None else None
         share, interval, count = (
@@ -216,7 +223,7 @@ def calibrate_all(
         owners = np.stack([compared.genuine_people] * 2, axis=1)
         return CalibratedThreshold(
             chosen_for=name,
-            threshold=cut,
+            threshold=float(measure(np.asarray(cut))),
             far=far,
             measured_far=share,
             far_interval=interval,
@@ -226,7 +233,7 @@ def calibrate_all(
         )
 
     people = np.concatenate([np.stack([compared.genuine_people] * 2, axis=1), compared.sample_people])
-    curve, notes = _curve(values, labels, people, seed)
+    curve, notes = _curve(measure(values), labels, people, seed)
     if len(sample) < compared.impostors:
         drawn = f"{len(sample):,} of {compared.impostors:,} impostor pairs, drawn evenly"
         notes = (*notes, f"the probability and the rules other than a rate use {drawn}")

@@ -95,6 +95,14 @@ def test_all_pairs_of_a_folder_support_lower_rates_than_a_list_of_them() -> None
     for row in measured.thresholds:
         assert abs(int((distances[~same] <= row.threshold).sum()) - row.false_accepts) <= 1
         assert row.measured_tar == pytest.approx(np.mean(distances[same] <= row.threshold), abs=0.003)
+    euclidean = calibrate_all(compared, np.full(80, 4), metric="euclidean", choose=1e-3, replicates=20)
+    lengths = np.linalg.norm(unit[a] - unit[b], axis=1)
+    for row, cosine in zip(euclidean.thresholds, measured.thresholds, strict=True):
+        assert (row.chosen_for, row.measured_far) == (cosine.chosen_for, cosine.measured_far)
+        assert abs(int((lengths[~same] <= row.threshold).sum()) - row.false_accepts) <= 1
+    for distance in (0.8, 1.1, 1.3):  # the same odds, up to what two fits of one curve differ by
+        asked = euclidean.probability.probability(distance)
+        assert asked == pytest.approx(measured.probability.probability(distance**2 / 2), abs=0.05)
     with pytest.raises(NotEnoughDataError):
         calibrate_all(compared, np.full(80, 4), choose=1e-4)
     with pytest.raises(InvalidArgumentError, match="was not measured"):
