@@ -79,6 +79,11 @@ class MissingDependencyError(SphereCVError, ImportError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs the package {package}: pip install 'spherecv[{extra}]'")
+        self._given = (package, extra, purpose)
+
+    def __reduce__(self) -> tuple[type[MissingDependencyError], tuple[str, str, str]]:
+        """Travel between processes, as a worker's failure does."""
+        return type(self), self._given
 
 
 class MissingThresholdError(SphereCVError):

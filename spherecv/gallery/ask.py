@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -141,9 +142,11 @@ class Asking(GalleryBase):
         identity : str
             Of the gallery.
         image : path, bytes, binary file object, ndarray or PIL image
-        threshold, far, face
+        threshold, far
             As for `identify`.
         template : {"mean", "best"}
+        face : {"largest", "center", "whole"}
+            Which one, where the photo shows several.
 
         Returns
         -------
@@ -155,15 +158,16 @@ class Asking(GalleryBase):
         IdentityError
             The gallery does not hold them.
         """
+        check_choice("template", template, Template)
+        check_choice("face", face, Literal["largest", "center", "whole"])
         settled = self._stages.threshold(self.metric, threshold, far)
-        table = self.store.table(identity=identity)
+        with self.store.snapshot():
+            table, (note,) = self.store.table(identity=identity), self.store.people_metadata([identity])
         if not len(table.ids):
             raise IdentityError(f"{self.store.label} holds no face of {identity!r}")
         (found,) = self.pipeline.faces(image, face=face)
-        check_choice("template", template, Template)
         stored = table.vectors if template == "best" else templates.mean_of(table, self.metric)
         away = float(distance(found.embedding, stored, self.metric).min())
-        note = self.store.people_metadata([identity])[0]
         candidate = Candidate(identity, away, float(similarity(away, self.metric)), metadata=note)
         return Match(
             identity=identity if away <= settled.value else None,

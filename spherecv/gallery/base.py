@@ -36,7 +36,11 @@ class GalleryBase:
 
 def checked_rows(embeddings: ArrayLike) -> NDArray[np.float32]:
     """Return embeddings as finite float32 of shape (N, D), or raise `InvalidArgumentError`."""
-    rows = np.asarray(embeddings, dtype=np.float32)
+    try:
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused below
+            rows = np.ascontiguousarray(embeddings, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgumentError(f"embeddings must be numbers of shape (N, D): {error}") from None
     rows = rows[None] if rows.ndim == 1 else rows
     if rows.ndim != 2 or not rows.size:
         raise InvalidArgumentError(f"embeddings must have shape (N, D), but got {rows.shape}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -93,7 +94,7 @@ class Classifier:
                 return cls(
                     note["kind"], tuple(note["names"]), held["weights"], held["offsets"], float(note["reject_below"])
                 )
-        except (ValueError, KeyError, OSError, EOFError) as error:
+        except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise GalleryError(f"the gallery's classifier is damaged ({error}): fit it again") from None
 
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,7 +62,8 @@ class Database:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, create: bool, timeout: float) -> None:
-        self.path = Path(path)
+        # Absolute: the process may go to another folder and then fork, remove, or ask for the index beside the file.
+        self.path = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
         self.timeout = timeout
         self._lock = threading.RLock()
         self._check_place(create)
@@ -143,7 +145,7 @@ class Database:
         """
         if not self.flush():
             return False
-        if traces is None or self.path.stat().st_size <= _SMALL or self._holds(_pieces(traces)):
+        if traces is None or self._size() <= _SMALL or self._holds(_pieces(traces)):
             with self._lock, self._explained():
                 connection = self._connection()
                 connection.execute("PRAGMA temp_store = FILE")  # as large as the gallery: not in memory
@@ -154,12 +156,16 @@ class Database:
             return self.flush()
         return True
 
+    def _size(self) -> int:
+        with self._explained():
+            return self.path.stat().st_size
+
     def _holds(self, pieces: set[bytes]) -> bool:
-        if len(pieces) * self.path.stat().st_size > _MOST_SCANNED:
+        if len(pieces) * self._size() > _MOST_SCANNED:
             return True
         longest = max(map(len, pieces), default=0)
         tail = b""
-        with self.path.open("rb") as stream:
+        with self._explained(), self.path.open("rb") as stream:
             while block := stream.read(_SCAN):
                 content = tail + block
                 if any(piece in content for piece in pieces):
@@ -188,6 +194,7 @@ class Database:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA cache_size = -16384")
         connection.execute("PRAGMA temp_store = MEMORY")  # no second place that could keep what was removed
+        connection.execute("PRAGMA trusted_schema = OFF")  # whoever made the file may have put triggers into it
 
     def _check_place(self, create: bool) -> None:
         if self.path.is_dir():
@@ -205,19 +212,23 @@ class Database:
             self._set_up(self._raw)
             owner = self._raw.execute("PRAGMA application_id").fetchone()[0]
             if owner != _APPLICATION:
-                self._make_tables(owner)
+                self._make_tables()
         found = self._raw.execute("PRAGMA user_version").fetchone()[0]
         if found != FORMAT:
             raise GalleryMismatchError(
                 f"{self.path} is a gallery of format {found}, but this version of SphereCV reads format {FORMAT}"
             )
 
-    def _make_tables(self, owner: int) -> None:
-        (tables,) = self._raw.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    def _make_tables(self) -> None:
+        with self.read() as connection:  # both of one state: another process may be making the same gallery
+            owner = connection.execute("PRAGMA application_id").fetchone()[0]
+            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if owner == _APPLICATION:
+            return
         if owner or tables:
             raise GalleryError(f"{self.path} is a SQLite file of another program, not a gallery")
         self._raw.execute(f"PRAGMA page_size = {_PAGE}")
-        self._raw.execute("PRAGMA journal_mode = WAL")
+        self._use_log()
         with self.write() as connection:
             # Two processes may make the same gallery at once: the second finds it made.
             if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION:
@@ -226,11 +237,26 @@ class Database:
                 connection.execute(f"PRAGMA application_id = {_APPLICATION}")
                 connection.execute(f"PRAGMA user_version = {FORMAT}")
 
+    def _use_log(self) -> None:
+        """Switch to WAL mode, for which SQLite does not wait where another process does the same."""
+        until = time.monotonic() + self.timeout
+        while True:
+            try:
+                self._raw.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > until:
+                    raise
+                time.sleep(0.01)
+            else:
+                return
+
     @contextmanager
     def _explained(self) -> Iterator[None]:
         """Say what a failure of SQLite means for the user."""
         try:
             yield
+        except OSError as error:
+            raise StorageError(f"{self.path} cannot be read: {error.strerror or error}") from None
         except sqlite3.Error as error:
             name = getattr(error, "sqlite_errorname", "") or ""
             text = str(error)
@@ -244,6 +270,8 @@ class Database:
                 raise GalleryError(f"{self.path} is damaged ({text}): bring back a copy of it") from None
             if name.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
                 raise StorageError(f"{self.path} cannot be written or read: {text}; nothing was lost") from None
+            if "closed database" in text:
+                raise GalleryError(f"{self.path} was closed: open it again") from None
             if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError):
                 raise
             raise GalleryError(f"{self.path}: {text}") from None

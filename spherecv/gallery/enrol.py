@@ -16,6 +16,7 @@ from spherecv.gallery.base import GalleryBase, check_choice, checked_metadata, c
 from spherecv.gallery.bulk.shards import read_manifest, read_shards
 from spherecv.gallery.intake import Enrolment
 from spherecv.gallery.rows import Added, Entry, Origin
+from spherecv.gallery.sqlite import check_name
 from spherecv.gallery.store import IfExists
 from spherecv.images import ImageSource
 from spherecv.pipeline import OnError, WhichFace
@@ -64,6 +65,7 @@ class Enrolling(GalleryBase):
         GalleryMismatchError, GalleryLockedError, StorageError
         """
         check_choice("if_exists", if_exists, IfExists)
+        check_name(identity)
         notes = {} if metadata is None else {identity: checked_metadata(metadata)}
         keys, sources = zip(*(intake.keyed(image) for image in intake.as_images(images)), strict=True)
         if if_exists == "raise":

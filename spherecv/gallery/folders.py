@@ -148,8 +148,14 @@ class Run:
         self, photos: Sequence[Photo], held: dict[tuple[str | None, str], StoredImage], folder: Path
     ) -> int:
         root = os.path.join(os.path.abspath(folder), "")  # noqa: PTH100, PTH118 - as the stored names are made
-        present = {(photo.identity, os.path.abspath(photo.path)) for photo in photos}  # noqa: PTH100
-        gone = [place for place in held if place[1].startswith(root) and place not in present]
+        present = {os.path.abspath(photo.path) for photo in photos}  # noqa: PTH100
+        named = photos[0].identity is not None
+        # What a run of the other kind took in, or a person enrolled by one of these photos, is not this run's to drop.
+        gone = [
+            (identity, path)
+            for identity, path in held
+            if path.startswith(root) and path not in present and (identity is not None) == named
+        ]
         if gone:
             self._store.remove_images(gone)
         return len(gone)

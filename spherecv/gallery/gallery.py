@@ -168,7 +168,7 @@ class FaceGallery(Enrolling, Asking):
         names = {str(image), os.path.abspath(image)}  # noqa: PTH100 - as they were enrolled
         stored = self.store.images(identity, which="unknown" if identity is None else None)
         held = [one.key.path for one in stored if one.key.path in names]
-        return self.store.remove_images([(identity, held[0] if held else str(image))])
+        return self.store.remove_images([(identity, path) for path in held or [str(image)]])
 
     def build_index(self, kind: Literal["hnsw", "ivf"] = "hnsw") -> int:
         """Build a FAISS index of the known faces, in a file beside the gallery's (extra `gallery`).
@@ -238,11 +238,13 @@ class FaceGallery(Enrolling, Asking):
             There are no faces of unknown people.
         """
         settled = self._stages.threshold(self.metric, threshold, far)
-        table = self.store.table("unknown")
+        with self.store.snapshot():
+            table = self.store.table("unknown")
+            described = self.store.describe(table.ids.tolist())
         if not len(table.ids):
             raise NotEnoughDataError(f"{self.store.label} holds no faces of unknown people: add some with add_unknown")
         groups = cluster_rows(table.vectors, settled.value, metric=self.metric, min_faces=min_faces)
-        faces = tuple((face.path, face.box) for face in self.store.describe(table.ids.tolist()))
+        faces = tuple(("", None) if face is None else (face.path, face.box) for face in described)
         scores = (None, None, None) if labels is None else pair_scores(groups, labels)
         return Clustering(groups, faces, settled.value, min_faces, *scores)
 
@@ -265,13 +267,16 @@ class FaceGallery(Enrolling, Asking):
         ------
         NotEnoughDataError
             Fewer than three people, or one with a single face.
+        GalleryError
+            Somebody was removed meanwhile: what was learnt from them is not kept.
         """
         check_choice("kind", kind, classifier.Kind)
         if not 0.0 <= strangers < 1.0:
             raise InvalidArgumentError(f"strangers must be within 0..1, but got {strangers}")
-        table = self.store.table("known")
+        with self.store.snapshot():
+            table, changes = self.store.table("known"), self.store.changes
         trained, report = classifier.fit(table, kind, strangers=strangers)
-        self.store.attach(CLASSIFIER, trained.to_bytes())
+        self.store.attach(CLASSIFIER, trained.to_bytes(), changes=changes)
         return report
 
     def export(self, path: str | os.PathLike[str], *, decrypt: bool = False) -> int:

@@ -94,14 +94,10 @@ def _candidates(store: Store, hits: Sequence[Hit], metric: Metric) -> list[Candi
     if not hits:
         return []
     values = similarity([hit.distance for hit in hits], metric)
-    if hits[0].face < 0:
-        names = store.names([hit.owner for hit in hits if hit.owner is not None])
-        notes = store.people_metadata(names)
-        return [
-            Candidate(name, hit.distance, float(value), metadata=note)
-            for hit, value, name, note in zip(hits, values, names, notes, strict=True)
-        ]
+    means = hits[0].face < 0
+    found = store.describe_people([hit.owner for hit in hits]) if means else store.describe([hit.face for hit in hits])
     return [
-        Candidate(face.identity, hit.distance, float(value), face.path, face.box, face.metadata)
-        for hit, value, face in zip(hits, values, store.describe([hit.face for hit in hits]), strict=True)
+        Candidate(face.identity, hit.distance, float(value), face.path or None, face.box, face.metadata)
+        for hit, value, face in zip(hits, values, found, strict=True)
+        if face is not None  # else another process removed it after the search: forgotten is forgotten
     ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -308,26 +309,35 @@ class MilvusStore:
             for probe, rows in zip(probes, found, strict=True)
         ]
 
-    def names(self, owners: Sequence[Hashable]) -> list[str]:
-        """Names of owners, which are the owners themselves."""
-        return [str(owner) for owner in owners]
-
     def people_metadata(self, names: Sequence[str]) -> list[Mapping[str, Any]]:
         """What the caller said of people."""
         held = {row["name"]: row["metadata"] for row in self._people([word(name) for name in names])}
         return [held.get(name, {}) for name in names]
 
-    def describe(self, faces: Sequence[int]) -> list[StoredFace]:
-        """What is known of faces."""
+    def describe_people(self, owners: Sequence[Hashable]) -> list[StoredFace | None]:
+        """What is known of owners, which are names here; None for one that was removed meanwhile."""
+        names = [str(owner) for owner in owners]
+        held = {row["name"]: row["metadata"] for row in self._people([word(name) for name in names])}
+        return [StoredFace(-1, name, "", None, held[name]) if name in held else None for name in names]
+
+    def snapshot(self) -> AbstractContextManager[object]:
+        """Nothing: Milvus shows each query the newest state."""
+        return nullcontext()
+
+    def describe(self, faces: Sequence[int]) -> list[StoredFace | None]:
+        """What is known of faces; None for one that was removed meanwhile."""
         fields = ("id", "name", "path", "details")
         with explained(self._address):
             found = rows_of(self._client, self._tables.faces, "id", list(faces), fields, key=True)
             held = {row["id"]: row for row in found}
         names = sorted({row["name"] for row in held.values()})
         notes = dict(zip(names, self.people_metadata(names), strict=True))
-        described = []
+        described: list[StoredFace | None] = []
         for face in faces:
-            row = held[face]
+            row = held.get(face)
+            if row is None:
+                described.append(None)
+                continue
             box = row["details"]["box"]
             where = None if box is None else (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
             described.append(StoredFace(face, row["name"] or None, row["path"], where, notes[row["name"]]))
@@ -343,7 +353,12 @@ class MilvusStore:
                 "faces": self._tables.count(self._tables.faces, ""),
             }
 
-    def attach(self, name: str, value: bytes | None) -> None:
+    @property
+    def changes(self) -> int:
+        """Not counted: nothing can be attached."""
+        return 0
+
+    def attach(self, name: str, value: bytes | None, *, changes: int) -> None:  # noqa: ARG002 - the engines' common form
         """Refuse: rows of Milvus are too small for a classifier."""
         if value is not None:
             raise GalleryError(f"{self.label} cannot keep a {name}: fit it in the embedded store (export, import)")

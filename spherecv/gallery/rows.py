@@ -113,7 +113,7 @@ class StoredImage(NamedTuple):
 
 
 class StoredFace(NamedTuple):
-    """What a store knows of a face, but for its embedding."""
+    """What a store knows of a face, but for its embedding; of a person as a whole, with an id of -1 and no path."""
 
     id: int
     identity: str | None

@@ -7,11 +7,13 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
 from spherecv.errors import (
+    GalleryError,
     GalleryLockedError,
     GalleryMismatchError,
     IdentityError,
@@ -33,7 +35,7 @@ from spherecv.gallery.rows import (
 )
 from spherecv.gallery.seal import Seal, new_seal, open_seal, passphrase_of
 from spherecv.gallery.sqlite_index import IndexKeeper
-from spherecv.gallery.sqlite_rows import Gone, Rows
+from spherecv.gallery.sqlite_rows import Gone, Note, Rows
 from spherecv.gallery.sqlite_search import Search
 from spherecv.gallery.store import IfExists, Which
 from spherecv.metrics import Metric
@@ -129,17 +131,17 @@ class SqliteStore:
     ) -> Added:
         """Take in images with their faces, all or none; an image of the same content is left as it is."""
         size = checked_size(entries)
-        gone = Gone([], 0, [])
+        gone, note = Gone([], 0, []), None
         with self._database.write() as connection:
             self._bind(connection, origin, size)
             if if_exists != "add":
                 self._make_room(connection, entries, if_exists, gone)
             added = self._rows.add(connection, entries, metadata or {}, gone)
             if gone.traces:
-                self._rows.note_removal(connection)
+                note = self._rows.note_removal(connection)
                 self._search.index.forget(connection)
-        if gone.traces:
-            self._erase(gone.traces)
+        if note is not None:
+            self._erase(note, gone.traces)
         return added
 
     def _bind(self, connection: sqlite3.Connection, origin: Origin, size: int | None) -> None:
@@ -169,9 +171,9 @@ class SqliteStore:
         """Forget a person, and every byte that was kept of them."""
         with self._database.write() as connection:
             gone = self._rows.remove_owner(connection, self._known(connection, identity))
-            self._rows.note_removal(connection)
+            note = self._rows.note_removal(connection)
             self._search.index.forget(connection)
-        return Removed(len(gone.faces), gone.images, self._erase(gone.traces))
+        return Removed(len(gone.faces), gone.images, self._erase(note, gone.traces))
 
     def remove_images(self, places: Sequence[tuple[str | None, str]]) -> Removed:
         """Forget images, each given by whose it is and its path; a person goes with their last one."""
@@ -187,9 +189,9 @@ class SqliteStore:
                 images += one.images
                 if owner is not None:
                     gone.traces.extend(self._rows.drop_if_empty(connection, owner))
-            self._rows.note_removal(connection)
+            note = self._rows.note_removal(connection)
             self._search.index.forget(connection)
-        return Removed(len(gone.faces), images, self._erase(gone.traces))
+        return Removed(len(gone.faces), images, self._erase(note, gone.traces))
 
     def holds(self, identity: str) -> bool:
         """Whether there is somebody of that name."""
@@ -198,40 +200,45 @@ class SqliteStore:
 
     def flush(self) -> bool:
         """Finish erasing what an earlier removal could not; True when nothing removed is left in any file."""
-        return self._database.get("unerased") is None or self._erase(None)
+        mark = self._database.get("unerased")
+        return mark is None or self._erase(Note(mark, alone=False), ())
 
-    def _erase(self, traces: Sequence[bytes] | None) -> bool:
-        """Erase what was removed; False where others are at work, or there is no room: the removal itself holds."""
+    def _erase(self, note: Note, traces: Sequence[bytes]) -> bool:
+        """Erase what was removed; False where others are at work, or there is no room: the removal itself holds.
+
+        Where an earlier removal's bytes wait too, nobody knows any more what they were: the file is written anew. The
+        mark goes only if it is still ours: what another process removes meanwhile has yet to be erased.
+        """
         try:
-            if not self._database.erase(traces):
+            if not self._database.erase(traces if note.alone else None):
                 return False
             with self._database.write() as connection:
-                connection.execute("DELETE FROM properties WHERE name = 'unerased'")
+                connection.execute("DELETE FROM properties WHERE name = 'unerased' AND value = ?", (note.mark,))
         except (GalleryLockedError, StorageError):
             return False
         return True
 
     def rename(self, old: str, new: str) -> None:
         """Give a person another name, which must be free."""
-        _check_name(new)
+        check_name(new)
         with self._database.write() as connection:
             owner = self._known(connection, old)
             taken = self._rows.find(connection, new)
             if taken not in (None, owner):
                 raise IdentityError(f"{new!r} is in {self.label} already: merge the two instead")
             traces = self._rows.rename(connection, owner, new)
-            self._rows.note_removal(connection)
-        self._erase(traces)
+            note = self._rows.note_removal(connection)
+        self._erase(note, traces)
 
     def merge(self, names: Sequence[str], into: str) -> None:
         """Make several people one; metadata of `into` wins over that of the others."""
-        _check_name(into)
+        check_name(into)
         with self._database.write() as connection:
             owners = [self._known(connection, name) for name in names]
             gone = self._rows.merge(connection, owners, into)
-            self._rows.note_removal(connection)
+            note = self._rows.note_removal(connection)
             self._search.index.forget(connection)
-        self._erase(gone.traces)
+        self._erase(note, gone.traces)
 
     def identities(self) -> list[IdentityInfo]:
         """Everybody, by name."""
@@ -259,29 +266,41 @@ class SqliteStore:
         """People nearest to each probe by the mean of their embeddings."""
         return self._search.nearest_templates(self._checked(probes), count, metric)
 
-    def names(self, owners: Sequence[Hashable]) -> list[str]:
-        """Names of owners."""
-        with self._database.read() as connection:
-            return [self._rows.person(connection, owner)[0] for owner in owners]
-
     def people_metadata(self, names: Sequence[str]) -> list[Mapping[str, Any]]:
         """What the caller said of people."""
         with self._database.read() as connection:
             return [self._rows.person(connection, self._known(connection, name))[1] for name in names]
 
-    def describe(self, faces: Sequence[int]) -> list[StoredFace]:
-        """What is known of faces."""
+    def describe(self, faces: Sequence[int]) -> list[StoredFace | None]:
+        """What is known of faces; None for one that was removed meanwhile."""
         with self._database.read() as connection:
             return [self._rows.describe(connection, face) for face in faces]
+
+    def describe_people(self, owners: Sequence[Hashable]) -> list[StoredFace | None]:
+        """What is known of owners; None for one that was removed meanwhile."""
+        with self._database.read() as connection:
+            return [self._rows.describe_person(connection, owner) for owner in owners]
+
+    def snapshot(self) -> AbstractContextManager[object]:
+        """Read one state, whatever others write, until the block ends."""
+        return self._database.read()
 
     def counts(self) -> dict[str, int]:
         """Numbers of identities, images and faces, and bytes on disk."""
         with self._database.read() as connection:
             return {**self._rows.counts(connection), "bytes": self._database.bytes_on_disk()}
 
-    def attach(self, name: str, value: bytes | None) -> None:
-        """Keep a value beside the faces, or drop it."""
+    @property
+    def changes(self) -> int:
+        """How often people or images were removed, renamed or merged."""
+        with self._database.read() as connection:
+            return self._rows.changes(connection)
+
+    def attach(self, name: str, value: bytes | None, *, changes: int) -> None:
+        """Keep a value beside the faces, or drop it; refused where it was made before a removal."""
         with self._database.write() as connection:
+            if value is not None and self._rows.changes(connection) != changes:
+                raise GalleryError(f"somebody was removed from {self.label}, or renamed, meanwhile: make it again")
             connection.execute("DELETE FROM attachments WHERE name = ?", (name,))
             if value is not None:
                 connection.execute("INSERT INTO attachments VALUES (?, ?)", (name, self._seal.close(value)))
@@ -320,7 +339,8 @@ def checked_size(entries: Sequence[Entry]) -> int | None:
     sizes = set()
     for entry in entries:
         if entry.identity is not None:
-            _check_name(entry.identity)
+            check_name(entry.identity)
+        _check_text("the name of an image", entry.image.path)
         for face in entry.faces:
             sizes.add(face.vector.shape)
             if not np.isfinite(face.vector).all():
@@ -330,6 +350,18 @@ def checked_size(entries: Sequence[Entry]) -> int | None:
     return sizes.pop()[0] if sizes else None
 
 
-def _check_name(name: str) -> None:
-    if not name or not name.strip() or "\0" in name:
+def check_name(name: object) -> None:
+    """Raise `InvalidArgumentError` for what cannot be the name of a person."""
+    _check_text("an identity", name)
+    if not str(name).strip() or "\0" in str(name):
         raise InvalidArgumentError(f"an identity must have a name, but got {name!r}")
+
+
+def _check_text(what: str, text: object) -> None:
+    try:
+        if isinstance(text, str):
+            text.encode(errors="surrogateescape")  # names of files may be no UTF-8
+            return
+    except UnicodeEncodeError:
+        pass
+    raise InvalidArgumentError(f"{what} must be a text, but got {text!r}")

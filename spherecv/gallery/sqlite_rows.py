@@ -30,6 +30,13 @@ class Gone(NamedTuple):
         self.traces.extend(other.traces)
 
 
+class Note(NamedTuple):
+    """What a removal wrote down: the mark that bytes wait to be erased, and whether there was none before."""
+
+    mark: str
+    alone: bool
+
+
 class Rows:
     """Statements on an open transaction.
 
@@ -154,10 +161,10 @@ class Rows:
         faces: list[int] = []
         traces: list[bytes] = []
         for image in images:
-            path, lookup, digest = connection.execute(
-                "SELECT path, lookup, digest FROM images WHERE id = ?", (image,)
+            row = connection.execute(
+                "SELECT path, lookup, digest, problem FROM images WHERE id = ?", (image,)
             ).fetchone()
-            traces += [bytes(path), bytes(lookup), bytes(digest)]
+            traces += [bytes(value) for value in row]
             for face, box, vector in connection.execute(
                 "SELECT id, box, vector FROM faces JOIN vectors ON face = id WHERE image = ?", (image,)
             ).fetchall():
@@ -173,14 +180,23 @@ class Rows:
         connection.execute("DELETE FROM identities WHERE id = ?", (owner,))
         return [bytes(value) for value in row if len(value) > 2]  # "{}" is everywhere, and nobody's
 
-    def note_removal(self, connection: sqlite3.Connection) -> None:
+    def note_removal(self, connection: sqlite3.Connection) -> Note:
         """Tell other processes that rows went or changed hands, and that bytes of them wait to be erased."""
         connection.execute("DELETE FROM attachments")
-        connection.execute("INSERT OR REPLACE INTO properties VALUES ('unerased', '1')")
         connection.execute(
             "INSERT INTO properties VALUES ('changes', '1') "
             "ON CONFLICT (name) DO UPDATE SET value = CAST(value AS INTEGER) + 1"
         )
+        alone = connection.execute("SELECT 1 FROM properties WHERE name = 'unerased'").fetchone() is None
+        changes = str(self.changes(connection))
+        connection.execute("INSERT OR REPLACE INTO properties VALUES ('unerased', ?)", (changes,))
+        return Note(changes, alone)
+
+    @staticmethod
+    def changes(connection: sqlite3.Connection) -> int:
+        """How often rows went or changed hands."""
+        row = connection.execute("SELECT value FROM properties WHERE name = 'changes'").fetchone()
+        return 0 if row is None else int(row[0])
 
     def rename(self, connection: sqlite3.Connection, owner: int, new: str) -> list[bytes]:
         """Change a name; returns the old one as it was written."""
@@ -295,13 +311,23 @@ class Rows:
         name, metadata = connection.execute("SELECT name, metadata FROM identities WHERE id = ?", (owner,)).fetchone()
         return self._decoded(name), json.loads(self._seal.open(metadata))
 
-    def describe(self, connection: sqlite3.Connection, face: int) -> StoredFace:
-        """What is known of a face."""
-        box, path, name, metadata = connection.execute(
+    def describe_person(self, connection: sqlite3.Connection, owner: Any) -> StoredFace | None:
+        """What is known of an owner; None where they were removed meanwhile."""
+        row = connection.execute("SELECT name, metadata FROM identities WHERE id = ?", (owner,)).fetchone()
+        if row is None:
+            return None
+        return StoredFace(-1, self._decoded(row[0]), "", None, json.loads(self._seal.open(row[1])))
+
+    def describe(self, connection: sqlite3.Connection, face: int) -> StoredFace | None:
+        """What is known of a face; None where it was removed meanwhile."""
+        row = connection.execute(
             "SELECT f.box, i.path, p.name, p.metadata FROM faces f JOIN images i ON i.id = f.image "
             "LEFT JOIN identities p ON p.id = i.identity WHERE f.id = ?",
             (face,),
         ).fetchone()
+        if row is None:
+            return None
+        box, path, name, metadata = row
         return StoredFace(
             face,
             None if name is None else self._decoded(name),

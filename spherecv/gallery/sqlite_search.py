@@ -108,8 +108,14 @@ class Memory:
 
     def refresh(self, connection: sqlite3.Connection, rows: Rows) -> None:
         """Read what is new, and drop what is gone."""
-        row = connection.execute("SELECT value FROM properties WHERE name = 'changes'").fetchone()
-        changes = 0 if row is None else int(row[0])
+        try:
+            self._refresh(connection, rows)
+        except BaseException:  # half read (Ctrl-C, a broken disk): embeddings and owners would no longer match
+            self._start_again()
+            raise
+
+    def _refresh(self, connection: sqlite3.Connection, rows: Rows) -> None:
+        changes = rows.changes(connection)
         if changes != self.changes:
             self._reconcile(connection)
             self.changes = changes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Literal, Protocol
 
 from spherecv.gallery.rows import (
@@ -83,11 +84,14 @@ class Store(Protocol):
     def nearest_templates(self, probes: Vector, count: int, metric: Metric) -> list[list[Hit]]:
         """People nearest to each probe by the quality-weighted mean of their embeddings; `face` is -1."""
 
-    def names(self, owners: Sequence[Hashable]) -> list[str]:
-        """Names of owners."""
+    def describe(self, faces: Sequence[int]) -> list[StoredFace | None]:
+        """What is known of faces; None for one that was removed meanwhile."""
 
-    def describe(self, faces: Sequence[int]) -> list[StoredFace]:
-        """What is known of faces."""
+    def describe_people(self, owners: Sequence[Hashable]) -> list[StoredFace | None]:
+        """What is known of owners; None for one that was removed meanwhile."""
+
+    def snapshot(self) -> AbstractContextManager[object]:
+        """Read one state until the block ends, where the engine can."""
 
     def people_metadata(self, names: Sequence[str]) -> list[Mapping[str, Any]]:
         """What the caller said of people."""
@@ -95,8 +99,15 @@ class Store(Protocol):
     def counts(self) -> dict[str, int]:
         """Numbers of identities, images and faces, and bytes on disk."""
 
-    def attach(self, name: str, value: bytes | None) -> None:
-        """Keep a value beside the faces, or (None) drop it. It goes whenever a face is removed."""
+    @property
+    def changes(self) -> int:
+        """How often people or images were removed, renamed or merged."""
+
+    def attach(self, name: str, value: bytes | None, *, changes: int) -> None:
+        """Keep a value beside the faces, or (None) drop it. It goes whenever a face is removed.
+
+        `changes` is the state it was made from: a value made before a removal is refused.
+        """
 
     def attachment(self, name: str) -> bytes | None:
         """Value that was attached."""

@@ -20,6 +20,16 @@ from spherecv.gallery.store import IfExists, Store
 
 _FORMAT = 1
 _ROWS_AT_ONCE = 16_384
+_NOT_AN_EXPORT = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    EOFError,
+    OverflowError,
+    zipfile.BadZipFile,
+)
 
 
 def export_store(store: Store, path: str | os.PathLike[str]) -> int:
@@ -32,8 +42,9 @@ def export_store(store: Store, path: str | os.PathLike[str]) -> int:
     ------
     StorageError
     """
-    table = store.table()
-    described = _described(store, table)
+    with store.snapshot():
+        table = store.table()
+        described = _described(store, table)
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         arrays: dict[str, NDArray[Any]] = {
             "embeddings": np.asarray(table.vectors, "<f4"),
@@ -52,6 +63,8 @@ def _described(store: Store, table: Table) -> dict[str, Any]:
     faces = []
     for start in range(0, len(table.ids), _ROWS_AT_ONCE):
         for face in store.describe(table.ids[start : start + _ROWS_AT_ONCE].tolist()):
+            if face is None:
+                raise GalleryError(f"{store.label} was changed while it was read: export it again")
             key = images[face.identity, face.path]
             file = {"digest": key.digest, "size": key.size, "time": key.mtime_ns}
             faces.append({"identity": face.identity, "image": face.path, "box": face.box, **file})
@@ -85,8 +98,10 @@ def import_store(store: Store, path: str | os.PathLike[str], *, if_exists: IfExi
         raise GalleryError(f"{place}: no such file") from None
     except OSError as error:
         raise StorageError(f"{place} cannot be read: {error.strerror or error}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError, zipfile.BadZipFile) as error:
+    except _NOT_AN_EXPORT as error:
         raise GalleryError(f"{place} is not an exported gallery, or a damaged one ({error})") from None
+    if not entries:
+        return Added()  # an empty gallery has no model to be bound to
     check_origin(store.origin, origin, store.label)
     return store.add(list(entries), origin, metadata=people, if_exists=if_exists)
 
@@ -110,6 +125,8 @@ def _entries(faces: list[dict[str, Any]], embeddings: NDArray[Any], qualities: N
         grouped.setdefault((face["identity"], face["image"]), []).append(number)
     for (identity, image), numbers in grouped.items():
         first = faces[numbers[0]]
+        if not (isinstance(image, str) and isinstance(first["digest"], str) and isinstance(identity, str | None)):
+            raise TypeError(f"face {numbers[0]} is described wrongly")
         new = tuple(
             NewFace(
                 embeddings[number],
@@ -119,7 +136,12 @@ def _entries(faces: list[dict[str, Any]], embeddings: NDArray[Any], qualities: N
             )
             for number in numbers
         )
-        yield Entry(identity, ImageKey(image, first["digest"], first["size"], first["time"]), new)
+        yield Entry(identity, ImageKey(image, first["digest"], _number(first["size"]), _number(first["time"])), new)
+
+
+def _number(value: Any) -> int | None:
+    """A size or time that fits 64 bits, or none."""
+    return None if value is None else int(np.int64(value))
 
 
 def _box(values: list[float]) -> tuple[float, float, float, float]:

@@ -200,7 +200,7 @@ def test_readers_see_whole_states_while_another_process_writes(tmp_path: Path) -
     while writer.is_alive():
         (hits,) = store.nearest(probe, 1000, "cosine", "known")
         assert hits[0].distance < 1e-6
-        assert all(name for name in store.names([hit.owner for hit in hits[:1]]))
+        assert all(store.describe_people([hit.owner for hit in hits[:1]]))
         looks += 1
         seen = max(seen, len(hits))
     assert writer.exitcode == 0

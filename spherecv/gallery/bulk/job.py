@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from spherecv.errors import BackendError, InvalidArgumentError, StorageError
+from spherecv.errors import BackendError, InvalidArgumentError, SphereCVError, StorageError
 from spherecv.gallery.bulk import work
 from spherecv.gallery.bulk.parts import Part, parts_of
-from spherecv.gallery.bulk.shards import begin, check_format, finish, finished
+from spherecv.gallery.bulk.shards import JOB, begin, check_format, finish, finished
 from spherecv.gallery.bulk.work import Work
 from spherecv.pipeline import WhichFace
 from spherecv.zoo import DEFAULT_MODEL, ModelSource, open_model
@@ -117,7 +117,7 @@ def embed_images(
     kind = check_format(format)
     opened = model if isinstance(model, ModelSource) else open_model(model)
     folder = _made(Path(out))
-    begin(
+    claimed = begin(
         folder,
         {
             "model": opened.name,
@@ -134,11 +134,16 @@ def embed_images(
     todo = _left(parts_of(source, shard_images), folder, job, notes)
     done = _by_ray(job, todo, processes, address) if engine == "ray" else _by_processes(job, todo, processes)
     new = 0
-    for number, note in done:
-        notes[number] = note
-        new += 1
-        if progress is not None:
-            progress(len(notes), max(notes) + 1)
+    try:
+        for number, note in done:
+            notes[number] = note
+            new += 1
+            if progress is not None:
+                progress(len(notes), max(notes) + 1)
+    except SphereCVError:
+        if claimed and not notes:
+            (folder / JOB).unlink(missing_ok=True)  # no reason to refuse the same folder to a job without the mistake
+        raise
     ordered = [notes[number] for number in sorted(notes)]
     finish(folder, ordered)
     return EmbedSummary(
@@ -178,11 +183,11 @@ def _by_processes(job: Work, todo: Iterator[Part], processes: int | None) -> Ite
         return
     # spawn: a fork would copy a process whose thread pools and CUDA contexts do not survive it.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(count, mp_context=context, initializer=work.set_up, initargs=(job,))
+    pool = ProcessPoolExecutor(count, mp_context=context)
     try:
         running: dict[Future[Note], int] = {}
         for part in todo:
-            running[pool.submit(work.do, part)] = part.number
+            running[pool.submit(work.do, job, part)] = part.number
             if len(running) >= 2 * count:  # parts are listed as they are needed: millions of paths stay on disk
                 yield from _collect(running, wait_for_all=False)
         yield from _collect(running, wait_for_all=True)

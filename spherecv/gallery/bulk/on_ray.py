@@ -51,7 +51,7 @@ def embed_parts(
     ------
     MissingDependencyError
     BackendError
-        Ray cannot be reached, or an actor failed.
+        Ray cannot be reached or started, or an actor failed.
     """
     try:
         import ray
@@ -80,7 +80,7 @@ def embed_parts(
         )
         for row in rows.iter_rows():
             yield int(row["number"]), json.loads(row["note"])
-    except (ray.exceptions.RayError, ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # Ray raises plain Exception too, as when it did not start in time
         reason = getattr(error, "cause", None) or error
         text = " ".join(str(reason).split())
         raise BackendError(f"Ray: {text[-300:]}") from None

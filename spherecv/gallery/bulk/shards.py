@@ -112,8 +112,8 @@ def finished(folder: Path, part: Part, kind: Format) -> dict[str, Any] | None:
     return note if whole and fits else None
 
 
-def begin(folder: Path, job: dict[str, Any]) -> None:
-    """Claim a folder for a job, or make sure that it holds the same one.
+def begin(folder: Path, job: dict[str, Any]) -> bool:
+    """Claim a folder for a job (True), or make sure that it holds the same one.
 
     Raises
     ------
@@ -124,7 +124,7 @@ def begin(folder: Path, job: dict[str, Any]) -> None:
         held = json.loads((folder / JOB).read_bytes())
     except FileNotFoundError:
         write_bytes(folder / JOB, json.dumps({"format": _FORMAT, **job}, indent=1).encode())
-        return
+        return True
     except (OSError, ValueError) as error:
         raise DatasetError(f"{folder / JOB} cannot be read ({error}): choose another folder") from None
     different = [name for name, value in {"format": _FORMAT, **job}.items() if held.get(name) != value]
@@ -134,6 +134,7 @@ def begin(folder: Path, job: dict[str, Any]) -> None:
             f"{folder} holds embeddings made with another {name} ({held.get(name)!r}, not {job.get(name, _FORMAT)!r}): "
             "choose another folder"
         )
+    return False
 
 
 def finish(folder: Path, notes: Sequence[dict[str, Any]]) -> None:

@@ -101,15 +101,12 @@ class Worker:
 _OWN = threading.local()
 
 
-def set_up(work: Work) -> None:
-    """Make this process a worker."""
-    import cv2
+def do(work: Work, part: Part) -> dict[str, Any]:
+    """Do a part in a process of its own; the first makes it a worker, so that its failures are told as any other."""
+    if getattr(_OWN, "work", None) != work:
+        import cv2
 
-    cv2.setNumThreads(work.threads)
-    _OWN.worker = Worker(work)
-
-
-def do(part: Part) -> dict[str, Any]:
-    """Do a part in a process that was set up."""
+        cv2.setNumThreads(work.threads)
+        _OWN.work, _OWN.worker = work, Worker(work)
     note: dict[str, Any] = _OWN.worker(part)
     return note
