@@ -196,9 +196,10 @@ class _Update:
 
     def gradient(self, g: Array, w: Array) -> Array:
         """Return the gradient with its factor and the weight decay, as an array of its own."""
-        own = self.factor * g
-        if self.decay:
-            own += self.decay * w
+        if not self.decay:
+            return self.factor * g
+        own = self.decay * w
+        own += g if self.factor == 1 else self.factor * g
         return own
 
     def apply(self, weight: Array, *history: Array) -> None:

@@ -19,7 +19,7 @@ from spherecv.train.backend.memory import BufferPool, Scratch
 from spherecv.train.backend.rectifier import rectify, rectify_backward, tiled
 from spherecv.train.geometry import Window
 
-_BLOCK = 32_768  # numbers in a block: with its temporaries it stays in a core's second-level cache
+_BLOCK = 65_536  # numbers in a block: with its temporaries it stays in a core's second-level cache
 _TALL = 64  # rows of a product from which its lanes take rows, which are written where they belong
 _SMALL_PRODUCT = 1 << 21  # multiply-adds below which starting the lanes costs more than it gives
 
@@ -229,7 +229,7 @@ class NumpyBackend(Backend):
 
     # ------------------------------------------------------------------------------------------------ convolution
     def prepare_convolution(self, shape: tuple[int, ...], weight: Array, window: Window) -> Any:
-        return kernels.choose(shape, weight.shape, window)[0].prepare(weight)
+        return kernels.choose(shape, weight.shape, window)[0].prepare(weight, self.empty)
 
     def convolve(self, x: Array, weight: Array, bias: Array | None, window: Window, *, ready: Any = None) -> Array:
         height, width = window.output(x.shape[1], x.shape[2])
@@ -237,7 +237,7 @@ class NumpyBackend(Backend):
         kernel, images = kernels.choose(x.shape, weight.shape, window)
         runs = self.cut(x.shape[0])
         with self.active():
-            ready = kernel.prepare(weight) if ready is None else ready
+            ready = kernel.prepare(weight, self.empty) if ready is None else ready
 
             def work(lane: int) -> None:
                 for part in _parts(runs[lane], images):
@@ -261,7 +261,7 @@ class NumpyBackend(Backend):
         kernel, images = kernels.choose(x.shape, weight.shape, window)
         runs = self.cut(x.shape[0])
         with self.active():
-            ready = kernel.prepare(weight) if need_x and ready is None else ready
+            ready = kernel.prepare(weight, self.empty) if need_x and ready is None else ready
 
             def work(lane: int) -> Array | None:
                 scratch = self._scratch[lane]

@@ -1,4 +1,4 @@
-# ruff: noqa: D102 - these methods are documented where their interface is
+# ruff: noqa: ARG002, D102 - these methods are documented where their interface is
 """Four ways to convolve on the CPU, and the table that says which one is used for which shape.
 
 Each kernel works on a few images at a time, so that its temporaries stay in a core's cache; lanes take different
@@ -9,7 +9,7 @@ adds numbers in the same order as one that was never stopped.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,8 +26,8 @@ Floats = npt.NDArray[Any]
 class Kernel(Protocol):
     """One way to convolve."""
 
-    def prepare(self, weight: Floats) -> Any:
-        """Return the weight in the form that `forward` and `backward` want."""
+    def prepare(self, weight: Floats, empty: Callable[[Sequence[int]], Floats]) -> Any:
+        """Return the weight in the form that `forward` and `backward` want, in an array that `empty` makes."""
 
     def forward(self, x: Floats, ready: Any, bias: Floats | None, y: Floats, window: Window, scratch: Scratch) -> None:
         """Write the convolution of a few images into `y`."""
@@ -56,7 +56,7 @@ class Kernel(Protocol):
 class Columns:
     """Every output pixel's inputs side by side in one row (im2col): works for every window."""
 
-    def prepare(self, weight: Floats) -> Floats:
+    def prepare(self, weight: Floats, empty: Any) -> Floats:
         return weight
 
     def forward(self, x: Floats, ready: Any, bias: Floats | None, y: Floats, window: Window, scratch: Scratch) -> None:
@@ -134,7 +134,7 @@ class Shifted:
     next. A tap of the kernel then reads the whole map from another starting row.
     """
 
-    def prepare(self, weight: Floats) -> Floats:
+    def prepare(self, weight: Floats, empty: Any) -> Floats:
         return weight
 
     def forward(self, x: Floats, ready: Any, bias: Floats | None, y: Floats, window: Window, scratch: Scratch) -> None:
@@ -226,7 +226,7 @@ class _Lines:
 class Channelwise:
     """One filter per channel (depthwise): a weighted sum of shifted maps, without any product of matrices."""
 
-    def prepare(self, weight: Floats) -> Floats:
+    def prepare(self, weight: Floats, empty: Any) -> Floats:
         return weight
 
     def forward(self, x: Floats, ready: Any, bias: Floats | None, y: Floats, window: Window, scratch: Scratch) -> None:

@@ -11,6 +11,7 @@ Matrices: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,10 +68,11 @@ class Winograd:
             np.kron(np.array(table[tile], float), np.array(table[tile], float)) for table in (_INPUT, _OUTPUT, _KERNEL)
         )
 
-    def prepare(self, weight: Floats) -> Floats:
+    def prepare(self, weight: Floats, empty: Callable[[Sequence[int]], Floats]) -> Floats:
         """Return the kernel at the tile's points, (points, channels, filters)."""
-        matrix = self._kernel.astype(weight.dtype)
-        return (matrix @ weight.reshape(9, -1)).reshape(self.points, weight.shape[2], weight.shape[3])
+        ready = empty(self.gradient_shape(weight))
+        np.matmul(self._kernel.astype(weight.dtype), weight.reshape(9, -1), out=ready.reshape(self.points, -1))
+        return ready
 
     def forward(self, x: Floats, ready: Any, bias: Floats | None, y: Floats, window: Window, scratch: Scratch) -> None:
         tile, filters = self.tile, y.shape[3]
