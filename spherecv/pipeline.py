@@ -98,7 +98,8 @@ class FacePipeline:
         images : iterable of path, bytes, binary file object, ndarray or PIL image
         face : {"largest", "center", "all", "whole"}
             The largest face; the one nearest the middle of the image, as the SphereFace authors took; all of them; or
-            the whole image as one ready-made crop, scaled to the recipe's size, with no detection.
+            the whole image as one ready-made crop, with no detection: its middle where it is wider than the recipe's
+            crop (112x112 holds the face of 112x96), scaled to the recipe's size.
         errors : {"raise", "return"}
             Whether an image that cannot be read, or has no face, ends the run or is answered with its error.
         batch_size : int
@@ -198,9 +199,12 @@ class FacePipeline:
         import cv2
 
         height, width = self.aligner.size
-        shrinks = image.shape[0] > height and image.shape[1] > width
-        crop = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-        return [Face(box=np.array((0, 0, image.shape[1], image.shape[0]), np.float32))], crop[None]
+        spare = max(0, image.shape[1] - max(1, round(image.shape[0] * width / height)))
+        left, right = spare // 2, image.shape[1] - (spare - spare // 2)
+        middle = image[:, left:right]
+        shrinks = middle.shape[0] > height and middle.shape[1] > width
+        crop = cv2.resize(middle, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        return [Face(box=np.array((left, 0, right, image.shape[0]), np.float32))], crop[None]
 
 
 def choose_faces(faces: Sequence[Face], shape: tuple[int, ...], which: WhichFace) -> list[Face]:

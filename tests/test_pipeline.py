@@ -116,7 +116,11 @@ def test_which_face_counts() -> None:
 def test_a_whole_image_is_a_crop_only_when_asked(parts) -> None:
     (found,) = parts.pipeline.faces(image(0, 77), face="whole")
     assert found.crop.shape == (112, 96, 3)
-    assert found.face.box.tolist() == [0, 0, 200, 200]
+    assert found.face.box.tolist() == [14, 0, 185, 200]  # 171 of 200 columns have the form of 112x96
+    (square,) = parts.pipeline.faces(image(0, 77)[:112, :112], face="whole")
+    np.testing.assert_array_equal(square.crop, image(0, 77)[:112, 8:104])
+    (narrow,) = parts.pipeline.faces(image(0, 77)[:200, :100], face="whole")
+    assert narrow.face.box.tolist() == [0, 0, 100, 200]
     assert parts.detector.batches == []
     with pytest.raises(NoFaceError):
         parts.pipeline.faces(image(0, 77))
