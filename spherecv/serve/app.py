@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from spherecv import __version__
-from spherecv.serve.answers import ProblemAnswer
+from spherecv.serve import answers
 from spherecv.serve.desk import Desk
 from spherecv.serve.gate import Gate
 from spherecv.serve.keys import ApiKeys
@@ -125,7 +125,10 @@ def _document(app: FastAPI, *, with_keys: bool) -> None:
         if app.openapi_schema is None:
             document = plain()
             parts = document.setdefault("components", {}).setdefault("schemas", {})
-            parts["ProblemAnswer"] = ProblemAnswer.model_json_schema()
+            parts["ProblemAnswer"] = answers.ProblemAnswer.model_json_schema()
+            for name, schema in parts.items():
+                if (model := getattr(answers, name, None)) and "examples" in schema:
+                    schema["examples"] = model.model_json_schema()["examples"]  # FastAPI drops the nulls in them
             if with_keys:
                 document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
                 for path, operations in document["paths"].items():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_origin
 
 from pydantic import (
     BaseModel,
@@ -16,7 +17,7 @@ from pydantic import (
     ValidationError,
     WithJsonSchema,
 )
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 
 from spherecv.serve.problems import Problem
 from spherecv.serve.uploads import from_base64
@@ -55,7 +56,7 @@ def _several(value: Any) -> Any:
 
 
 def _small(value: Any) -> Any:
-    if len(to_json(value)) > LARGEST_METADATA:
+    if len(json.dumps(value, allow_nan=False)) > LARGEST_METADATA:
         raise ValueError(f"must take at most {LARGEST_METADATA:,} bytes")
     return value
 
@@ -168,7 +169,7 @@ def form_of_parts(model: type[_F], parts: list[Part]) -> _F:
         value = content
         if isinstance(content, str) and field is not None and not _is_word(field.annotation):
             value = _json_value(name, content)
-        if name == "img" and field is not None and field.annotation == list[bytes]:
+        if field is not None and get_origin(field.annotation) is list:
             values.setdefault(name, []).append(value)
         elif name in values:
             raise Problem("invalid", f"{name[:80]} is given more than once")
@@ -182,7 +183,7 @@ def form_of_parts(model: type[_F], parts: list[Part]) -> _F:
 
 def _is_word(annotation: Any) -> bool:
     """Whether a field holds text: a string, a picture (in base64), or one of several words."""
-    return annotation in (str, bytes, list[bytes]) or getattr(annotation, "__origin__", None) is Literal
+    return annotation in (str, bytes) or get_origin(annotation) in (Literal, list)
 
 
 def _json_value(name: str, text: str) -> Any:

@@ -32,6 +32,11 @@ class _MemoryParser(MultiPartParser):
     """Faces belong on no disk: the size of the whole is bounded before it gets here."""
 
     spool_max_size = 1 << 40
+    ended = False
+
+    def on_end(self) -> None:
+        """Note that the last boundary came."""
+        self.ended = True
 
 
 async def read_body(request: Request, max_files: int) -> Body:
@@ -75,6 +80,8 @@ async def _parts(request: Request, max_files: int) -> list[Part]:
         raise Problem("bad-request", f"the form cannot be read: {error.message.rstrip('.')}") from None
     except Exception:  # the parser raises whatever a broken form makes it raise
         raise Problem("bad-request", "the form cannot be read: it breaks off, or its parts are not set apart") from None
+    if not parser.ended:
+        raise Problem("bad-request", "the form breaks off: its last boundary is missing")
     parts: list[Part] = []
     for name, value in form.multi_items():
         if isinstance(value, UploadFile):

@@ -138,7 +138,8 @@ class FaceService:
     def identify(self, form: forms.IdentifyForm) -> dict[str, Any]:
         """Name the people on a picture, or nobody."""
         started = perf_counter()
-        with self._explained() as gallery:
+        with self._explained():
+            gallery = self._people()
             threshold = self._verifier.threshold_at(form.far)
             matches = gallery.identify(
                 self._upload(form.img, "img"), form.k, threshold=threshold, template=form.template, face=form.face
@@ -152,7 +153,8 @@ class FaceService:
         """Take a person in; what is answered is on the disk."""
         if len(form.img) > self.settings.max_images:
             raise Problem("invalid", f"img: at most {self.settings.max_images} pictures at once, not {len(form.img)}")
-        with self._explained() as gallery:
+        with self._explained():
+            gallery = self._people()
             pictures = [
                 self._upload(data, "img" if len(form.img) == 1 else f"img {number}")
                 for number, data in enumerate(form.img, 1)
@@ -167,7 +169,8 @@ class FaceService:
 
     def people(self, limit: int, after: str | None) -> dict[str, Any]:
         """List people by name, a page at a time."""
-        with self._explained() as gallery:
+        with self._explained():
+            gallery = self._people()
             found = gallery.identities()
             counts = gallery.store.counts()
         rest = [person for person in found if after is None or person.name > after]
@@ -182,7 +185,8 @@ class FaceService:
 
     def person(self, identity: str) -> dict[str, Any]:
         """Tell what is kept of a person."""
-        with self._explained() as gallery:
+        with self._explained():
+            gallery = self._people()
             images = list(gallery.images(identity))
             (metadata,) = gallery.store.people_metadata([identity])
         return {
@@ -196,7 +200,8 @@ class FaceService:
 
     def rename(self, identity: str, form: forms.RenameForm) -> dict[str, Any]:
         """Give a person another name, or make two people one."""
-        with self._explained() as gallery:
+        with self._explained():
+            gallery = self._people()
             if not gallery.store.holds(identity):
                 raise Problem("unknown-identity", "the gallery holds nobody of that name")
             if form.merge:
@@ -210,7 +215,8 @@ class FaceService:
 
     def remove(self, identity: str, image: int | None) -> dict[str, Any]:
         """Forget a person, or one image of theirs."""
-        with self._explained() as gallery:
+        with self._explained():
+            gallery = self._people()
             if image is None:
                 return dict(gallery.remove(identity)._asdict())
             held = [one.key.path for one in gallery.images(identity) if one.id == image]
@@ -266,6 +272,11 @@ class FaceService:
             "detector_backend": self.pool.detector.name,
         }
 
+    def _people(self) -> FaceGallery:
+        if self._gallery is None:
+            raise Problem("no-gallery", "the service was started without a gallery: `spherecv serve --gallery FILE`")
+        return self._gallery
+
     def _upload(self, data: bytes, name: str) -> Upload:
         return checked_upload(data, name, self.settings.max_pixels)
 
@@ -282,22 +293,15 @@ class FaceService:
         return {"png": None if embedded.crop is None else _png(embedded.crop), "landmarks": places}
 
     @contextmanager
-    def _explained(self) -> Iterator[Any]:
-        """Turn failures of the library into problems, without telling where the gallery lies; gives the gallery."""
+    def _explained(self) -> Iterator[None]:
+        """Turn failures of the library into problems, without telling where the gallery lies."""
         try:
-            yield _Absent() if self._gallery is None else self._gallery
+            yield
         except OverdueError as error:
             again = {"Retry-After": str(max(1, round(self.pool.backlog)))}
             raise Problem("overdue", str(error), headers=again) from None
         except SphereCVError as error:
             raise problem_of(error, conceal=None if self._gallery is None else self._gallery.store.label) from error
-
-
-class _Absent:
-    """Stands for a gallery where there is none."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise Problem("no-gallery", "the service was started without a gallery: `spherecv serve --gallery FILE`")
 
 
 def _told(threshold: Threshold) -> dict[str, Any]:
