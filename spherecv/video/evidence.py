@@ -6,12 +6,13 @@ Biometrika 70, 1983, 659-663): after n faces
 
     spent(n) = a n / (n + pace)
 
-At a look the distance of the template is compared with the threshold measured at what may be spent since the look
-before. Somebody else's track is accepted at a look with at most the probability of that threshold's rate, and at any of
-them with at most the sum of these (Bonferroni's inequality), which never exceeds `a`, however much frames resemble each
-other. When the track ends, whatever is left is spent on a last look. What cannot be spent, since no threshold was
-measured at so low a rate, is kept for the next look; where a single threshold is known, the one look that it allows
-takes place at 2 pace faces, or at the end.
+At a look the distance of the template is compared with the threshold that was measured at the highest rate that may be
+spent, and that rate is spent; the rest is kept for the next look. Somebody else's track is accepted at a look with at
+most the probability of that threshold's rate, and at any of them with at most the sum of these (Bonferroni's
+inequality), which never exceeds `a`, however much frames resemble each other. When the track ends, whatever is left may
+be spent on a last look. Nothing is interpolated: a look that may spend less than the lowest rate measured is left out.
+Where no rate below `a` / 2 was measured, or a threshold is given whose rate nobody knows, there is one look, which
+spends all: at 2 pace faces, or at the end of the track.
 
 To reject costs nothing: a track that is beyond the loosest threshold known after 2 pace faces, or after `pace` faces
 when it ends, is called different, and may still be accepted at a later look. In between it stays undecided.
@@ -26,7 +27,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Literal
 
 from spherecv.errors import InvalidArgumentError, MissingThresholdError
@@ -39,6 +39,7 @@ FAR = 1e-3
 """False accept rate where none is asked for, if it was measured."""
 PACE = 8
 """Faces after which half of the false accept rate is spent."""
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,7 @@ class Rates:
         elif not any(row.far is not None and row.far <= far * (1 + 1e-9) for row in known):
             verifier.threshold_at(far)  # says which rates are known
             raise MissingThresholdError(f"no threshold is known at a false accept rate of {far:g} or less")
-        rates = cls(far, tuple(sorted(known, key=lambda row: -(row.far or 0.0))))
-        if rates.at(far) is None:  # pragma: no cover - the checks above leave no such case
-            raise MissingThresholdError(f"no threshold is known at a false accept rate of {far:g}")
-        return rates
+        return cls(far, tuple(sorted(known, key=lambda row: -(row.far or 0.0))))
 
     @property
     def single(self) -> bool:
@@ -103,31 +101,12 @@ class Rates:
         """The largest distance that counts as the same person at any rate known."""
         return max(row.value for row in self.known)
 
-    def at(self, far: float | None) -> float | None:
-        """Give the threshold at a false accept rate.
-
-        Parameters
-        ----------
-        far : float or None
-            None for all that may be spent.
-
-        Returns
-        -------
-        float or None
-            Between two measured rates, interpolated over the logarithm of the rate; above the highest, its threshold;
-            None below the lowest: what was not measured is not guessed.
-        """
-        far = self.far if far is None else far
-        if self.far is None or far is None:
-            return self.known[0].value
-        pairs = [(math.log(row.far), row.value) for row in self.known if row.far]
-        wanted = math.log(far) if far > 0 else -math.inf
-        if not pairs or wanted < pairs[-1][0] - 1e-9:
-            return None
-        for (high, loose), (low, strict) in pairwise(pairs):
-            if low <= wanted <= high:
-                return strict + (loose - strict) * (wanted - low) / (high - low)
-        return pairs[0][1] if wanted >= pairs[0][0] else pairs[-1][1]
+    def within(self, far: float) -> Threshold | None:
+        """Give the loosest threshold whose rate is at most `far`; None where none was measured at so low a rate."""
+        if self.far is None:
+            return self.known[0]
+        # Sums of shares of a rate may miss it by a last digit.
+        return next((row for row in self.known if row.far is not None and row.far <= far * (1 + _ROUNDING)), None)
 
 
 def _nearest(far: float, known: Sequence[Threshold]) -> float:
@@ -229,7 +208,7 @@ class Evidence:
             identity=who if near else None,
             nearest=who,
             distance=distance,
-            threshold=threshold if threshold is not None else self._rates.at(None),
+            threshold=self._shown(threshold),
             far=self._rates.far,
             faces=faces,
         )
@@ -242,9 +221,15 @@ class Evidence:
             allowed = total if (last or faces >= 2 * self._pace) and self._spent == 0.0 else 0.0
         else:
             allowed = (total if last else total * faces / (faces + self._pace)) - self._spent
-        if allowed <= 0.0:
+        row = self._rates.within(allowed) if allowed > 0.0 else None
+        if row is None:
             return None
-        threshold = self._rates.at(allowed if self._rates.far is not None else None)
-        if threshold is not None:
-            self._spent += allowed
+        self._spent += total if self._rates.single else row.far or total
+        return row.value
+
+    def _shown(self, threshold: float | None) -> float:
+        """What the distance was compared with; where it was not, what it would be compared with in the end."""
+        if threshold is None:
+            row = self._rates.within(self._rates.far or 1.0)
+            threshold = self._rates.known[0].value if row is None else row.value
         return threshold

@@ -135,7 +135,7 @@ class LiveFrames:
         """
         end = None if seconds is None else time.monotonic() + seconds
         with self._changed:
-            while self._newest is None:
+            while self._newest is None or self._stop.is_set():
                 if self._failure is not None:
                     raise self._failure
                 left = _LOOK_UP if end is None else min(_LOOK_UP, end - time.monotonic())
@@ -167,6 +167,9 @@ class LiveFrames:
             try:
                 while not self._stop.is_set() and (image := capture.read()) is not None:
                     self._take(image)
+            except Exception as fault:  # whoever waits must hear of it, whatever it is
+                self._fail(VideoError(f"{self.label} cannot be read: {type(fault).__name__}: {fault}"))
+                return
             finally:
                 capture.release()
             capture = None if self._stop.is_set() else self._again()

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from spherecv.errors import ImageError, InvalidArgumentError, VideoError
+from spherecv.video import Frame, VideoFile, VideoWarning, open_frames
+from spherecv.video.frames import is_film
+
+
+def shade(value: int, size=(48, 64)) -> np.ndarray:
+    return np.full((*size, 3), value, np.uint8)
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    with VideoFile(tmp_path / "clip.avi", rate=10) as video:
+        for value in range(0, 240, 10):
+            video.write(shade(value))
+    return tmp_path / "clip.avi"
+
+
+@pytest.mark.runtime
+def test_a_file_gives_every_frame_at_its_time(clip: Path) -> None:
+    frames = open_frames(clip)
+    assert (frames.rate, frames.live, frames.length, frames.label) == (10, False, 24, str(clip))
+    found = list(frames)
+    assert [frame.index for frame in found] == list(range(24))
+    assert [frame.time for frame in found] == pytest.approx([number / 10 for number in range(24)])
+    assert [float(frame.image.mean()) for frame in found] == pytest.approx(range(0, 240, 10), abs=3)
+    assert (found[0].at, frames.dropped, frames.notices()) == (None, 0, [])
+    assert frames.wait(0.1) is None
+
+
+@pytest.mark.runtime
+def test_a_folder_is_read_in_the_order_of_its_numbers(tmp_path: Path) -> None:
+    for number in (2, 10, 1):
+        Image.fromarray(shade(number)).save(tmp_path / f"frame{number}.png")
+    (tmp_path / "frame3.png").write_bytes(b"no picture")
+    with pytest.warns(VideoWarning, match="frame3.png"):
+        found = list(open_frames(tmp_path, rate=5))
+    assert [(frame.index, frame.time, frame.image[0, 0, 0]) for frame in found] == [
+        (0, 0.0, 1),
+        (1, 0.2, 2),
+        (3, 0.6, 10),
+    ]
+    (tmp_path / "list.txt").write_text("frame10.png\nframe1.png\n")
+    assert [frame.image[0, 0, 0] for frame in open_frames(tmp_path / "list.txt")] == [10, 1]
+    assert len(list(open_frames(tmp_path / "frame1.png"))) == 1
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "1.png").write_bytes(b"no picture")
+    with pytest.warns(VideoWarning), pytest.raises(ImageError, match="not an image"):
+        list(open_frames(tmp_path / "bad"))
+
+
+def test_images_come_from_anywhere_and_are_not_hoarded() -> None:
+    taken = []
+
+    def endless():
+        while True:
+            taken.append(1)
+            yield shade(len(taken))
+
+    frames = open_frames(endless())
+    assert [next(frames).image[0, 0, 0] for _ in range(3)] == [1, 2, 3]
+    assert len(taken) == 3
+    assert open_frames(frames) is frames
+    given = Frame(7, 3.5, shade(1))
+    assert list(open_frames([given, shade(2)]))[0] is given
+    frames.close()
+    assert list(frames) == []
+
+
+@pytest.mark.runtime
+def test_what_is_no_film_is_one_error(tmp_path: Path, clip: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text.mp4").write_bytes(b"no film" * 99)
+    (tmp_path / "empty.mkv").touch()
+    (tmp_path / "nothing").mkdir()
+    for source, words in (
+        (tmp_path / "missing.mp4", "no such file"),
+        (tmp_path / "text.mp4", "not a video that this OpenCV can read"),
+        (tmp_path / "empty.mkv", "not a video that this OpenCV can read"),
+        (tmp_path / "nothing", "holds no images"),
+        (987, "no such camera"),
+        ("rtsp://ann:secret@127.0.0.1:9/door", "cannot be reached"),
+    ):
+        with pytest.raises((VideoError, ImageError), match=words) as caught:
+            open_frames(source)
+        assert "secret" not in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert capfd.readouterr().err == ""  # FFmpeg and OpenCV keep quiet
+
+
+@pytest.mark.runtime
+def test_a_film_that_is_cut_off_says_so(tmp_path: Path, clip: Path) -> None:
+    (tmp_path / "cut.avi").write_bytes(clip.read_bytes()[:9000])
+    with pytest.warns(VideoWarning, match="cut off or damaged"):
+        found = list(open_frames(tmp_path / "cut.avi"))
+    assert 0 < len(found) < 22
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        list(open_frames(clip))
+
+
+def test_wrong_arguments_are_refused() -> None:
+    for source in (True, b"bytes", 3.5, None):
+        with pytest.raises(InvalidArgumentError, match="a film must be"):
+            open_frames(source)
+    for setting in ({"rate": 0}, {"give_up": -1.0}, {"rate": float("nan")}):
+        with pytest.raises(InvalidArgumentError, match=next(iter(setting))):
+            open_frames([], **setting)
+
+
+def test_films_are_told_from_pictures_by_their_looks() -> None:
+    assert [is_film(source) for source in ("a.MP4", Path("b.mkv"), "rtsp://c/d", "a.jpg", "folder", 0, b"x.mp4")] == [
+        *[True] * 3,
+        *[False] * 4,
+    ]
