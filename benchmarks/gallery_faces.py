@@ -1,10 +1,10 @@
-"""A gallery on real photographs: closed-set rank-1, open-set TPIR at FPIR, clustering, and how long a search takes.
+"""A gallery on real photographs: closed-set rank-1, open-set TPIR at FPIR, and clustering.
 
-    python benchmarks/gallery_faces.py SHARDS_OR_NPZ
+    python benchmarks/gallery_faces.py PHOTOS [--model NAME | --prototxt NET --caffemodel NET --recipe NAME]
 
-Takes what `spherecv embed FOLDER --out ...` made of a PERSON/IMAGE tree. Half of the people with two photos or more are
-enrolled by all of their photos but one, which is the probe; everybody else is a stranger, whose first photo is a probe
-too. Thresholds are those at which a share FPIR of the strangers' probes is given a name.
+PHOTOS is a PERSON/IMAGE tree, or the folder of shards or `.npz` that `spherecv embed` made of one. Half of the people
+with two photos or more are enrolled by all of their photos but one, which is the probe; everybody else is a stranger,
+whose first photo is a probe too. Thresholds are those at which a share FPIR of the strangers' probes is given a name.
 """
 
 from __future__ import annotations
@@ -17,8 +17,24 @@ from pathlib import Path
 import numpy as np
 
 from spherecv.gallery import FaceGallery, Origin
-from spherecv.gallery.bulk import read_shards
+from spherecv.gallery.bulk import embed_images, read_shards
 from spherecv.gallery.clustering import cluster_rows, pair_scores
+from spherecv.zoo import DEFAULT_MODEL, ModelSource, open_model
+
+
+def embedded(given: argparse.Namespace, folder: Path) -> Path:
+    """Shards of the photos, made where they are not there yet."""
+    if given.photos.suffix == ".npz" or (given.photos / "manifest.json").is_file():
+        return given.photos
+    if given.prototxt:
+        model = ModelSource.from_caffe(given.prototxt, given.caffemodel, recipe=given.recipe)
+    else:
+        model = open_model(given.model, recipe=given.recipe)
+    print(f"model {model.name}, detector {given.detector}, default preset")
+    settings = {"detector": given.detector, "face": given.face, "shard_images": 250}
+    done = embed_images(given.photos, folder, model=model, **settings)
+    print(f"{done.faces} faces in {done.images} photos, {done.failures} failed")
+    return folder
 
 
 def loaded(source: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -71,9 +87,17 @@ def identification(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--prototxt", type=Path)
+    parser.add_argument("--caffemodel", type=Path)
+    parser.add_argument("--recipe")
+    parser.add_argument("--detector", default="mtcnn")
+    parser.add_argument("--face", default="center", help="whose name a photo of several bears")
+    parser.add_argument("--keep", type=Path, help="folder to keep the embeddings in")
     given = parser.parse_args()
-    rows, people, qualities = loaded(given.source)
+    with tempfile.TemporaryDirectory() as folder:
+        rows, people, qualities = loaded(embedded(given, given.keep or Path(folder)))
     print(f"{len(rows)} faces of {len(set(people))} people, {rows.shape[1]} numbers each")
     for template in ("best", "mean"):
         found = np.array([identification(rows, people, qualities, template, seed) for seed in range(10)])

@@ -31,7 +31,7 @@ _MAGIC = b"SphereCV index 2\n"
 _PIECE = 16 << 20
 
 # Measured by benchmarks/gallery_search.py: at least 0.97 of the nearest faces found, at ten times the speed and more.
-_LINKS, _BUILD_WIDTH, _SEARCH_WIDTH = 16, 60, 48
+_LINKS, _BUILD_WIDTH, _SEARCH_WIDTH = 16, 80, 30
 _FACES_PER_LIST, _TRAIN_PER_LIST = 500, 40
 _FEWEST = 1000
 _SCALED_BY = 20_000

@@ -16,14 +16,14 @@ from spherecv.gallery.database import Database
 from spherecv.gallery.rows import Hit, Vector
 from spherecv.gallery.seal import Seal
 from spherecv.gallery.sqlite_rows import Rows
-from spherecv.metrics import Metric, distance
+from spherecv.metrics import Metric
 
 LARGE = 2_000_000
 """Faces from which `auto` builds an IVF index by itself: an exact search among them takes a good fifth of a second a
 probe and their embeddings four gigabytes."""
 _SAMPLE = {"hnsw": 20_000, "ivf": 200_000}
 _SAVE_FROM = 0.1
-_FETCHED, _RANKED = 500, 64
+_FETCHED, _RANKED = 500, 128
 
 
 class IndexKeeper:
@@ -67,14 +67,14 @@ class IndexKeeper:
         """Nearest faces of known people to each probe; distances are of the stored embeddings."""
         with self._database.read() as connection, self._lock:
             index = self._current(connection, metric)
-            found = index.search(probes, max(10, 2 * count))
-            faces, vectors = self._vectors(connection, np.unique(found[found >= 0]))
-            owners = self._owners.of(faces)
+            found = index.search(probes, 2 + count + count // 2)  # codes of 8 bits seldom swap more than neighbours
+            hits: list[list[Hit]] = []
+            for start in range(0, len(probes), _RANKED):
+                part = found[start : start + _RANKED]
+                faces, vectors = self._vectors(connection, np.unique(part[part >= 0]))
+                owners = self._owners.of(faces)
+                hits += _ranked(probes[start : start + _RANKED], part, faces, owners, vectors, metric, count)
             due = self._due
-        hits: list[list[Hit]] = []
-        for start in range(0, len(probes), _RANKED):
-            part = slice(start, start + _RANKED)
-            hits += _ranked(probes[part], found[part], faces, owners, vectors, metric, count)
         if due:
             self._save_in_turn()
         return hits
@@ -210,8 +210,7 @@ def _ranked(
     if not len(faces):
         return [[] for _ in probes]
     places = np.minimum(np.searchsorted(faces, found), len(faces) - 1)
-    pairs = np.repeat(probes, found.shape[1], axis=0)
-    away = distance(pairs, vectors[places.ravel()], metric).reshape(found.shape)
+    away = _distances(probes, vectors, places, metric)
     away[faces[places] != found] = np.inf  # no candidate, or one removed since the index was made
     order = np.lexsort((found, away), axis=1)[:, :count]
     return [
@@ -226,6 +225,20 @@ def _ranked(
             strict=True,
         )
     ]
+
+
+def _distances(
+    probes: Vector, vectors: Vector, places: NDArray[np.int64], metric: Metric
+) -> NDArray[np.float64]:
+    """Distances in float64 of each probe to some of the vectors, shape (P, K); each vector is scaled once."""
+    asked, held = probes.astype(np.float64), vectors.astype(np.float64)
+    if metric == "euclidean":
+        apart = held[places] - asked[:, None]
+        return np.asarray(np.sqrt(np.einsum("pkd,pkd->pk", apart, apart)))
+    for rows in (asked, held):
+        lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
+        np.divide(rows, lengths, out=rows, where=lengths > 0)
+    return np.asarray(1.0 - np.clip(np.einsum("pkd,pd->pk", held[places], asked), -1.0, 1.0))
 
 
 class Owners:

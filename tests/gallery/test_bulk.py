@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from spherecv.embed import FaceEmbedder
 from spherecv.errors import (
+    BackendError,
     DatasetError,
     GalleryMismatchError,
     ImageError,
@@ -174,11 +176,19 @@ def test_shards_become_a_gallery(crops: Path, model, tmp_path: Path) -> None:
 
 
 def test_ray_makes_the_same_bytes_and_resumes(crops: Path, model, wanted, tmp_path: Path) -> None:
+    """In a process of its own: Ray starts by forking, which threads of other tests' libraries hold up."""
     pytest.importorskip("ray")
     settings = {"model": model, "face": "whole", "shard_images": 6}
     embed_images(crops, tmp_path / "local", **settings, processes=1)
-    done = embed_images(crops, tmp_path / "ray", **settings, engine="ray", processes=2)
-    assert (done.shards, done.resumed) == (4, 0)
+    command = [sys.executable, "-m", "spherecv", "embed", crops, "--out", tmp_path / "ray", "--face", "whole"]
+    command += ["--prototxt", model.files["prototxt"], "--caffemodel", model.files["caffemodel"]]
+    command += ["--recipe", "mobilefacenet", "--shard-images", 6, "--engine", "ray", "-j", 2, "--json"]
+    done = subprocess.run([str(word) for word in command], cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert {name: json.loads(done.stdout.splitlines()[-1])[name] for name in ("shards", "resumed")} == {
+        "shards": 4,
+        "resumed": 0,
+    }
     check(tmp_path / "ray", wanted)
     for path in sorted((tmp_path / "local").glob("part-*.npy")):
         assert path.read_bytes() == (tmp_path / "ray" / path.name).read_bytes()
@@ -186,6 +196,31 @@ def test_ray_makes_the_same_bytes_and_resumes(crops: Path, model, wanted, tmp_pa
     (tmp_path / "ray" / "manifest.json").unlink()
     assert embed_images(crops, tmp_path / "ray", **settings, engine="local", processes=1).resumed == 3
     assert embed_images(crops, tmp_path / "ray", **settings, engine="ray").resumed == 4
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_worker_says_what_is_wrong(crops: Path, model, tmp_path: Path, processes: int) -> None:
+    out = tmp_path / "out"
+    settings = {"model": model, "face": "whole", "shard_images": 12, "processes": processes}
+    with pytest.raises(InvalidArgumentError, match="mtcnn, yunet"):
+        embed_images(crops, out, detector="nonsense", **settings)
+    assert not (out / "job.json").exists()  # the folder is free for the job without the mistake
+
+
+def test_failures_travel_between_processes() -> None:
+    error = pickle.loads(pickle.dumps(MissingDependencyError("a", "b", "c")))
+    assert "pip install 'spherecv[b]'" in str(error)
+
+
+def test_ray_that_does_not_start_is_one_line(crops: Path, model, tmp_path: Path, monkeypatch) -> None:
+    ray = pytest.importorskip("ray")
+
+    def too_slow(**_):
+        raise Exception("The current node timed out during startup.")  # noqa: TRY002 - as Ray does
+
+    monkeypatch.setattr(ray, "init", too_slow)
+    with pytest.raises(BackendError, match="timed out"):
+        embed_images(crops, tmp_path / "out", model=model, face="whole", engine="ray")
 
 
 def test_what_cannot_be(crops: Path, model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,6 +242,10 @@ def test_what_cannot_be(crops: Path, model, tmp_path: Path, monkeypatch: pytest.
         embed_images(tmp_path / "bad.tar", out, model=model)
     with pytest.raises(StorageError):
         embed_images(crops, "/proc/none/out", model=model)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "pyarrow", None)
+        with pytest.raises(MissingDependencyError, match=r"spherecv\[gallery\]"):
+            embed_images(crops, out, model=model, format="parquet")
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingDependencyError, match=r"spherecv\[ray\]"):
         embed_images(crops, out, model=model, engine="ray")

@@ -74,3 +74,5 @@ def test_too_little_to_learn_from(gallery: FaceGallery, numbers) -> None:
         gallery.fit_classifier("forest")
     with pytest.raises(GalleryError, match="damaged"):
         Classifier.from_bytes(b"not a classifier")
+    with pytest.raises(GalleryError, match="damaged"):
+        Classifier.from_bytes(b"PK\x03\x04 and no more")

@@ -71,6 +71,19 @@ def test_files_that_are_gone_go_when_asked(empty: FaceGallery, album: Path) -> N
     assert {person.name: person.images for person in empty.identities()}["Ann"] == 1
 
 
+def test_a_run_drops_only_what_runs_like_it_took_in(empty: FaceGallery, album: Path) -> None:
+    empty.enrol_folder(album)
+    empty.add_unknown(album)
+    empty.enrol("Annabel", album / "Ann" / "2.png")
+    assert empty.add_unknown(album, prune=True).removed == 0
+    assert empty.enrol_folder(album, prune=True).removed == 0
+    assert {person.name: person.images for person in empty.identities()}.keys() == {"Ann", "Annabel", "Ben"}
+    (album / "Ann" / "1.png").unlink()
+    assert empty.add_unknown(album, prune=True).removed == 1
+    assert {person.name: person.images for person in empty.identities()}["Ann"] == 2
+    assert empty.enrol_folder(album, prune=True).removed == 1
+
+
 def test_folders_that_hold_nobody(empty: FaceGallery, tmp_path: Path, numbers) -> None:
     with pytest.raises(ImageError, match="no such folder"):
         empty.enrol_folder(tmp_path / "missing")

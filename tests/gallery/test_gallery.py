@@ -94,8 +94,8 @@ def test_one_bad_photo_enrols_nothing_or_is_reported(tmp_path: Path, stages, alb
         (album / "empty").mkdir()
         with pytest.raises(ImageError, match="holds no images"):
             gallery.enrol("Cleo", album / "empty")
-        for name in ("", "  "):
-            with pytest.raises(InvalidArgumentError, match="name"):
+        for name in ("", "  ", None, 7, "\ud800"):
+            with pytest.raises(InvalidArgumentError, match="an identity must"):
                 gallery.enrol(name, photos[0])
         with pytest.raises(InvalidArgumentError, match="JSON"):
             gallery.enrol("Cleo", photos[0], {"when": object()})
@@ -107,6 +107,8 @@ def test_is_it_who_they_say(known: FaceGallery, album: Path) -> None:
     assert not known.verify("Ben", album / "Ann" / "2.png", threshold=0.1)
     with pytest.raises(IdentityError, match="nobody called 'Cleo'"):
         known.verify("Cleo", album / "Ann" / "2.png", threshold=0.1)
+    with pytest.raises(InvalidArgumentError, match="largest, center, whole"):
+        known.verify("Ann", album / "Ann" / "2.png", threshold=0.1, face="all")
 
 
 def test_remove_rename_merge(known: FaceGallery, album: Path) -> None:
@@ -225,6 +227,8 @@ def test_embeddings_that_do_not_fit(gallery: FaceGallery) -> None:
         (["a"], np.ones((1, 3, 3)), r"\(N, D\)"),
         (["a"], np.ones((1, 0)), r"\(N, D\)"),
         ([""], np.ones((1, 3)), "name"),
+        (["a"], [["one", "two"]], "numbers"),
+        (["a"], np.full((1, 3), 1e300), "finite"),
     ):
         with pytest.raises(InvalidArgumentError, match=words):
             gallery.enrol_embeddings(identities, rows)
@@ -235,7 +239,26 @@ def test_embeddings_that_do_not_fit(gallery: FaceGallery) -> None:
             gallery.identify_embeddings(np.ones((1, 3)), k, threshold=1)
     with pytest.raises(InvalidArgumentError, match="template must be"):
         gallery.identify_embeddings(np.ones((1, 3)), threshold=1, template="median")
+    with pytest.raises(InvalidArgumentError, match="name of an image"):
+        gallery.enrol_embeddings(["a"], np.ones((1, 3)), images=["\ud800"])
     assert gallery.identities() == []
+
+
+def test_embeddings_in_any_order_of_memory(tmp_path: Path, numbers) -> None:
+    names, rows, images = numbers.crowd(10, 1)
+    with FaceGallery.open(tmp_path / "g.db", model=numbers.ORIGIN) as gallery:
+        gallery.enrol_embeddings(names, np.asfortranarray(rows), images=images)
+        found = gallery.identify_embeddings(np.asfortranarray(rows[::-1]), threshold=0.01)
+    assert [match.identity for match in found] == names[::-1]
+
+
+def test_an_image_known_by_two_names_goes_by_either(tmp_path: Path, stages, album: Path, monkeypatch) -> None:
+    monkeypatch.chdir(album / "Ann")
+    with FaceGallery.open(tmp_path / "g.db", model=stages.pipeline) as gallery:
+        gallery.enrol("Ann", "1.png")
+        gallery.enrol_embeddings(["Ann"], np.ones((1, 3)), images=["1.png"])
+        assert gallery.remove("Ann", "1.png").images == 2
+        assert gallery.identities() == []
 
 
 def test_names_of_all_kinds(tmp_path: Path, numbers) -> None:

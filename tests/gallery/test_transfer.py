@@ -39,6 +39,32 @@ def test_a_gallery_goes_out_and_comes_in(gallery: FaceGallery, tmp_path: Path, n
             third.import_file(out)
 
 
+def test_an_empty_gallery_binds_nobody_to_its_model(gallery: FaceGallery, tmp_path: Path, numbers) -> None:
+    gallery.export(tmp_path / "empty.npz")
+    with FaceGallery.open(tmp_path / "other.db", model=numbers.ORIGIN) as other:
+        assert other.import_file(tmp_path / "empty.npz").faces == 0
+        other.enrol_embeddings(["Ann"], np.ones((1, 8)))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("digest", 7), ("identity", 7), ("image", None), ("size", 1 << 70), ("time", "now"), ("box", [1])],
+)
+def test_a_description_that_is_wrong(gallery: FaceGallery, tmp_path: Path, numbers, field: str, value: object) -> None:
+    gallery.enrol_embeddings(*numbers.crowd(2, 1)[:2])
+    gallery.export(tmp_path / "out.npz")
+    with np.load(tmp_path / "out.npz") as held:
+        arrays = dict(held)
+    text = json.loads(arrays["gallery"].tobytes())
+    text["faces"][1][field] = value
+    arrays["gallery"] = np.frombuffer(json.dumps(text).encode(), np.uint8)
+    np.savez(tmp_path / "wrong.npz", **arrays)
+    with FaceGallery.open(tmp_path / "other.db", model=numbers.ORIGIN) as other:
+        with pytest.raises(GalleryError, match="not an exported gallery"):
+            other.import_file(tmp_path / "wrong.npz")
+        assert other.stats()["faces"] == 0
+
+
 def test_files_that_are_no_exports(gallery: FaceGallery, tmp_path: Path, numbers) -> None:
     gallery.enrol_embeddings(*numbers.crowd(5, 2)[:2])
     out = tmp_path / "out.npz"

@@ -65,7 +65,7 @@ def embed_parts(
         if started:
             settings = {"num_cpus": processes} if address is None and processes else {}
             quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": False}
-            ray.init(address=address, **quiet, **settings)
+            _start(ray, address=address, **quiet, **settings)
         have = ray.cluster_resources().get("GPU" if gpus else "CPU", 1)
         actors = max(1, min(processes or int(have), int(have), len(parts)))
         ray.data.DataContext.get_current().enable_progress_bars = False
@@ -87,3 +87,14 @@ def embed_parts(
     finally:
         if started:
             ray.shutdown()
+
+
+def _start(ray: Any, **settings: Any) -> None:
+    """Start Ray, or reach the cluster; a second time where a busy machine took longer than Ray waits."""
+    try:
+        ray.init(**settings)
+    except Exception as error:
+        if "timed out during startup" not in str(error):
+            raise
+        ray.shutdown()
+        ray.init(**settings)
