@@ -142,8 +142,12 @@ def _line(values: list[Any]) -> str:
     return text.getvalue()
 
 
+def _point(row: dict[str, str]) -> tuple[int, tuple[float, float]]:
+    return int(row["iteration"]), (float(row["loss"]), float(row["lr"]))
+
+
 def plot_loss(table: str | Path, image: str | Path) -> Path:
-    """Draw the loss of a run from its CSV.
+    """Draw the loss of a run from its CSV; a line that a kill cut short is left out.
 
     Parameters
     ----------
@@ -158,8 +162,8 @@ def plot_loss(table: str | Path, image: str | Path) -> Path:
         raise MissingDependencyError("matplotlib", "plot", "a plot of the loss") from None
     try:
         with Path(table).open(newline="", encoding="utf-8") as rows:
-            points = {int(row["iteration"]): (float(row["loss"]), float(row["lr"])) for row in csv.DictReader(rows)}
-    except (OSError, KeyError, ValueError) as error:
+            points = dict(_point(row) for row in csv.DictReader(rows) if None not in row.values())
+    except (OSError, KeyError, ValueError, csv.Error) as error:
         raise InvalidArgumentError(f"{table} is no table of a run: {error}") from None
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     loss = figure.add_subplot()

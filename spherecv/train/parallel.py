@@ -15,16 +15,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from multiprocessing.connection import Client, Connection, Listener
+from contextlib import contextmanager, suppress
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client, Connection, answer_challenge, deliver_challenge
 from typing import Any
 
 import numpy as np
 
-from spherecv.errors import DeviceError, InvalidArgumentError
+from spherecv.errors import DeviceError, InvalidArgumentError, TrainingError
 from spherecv.train.backend.base import Array, Backend
 
 RANK, SIZE, PORT, KEY = (f"SPHERECV_TRAIN_{word}" for word in ("RANK", "SIZE", "PORT", "KEY"))
+
+_PATIENCE = 600  # seconds until all must have joined: a process that reads a large data set first takes its time
+_started: list[subprocess.Popen[bytes]] = []  # what `companions` runs, for the first process to look after
 
 
 class Group:
@@ -69,12 +73,7 @@ class SocketGroup(Group):
         self.backend, self.rank, self.size = backend, rank, size
         self._links: list[Connection] = []
         if rank == 0:
-            with Listener(("127.0.0.1", port), backlog=size, authkey=key) as listener:
-                joined: dict[int, Connection] = {}
-                while len(joined) < size - 1:
-                    link = listener.accept()
-                    joined[int.from_bytes(link.recv_bytes(), "little")] = link
-            self._links = [joined[other] for other in sorted(joined)]
+            self._links = _welcome(port, size - 1, key)
         else:
             link = _knock(port, key)
             link.send_bytes(rank.to_bytes(4, "little"))
@@ -83,25 +82,28 @@ class SocketGroup(Group):
     def mean(self, arrays: Sequence[Array]) -> list[Array]:
         host = [self.backend.numpy(array) for array in arrays]
         flat = np.concatenate([part.reshape(-1) for part in host])
-        if self.rank == 0:
-            for link in self._links:
-                flat = flat + np.frombuffer(link.recv_bytes(), flat.dtype)
-            flat = flat / np.asarray(self.size, flat.dtype)
-            for link in self._links:
-                link.send_bytes(flat.tobytes())
-        else:
-            self._links[0].send_bytes(flat.tobytes())
-            flat = np.frombuffer(self._links[0].recv_bytes(), flat.dtype)
+        with _all_there():
+            if self.rank == 0:
+                for link in self._links:
+                    flat = flat + np.frombuffer(link.recv_bytes(), flat.dtype)
+                flat = flat / np.asarray(self.size, flat.dtype)
+                for link in self._links:
+                    link.send_bytes(flat.tobytes())
+            else:
+                self._links[0].send_bytes(flat.tobytes())
+                flat = np.frombuffer(self._links[0].recv_bytes(), flat.dtype)
         return self._split(flat, host)
 
     def share(self, arrays: Sequence[Array], take: Callable[[list[Array]], None]) -> None:
         host = [self.backend.numpy(array) for array in arrays]
         flat = np.concatenate([part.reshape(-1) for part in host])
-        if self.rank == 0:
-            for link in self._links:
-                link.send_bytes(flat.tobytes())
-        else:
-            take(self._split(np.frombuffer(self._links[0].recv_bytes(), flat.dtype), host))
+        with _all_there():
+            if self.rank == 0:
+                for link in self._links:
+                    link.send_bytes(flat.tobytes())
+                return
+            flat = np.frombuffer(self._links[0].recv_bytes(), flat.dtype)
+        take(self._split(flat, host))
 
     def close(self) -> None:
         for link in self._links:
@@ -137,6 +139,7 @@ class NcclGroup(Group):
         out = []
         with self.backend.active():
             for array in arrays:
+                array = self.backend.xp.ascontiguousarray(array)  # NCCL takes nothing else
                 total = self.backend.xp.empty_like(array)
                 self._comm.all_reduce(array, total, op="sum")
                 out.append(total / self.size)
@@ -144,9 +147,15 @@ class NcclGroup(Group):
 
     def share(self, arrays: Sequence[Array], take: Callable[[list[Array]], None]) -> None:
         with self.backend.active():
-            for array in arrays:
+            shared = [self.backend.xp.ascontiguousarray(array) for array in arrays]
+            for array in shared:
                 self._comm.broadcast(array, root=0)
-        take(list(arrays))
+        take(shared)
+
+    def close(self) -> None:
+        # The first process's communicator holds a process that answers the others; it ends when nobody refers to it,
+        # and a Python that is about to exit would wait for it.
+        self._comm = None
 
 
 def group_of_environment(backend: Backend) -> Group:
@@ -179,11 +188,14 @@ def companions(size: int, arguments: Sequence[str]) -> Iterator[None]:
     ]
     before = {name: os.environ.get(name) for name in (*shared, RANK)}
     os.environ.update({**shared, RANK: "0"})
+    _started.extend(others)
     try:
         yield
         for other in others:
-            other.wait(timeout=60)
+            with suppress(subprocess.TimeoutExpired):
+                other.wait(timeout=60)
     finally:
+        _started[:] = [other for other in _started if other not in others]
         for other in others:
             other.terminate()
             other.wait()
@@ -194,10 +206,46 @@ def companions(size: int, arguments: Sequence[str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def _welcome(port: int, count: int, key: bytes) -> list[Connection]:
+    """Wait until the others have joined, in the order of their ranks; one that ended before is an error at once."""
+    joined: dict[int, Connection] = {}
+    end = time.monotonic() + _PATIENCE
+    with socket.create_server(("127.0.0.1", port), backlog=count) as server:
+        server.settimeout(0.2)
+        while len(joined) < count:
+            gone = [other.returncode for other in _started if other.poll() is not None]
+            if gone:
+                raise TrainingError(f"a process of this training ended with code {gone[0]}: see its message above")
+            if time.monotonic() > end:
+                raise TrainingError(f"only {len(joined)} of {count} other processes joined within {_PATIENCE} s")
+            try:
+                accepted, _ = server.accept()
+            except TimeoutError:
+                continue
+            accepted.setblocking(True)
+            link = Connection(accepted.detach())
+            try:
+                deliver_challenge(link, key)
+                answer_challenge(link, key)
+                joined[int.from_bytes(link.recv_bytes(4), "little")] = link
+            except (AuthenticationError, EOFError, OSError):
+                link.close()  # somebody else, who does not know the key
+    return [joined[other] for other in sorted(joined)]
+
+
 def _knock(port: int, key: bytes) -> Connection:
-    for _ in range(600):
+    end = time.monotonic() + _PATIENCE
+    while time.monotonic() < end:
         try:
             return Client(("127.0.0.1", port), authkey=key)
-        except ConnectionRefusedError:
+        except (ConnectionRefusedError, ConnectionResetError):
             time.sleep(0.1)
-    raise DeviceError(f"the first training process did not answer on port {port} within a minute")
+    raise TrainingError(f"the first training process did not answer on port {port} within {_PATIENCE} s")
+
+
+@contextmanager
+def _all_there() -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, OSError):
+        raise TrainingError("another process of this training has ended: see its message above") from None

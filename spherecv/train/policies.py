@@ -41,6 +41,8 @@ class Policy:
             raise InvalidArgumentError("lr_policy step needs a stepsize of at least 1")
         if self.kind in ("poly", "cosine") and self.max_iter < 1:
             raise InvalidArgumentError(f"lr_policy {self.kind} needs max_iter")
+        if self.kind in ("step", "multistep", "exp", "inv") and not self.gamma >= 0:
+            raise InvalidArgumentError(f"lr_policy {self.kind} needs a gamma of at least 0, but got {self.gamma}")
         if list(self.stepvalue) != sorted(self.stepvalue):
             raise InvalidArgumentError(f"stepvalue must rise, but is {list(self.stepvalue)}")
         if not (math.isfinite(self.base_lr) and self.base_lr >= 0):
@@ -70,7 +72,8 @@ class Policy:
         if self.kind == "poly":
             return float(base * max(0.0, 1 - iteration / self.max_iter) ** self.power)
         if self.kind == "sigmoid":
-            return base / (1 + math.exp(-gamma * (iteration - self.stepsize)))
+            # The hyperbolic tangent says the same and cannot overflow.
+            return base * (1 + math.tanh(gamma * (iteration - self.stepsize) / 2)) / 2
         if self.kind == "cosine":
             return base * (1 + math.cos(math.pi * min(1.0, iteration / self.max_iter))) / 2
         return base

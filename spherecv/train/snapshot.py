@@ -19,7 +19,7 @@ from spherecv.caffe.reader import read_message
 from spherecv.caffe.spherecv_caffe_pb2 import SolverState
 from spherecv.caffe.writer import serialize
 from spherecv.errors import CaffeModelError, ModelFileError, SnapshotError
-from spherecv.files import write_bytes
+from spherecv.files import atomic_path, write_bytes
 from spherecv.train.weights import load_weights, to_caffemodel
 
 if TYPE_CHECKING:
@@ -43,10 +43,19 @@ def write_snapshot(trainer: Trainer, prefix: str | Path) -> Path:
         extra = [(trainer.loss.name, trainer.loss.layer_type, trainer.loss.params)]
     weights = serialize(to_caffemodel(trainer.net, extra))
     state = serialize(_solver_state(trainer, model.name))
-    write_bytes(model, weights)
-    write_bytes(Path(f"{stem}.resume.npz"), _sidecar(trainer, weights, state))
-    path = Path(f"{stem}.solverstate")
-    write_bytes(path, state)
+    path, sidecar = Path(f"{stem}.solverstate"), Path(f"{stem}.resume.npz")
+    # All three are written before one takes its name. A solverstate of an earlier run in the same place goes before that,
+    # as a kill in between would leave it beside files it was not written with.
+    ready = path.with_name(f"{path.name}.part")
+    try:
+        with atomic_path(sidecar) as second, atomic_path(model) as first:
+            first.write_bytes(weights)
+            second.write_bytes(_sidecar(trainer, weights, state))
+            write_bytes(ready, state)
+            path.unlink(missing_ok=True)
+        ready.replace(path)
+    finally:
+        ready.unlink(missing_ok=True)
     return path
 
 
@@ -207,9 +216,8 @@ def _restore_rest(trainer: Trainer, sidecar: Path, weights: bytes, state: bytes)
 def _guess_rest(trainer: Trainer) -> None:
     """Set what Caffe does not store: t as after that many passes, and the order of the data as if ours."""
     passes = trainer.iteration * trainer.settings.iter_size
-    for layer in trainer.net.layers:
-        if "t" in layer.state():
-            layer.restore({"t": layer.state()["t"] + passes})
-    if trainer.loss is not None and "t" in trainer.loss.state():
-        trainer.loss.restore({"t": trainer.loss.state()["t"] + passes})
+    counting: list[Any] = [*trainer.net.layers, *([] if trainer.loss is None else [trainer.loss])]
+    for part in counting:
+        # A sum of losses puts the name of each in front of what it counts.
+        part.restore({key: value + passes for key, value in part.state().items() if key.rpartition(":")[2] == "t"})
     trainer.batches.seek(passes)

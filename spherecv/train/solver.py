@@ -29,7 +29,7 @@ class SolverSettings:
     momentum, momentum2, delta, weight_decay : float
         `momentum2` and `delta` are Adam's.
     clip_gradients : float
-        The largest length of all gradients together; below 0 there is none.
+        The largest length of all gradients together, as summed over `iter_size` batches; below 0 there is none.
     iter_size : int
         Batches whose gradients are averaged into one update.
     max_iter, snapshot, display, average_loss : int
@@ -161,13 +161,13 @@ class Solver:
         return rate
 
     def gradient_length(self) -> float:
-        """Return the length of all gradients together, averaged over `iter_size`."""
+        """Return the length of all gradients together, summed over `iter_size` batches as Caffe's limit sees them."""
         total = 0.0
         for param in self.params:
             if param.grad is not None and param.trainable:
                 flat = self.backend.xp.reshape(param.grad, (-1, 1))
                 total += float(self.backend.xp.sum(flat * flat))
-        return math.sqrt(total) / self.settings.iter_size
+        return math.sqrt(total)
 
     def _clip_factor(self) -> float:
         limit = self.settings.clip_gradients

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from spherecv.caffe import write_blob, write_caffemodel
 from spherecv.errors import CaffeModelError, ImageError, InvalidArgumentError, PrototxtError
@@ -29,6 +30,23 @@ def test_image_data_is_read_as_caffe_reads_it(small_run: Path) -> None:
         assert run.trainer.feed.pixels.mean == (127.5,)
         assert run.trainer.feed.pixels.scale == pytest.approx(1 / 128)
         assert run.trainer.net.inputs == {"data": (6, 3, 12, 10), "label": (6,)}
+
+
+def test_the_authors_files_run_unchanged(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Solver, net and list where `sphereface_train.sh` has them; only batch and length are ours."""
+    files, list_file = data_dir / "sphereface-prototxt", tmp_path / "data" / "CASIA-WebFace-112X96.txt"
+    rng = np.random.default_rng(0)
+    list_file.parent.mkdir()
+    for label in range(2):
+        Image.fromarray(rng.integers(0, 256, (112, 96, 3), np.uint8)).save(tmp_path / f"{label}.png")
+    list_file.write_text("".join(f"{tmp_path}/{label}.png {label}\n" for label in range(2)))
+    monkeypatch.chdir(tmp_path)
+    solver, settings = files / "sphereface_solver.prototxt", {"workers": 0, "batch_size": 2, "max_iter": 1}
+    with open_run(solver, snapshot_after_train=False, **settings) as run:  # type: ignore[arg-type]
+        assert run.trainer.net.inputs["data"] == (2, 3, 112, 96)
+        loss = run.trainer.run()
+        assert loss == pytest.approx(np.log(10572), rel=0.2)
+        assert run.trainer.net.state()["fc6"] == {"t": 1}
 
 
 def test_mean_file_and_crop(small_run: Path) -> None:

@@ -12,8 +12,10 @@ import pytest
 
 from spherecv.caffe import read_caffemodel, read_message, write_caffemodel
 from spherecv.caffe.spherecv_caffe_pb2 import SolverState
-from spherecv.errors import SnapshotError
+from spherecv.errors import SnapshotError, StorageError
+from spherecv.train.losses import ASoftmax, CentreLoss, WeightedSum
 from spherecv.train.run import open_run
+from spherecv.train.snapshot import _guess_rest
 from spherecv.train.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -161,6 +163,54 @@ def test_a_kill_leaves_a_usable_snapshot(small_run: Path) -> None:
     for state in (states[0], last):
         with open_run(small_run, workers=0, resume=state) as run:
             run.trainer.step()
+
+
+class _Killed(BaseException):
+    """What a kill is to the code it hits."""
+
+
+@pytest.mark.parametrize(
+    ("at", "hit"), [*(("replace", hit) for hit in range(4)), *(("write_bytes", hit) for hit in range(3))]
+)
+def test_a_snapshot_in_the_place_of_an_older_one(
+    small_run: Path, monkeypatch: pytest.MonkeyPatch, at: str, hit: int
+) -> None:
+    """Killed anywhere, or with a full disk: what solverstate there is can be resumed."""
+    with open_run(small_run, workers=0) as run:
+        run.trainer.run(4)
+    state = small_run.parent / "run" / "small_iter_4.solverstate"
+    real, calls = getattr(Path, at), []
+
+    def fail(self: Path, *arguments: object) -> object:
+        calls.append(self)
+        if len(calls) == hit + 1:
+            raise _Killed if at == "replace" else OSError(28, "No space left on device")
+        return real(self, *arguments)
+
+    with open_run(small_run, workers=0, base_lr=0.01) as run:
+        run.trainer.run(3)
+        monkeypatch.setattr(Path, at, fail)
+        with pytest.raises(_Killed if at == "replace" else StorageError):
+            run.trainer.run(1)
+        monkeypatch.undo()
+    assert len(calls) >= hit + 1
+    if at == "write_bytes":
+        assert state.exists()  # nothing of the older one was touched
+    if state.exists():
+        with open_run(small_run, workers=0, resume=state) as run:
+            run.trainer.step()
+    assert not [path for path in state.parent.iterdir() if path.name[0] == "." or path.suffix == ".part"]
+
+
+def test_bare_solverstate_with_a_sum_of_losses(small_run: Path) -> None:
+    with open_run(small_run, workers=0) as run:
+        trainer = run.trainer
+        trainer.loss = WeightedSum([(1.0, ASoftmax(4)), (0.1, CentreLoss(4))])
+        trainer.loss.build(trainer.net.backend, 16, np.random.default_rng(0))
+        trainer.iteration = 5
+        _guess_rest(trainer)
+        assert trainer.loss.state() == {"fc6:t": 5 * 2}
+        assert trainer.net.state()["fc6"]["t"] == 5 * 2
 
 
 def test_foreign_history_in_legacy_shape(small_run: Path) -> None:

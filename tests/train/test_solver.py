@@ -57,6 +57,9 @@ def test_multipliers_clip_and_iter_size(double: Backend) -> None:
     np.testing.assert_allclose(_run(double, plain, [grad], lr_mult=0), start)
     clipped = SolverSettings(policy=Policy(base_lr=1), clip_gradients=1.0)
     assert np.linalg.norm(_run(double, clipped, [grad]) - start) == pytest.approx(1)
+    # Caffe's limit is on the sum over iter_size batches, before it is divided.
+    both = SolverSettings(policy=Policy(base_lr=1), clip_gradients=1.0, iter_size=2)
+    assert np.linalg.norm(_run(double, both, [grad]) - start) == pytest.approx(0.5)
     halved = SolverSettings(policy=Policy(base_lr=1), iter_size=2)
     np.testing.assert_allclose(_run(double, halved, [grad]), start - 1)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from pathlib import Path
 
@@ -11,11 +12,11 @@ from spherecv.errors import InvalidArgumentError, TrainingError
 from spherecv.train.backend import Backend
 from spherecv.train.data import Batch
 from spherecv.train.log import Log, plot_loss
-from spherecv.train.losses import SoftmaxLoss
+from spherecv.train.losses import ASoftmax, SoftmaxLoss
 from spherecv.train.net import Net
 from spherecv.train.policies import Policy
 from spherecv.train.run import open_run
-from spherecv.train.solver import SolverSettings
+from spherecv.train.solver import Solver, SolverSettings
 from spherecv.train.trainer import Feed, Pixels, Trainer
 
 DENSE = b"""layer { name: "fc5" type: "InnerProduct" bottom: "data" top: "fc5"
@@ -100,6 +101,37 @@ def test_log_table_and_plot(double: Backend, tmp_path: Path) -> None:
     assert plot_loss(tmp_path / "run.csv", tmp_path / "run.png").read_bytes()[:4] == b"\x89PNG"
     with pytest.raises(InvalidArgumentError, match="no table"):
         plot_loss(tmp_path / "run.log", tmp_path / "x.png")
+
+
+def test_a_table_that_a_kill_cut_short(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    table = tmp_path / "run.csv"
+    table.write_text("iteration,loss,lr\n0,2.0,0.1\n1,1.\n1,1.5,0.1\n2,1.2,0.1\n3")
+    assert plot_loss(table, tmp_path / "run.svg").read_text().startswith("<?xml")
+
+
+def test_live_table(double: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal: loss, rate, pictures a second, time left, and what the loss tells of itself (lambda)."""
+    import rich.console
+
+    screen = io.StringIO()
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    console = rich.console.Console(file=screen, force_terminal=True, width=100)
+    monkeypatch.setattr(rich.console, "Console", lambda **_: console)
+    trainer = _trainer(double, 0.1, log=Log(live=True))
+    trainer.loss = ASoftmax(2)
+    trainer.loss.build(double, 3, np.random.default_rng(0))
+    trainer.solver = Solver(trainer.params, trainer.settings, double)
+    trainer.run()
+    shown = screen.getvalue()
+    for word in ("iteration 5 of 5", "loss", "lambda", "lr", "images/s", "time left", "0:00:00"):
+        assert word in shown
+    assert f"{trainer.smoothed:.4f}" in shown
+
+
+def test_no_table_where_there_is_no_terminal(double: Backend, capsys: pytest.CaptureFixture[str]) -> None:
+    _trainer(double, 0.1, log=Log(live=True)).run()
+    assert capsys.readouterr().err == ""
 
 
 def test_targets_and_crops_are_the_feeds(double: Backend) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from spherecv.errors import InvalidArgumentError, StorageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".pgm", ".ppm", ".webp", ".tif", ".tiff")
 Location = str | os.PathLike[str]
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
 class Item(NamedTuple):
@@ -91,7 +93,7 @@ def from_list(path: Location, *, root: Location = "", classes: int | None = None
     """
     source = Path(path)
     try:
-        lines = source.read_text(encoding="utf-8").splitlines()
+        lines = source.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidArgumentError(f"the list {source} cannot be read: {error}") from None
     items = []
@@ -99,7 +101,7 @@ def from_list(path: Location, *, root: Location = "", classes: int | None = None
         if not line.strip():
             continue
         name, _, label = line.strip().rpartition(" ")
-        if not name or not label.lstrip("-").isdigit():
+        if not name or not _NUMBER.fullmatch(label):
             raise InvalidArgumentError(f'{source}:{number}: expected "path label", but got {line.strip()[:80]!r}')
         items.append(Item(name.strip(), int(label)))
     if not items:

@@ -53,11 +53,14 @@ def test_list_with_spaces_root_and_neighbours(picture_folder: Path, tmp_path: Pa
         ("a.jpg 0\nb.jpg x", "2: expected"),
         ("a.jpg 0\nb.jpg 2", "class 1 .* has no picture"),
         ("a.jpg -1", "label -1 is out of range"),
+        ("a.jpg --1", "1: expected"),
+        ("a.jpg \u00b2", "1: expected"),
+        ("a.jpg 12345678901234567890", "1: expected"),
         ("", "names no picture"),
     ],
 )
 def test_lists_with_mistakes(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "list.txt").write_text(text)
+    (tmp_path / "list.txt").write_text(text, encoding="utf-8")
     with pytest.raises(InvalidArgumentError, match=message):
         from_list(tmp_path / "list.txt")
 
