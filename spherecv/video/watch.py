@@ -200,7 +200,7 @@ class FaceWatcher:
         if track.faces >= _CONFIRMED and track.id not in self._announced:
             self._announced.add(track.id)
             events.append(_event("appeared", track, frame))
-        if self.rates is None or track.template is None:
+        if self.rates is None or track.id not in self._announced:
             return events
         evidence = self._evidence.setdefault(track.id, Evidence(self.rates, pace=self._pace))
         if evidence.due(track.faces):
@@ -216,6 +216,7 @@ class FaceWatcher:
             return events  # seen once and never again: nobody
         if not known:
             events.append(_event("appeared", track, frame))
+            evidence = None if self.rates is None else Evidence(self.rates, pace=self._pace)
         if evidence is not None:
             events += self._decide(evidence, track, frame, last=True)
         details = {} if evidence is None else evidence.decision.to_dict()

@@ -3,7 +3,6 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -71,7 +70,7 @@ def test_images_come_from_anywhere_and_are_not_hoarded() -> None:
     assert len(taken) == 3
     assert open_frames(frames) is frames
     given = Frame(7, 3.5, shade(1))
-    assert list(open_frames([given, shade(2)]))[0] is given
+    assert next(open_frames([given, shade(2)])) is given
     frames.close()
     assert list(frames) == []
 
