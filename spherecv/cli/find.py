@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from spherecv.cli import galleries, options
 from spherecv.cli.counting import counted
+
+if TYPE_CHECKING:
+    from spherecv.records import Match
 
 
 def find(
@@ -66,6 +70,8 @@ def find(
         with counted("indexing") as progress:
             done = opened.add_unknown(folder, prune=True, progress=progress)
         matches = opened.find(photo, k, threshold=settled, face=which)
+    if not folder.is_dir():
+        matches = _listed(matches, folder)
     if as_json:
         failures = [{"image": image, "error": str(error)} for image, error in done.failures]
         answers = [match.to_dict() for match in matches]
@@ -77,6 +83,14 @@ def find(
     for match in matches:
         typer.echo(f"face at {' '.join(f'{v:.0f}' for v in match.face.box)}:" if match.face else "")
         typer.echo("\n".join(f"  {c.distance:.4f}  {c.image}" for c in match.candidates) or "  no photo of them")
+
+
+def _listed(matches: list[Match], source: Path) -> list[Match]:
+    """Leave out photos that are in the index and on the list no more: only of a folder it is known what is gone."""
+    from spherecv.sources import find_images
+
+    names = {os.path.abspath(path) for path in find_images(source)}  # noqa: PTH100 - as the photos are named
+    return [replace(match, candidates=tuple(c for c in match.candidates if c.image in names)) for match in matches]
 
 
 def _index_of(folder: Path, *settings: str) -> Path:

@@ -124,6 +124,14 @@ def test_find_indexes_once(model, tree: Path, photos: Path, tmp_path: Path, monk
     )
 
 
+def test_find_answers_from_the_list_as_it_is(model, tree: Path, photos: Path, tmp_path: Path) -> None:
+    listing, command = tmp_path / "list.txt", ("--threshold", 0.5, "--index", tmp_path / "i.db", "--json")
+    for names in (("img1", "img2"), ("img2",)):
+        listing.write_text("\n".join(str(tree / "Angelina" / f"{name}.jpg") for name in names))
+        found = json.loads(run("find", photos / "img5.jpg", listing, *model, *command).stdout)
+        assert sorted(Path(c["image"]).stem for c in found["faces"][0]["candidates"]) == list(names)
+
+
 def test_export_and_import(model, tree: Path, tmp_path: Path) -> None:
     run("gallery", "enrol", tmp_path / "a.db", tree, *model)
     assert "wrote 4 faces" in run("gallery", "export", tmp_path / "a.db", "--out", tmp_path / "a.npz").stdout
