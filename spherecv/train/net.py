@@ -142,7 +142,10 @@ class Net:
                 raise InvalidArgumentError(f"the input {name!r} must have shape (images, {expected}), but got {given}")
         values: dict[str, Array] = {name: inputs[name] for name in self.inputs}
         wanted = {self._final[name]: name for name in (*self.outputs, *keep) if name in self._final}
-        self._stages = self._cut(max(value.shape[0] for value in values.values()))
+        stages = self._cut(max(value.shape[0] for value in values.values()))
+        if stages is not self._stages:
+            self._forget_stages()  # of a pass with another number of images, whose backward pass never came
+        self._stages = stages
         with self.backend.active():
             for index, stage in enumerate(self._stages):
                 later = set().union(*(after.reads for after in self._stages[index + 1 :]))
@@ -183,10 +186,13 @@ class Net:
 
     def forget(self) -> None:
         """Drop what was kept for a backward pass that never came, and all gradients."""
-        for stage in self._stages:
-            stage.forget()
+        self._forget_stages()
         for param in self.params:
             param.grad = None
+
+    def _forget_stages(self) -> None:
+        for stage in self._stages:
+            stage.forget()
 
     # ------------------------------------------------------------------------------------------------ looking
     def layer(self, name: str) -> Layer:

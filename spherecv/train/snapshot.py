@@ -44,8 +44,8 @@ def write_snapshot(trainer: Trainer, prefix: str | Path) -> Path:
     weights = serialize(to_caffemodel(trainer.net, extra))
     state = serialize(_solver_state(trainer, model.name))
     path, sidecar = Path(f"{stem}.solverstate"), Path(f"{stem}.resume.npz")
-    # All three are written before one takes its name. A solverstate of an earlier run in the same place goes before that,
-    # as a kill in between would leave it beside files it was not written with.
+    # All three are written before one takes its name. A solverstate of an earlier run in the same place goes before
+    # that, as a kill in between would leave it beside files it was not written with.
     ready = path.with_name(f"{path.name}.part")
     try:
         with atomic_path(sidecar) as second, atomic_path(model) as first:

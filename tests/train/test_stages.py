@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -105,6 +108,16 @@ def test_fewer_images_than_lanes() -> None:
     assert not any(isinstance(stage, LaneStage) for stage in net._stages)
     for mine, expected in zip(several, one, strict=True):
         np.testing.assert_allclose(mine, expected, rtol=1e-9, atol=1e-11)
+
+
+def test_another_number_of_images_frees_what_the_last_pass_kept() -> None:
+    net = _net(3)
+    net.forward({"data": IMAGES, "label": LABELS})
+    kept = weakref.ref(next(s for s in net._stages if isinstance(s, LaneStage))._lanes[0].layers[0]._kept[0])
+    assert kept() is not None
+    net.forward({"data": IMAGES[:2], "label": LABELS[:2]})
+    gc.collect()
+    assert kept() is None
 
 
 def test_a_lane_that_fails_does_not_spoil_the_next_pass(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-_IDLE = 3  # references to a buffer nobody uses: the pool's list, the loop's variable, getrefcount's argument
+
+def _references(buffers: list[npt.NDArray[np.uint8]], place: int) -> int:
+    """Count the references to a buffer in a list, as every caller of this function sees them."""
+    return sys.getrefcount(buffers[place])
+
+
+# References to a buffer that nobody uses. Pythons differ in whether a call counts as one, so this one is asked.
+_IDLE = _references([np.empty(1, dtype=np.uint8)], 0)
 
 
 class BufferPool:
@@ -27,11 +34,12 @@ class BufferPool:
         """Return an array with arbitrary content, over the smallest free buffer that holds it, or a new one."""
         size = math.prod(shape) * np.dtype(dtype).itemsize
         best: npt.NDArray[np.uint8] | None = None
-        for buffer in self._buffers:
-            fits = size <= buffer.nbytes <= 2 * size and (best is None or buffer.nbytes < best.nbytes)
+        best_size = 2 * size + 1
+        for place in range(len(self._buffers)):
+            nbytes = self._buffers[place].nbytes
             # `best` holds one more reference to the buffer it names, but that one is not looked at again.
-            if fits and sys.getrefcount(buffer) <= _IDLE:
-                best = buffer
+            if size <= nbytes < best_size and _references(self._buffers, place) <= _IDLE:
+                best, best_size = self._buffers[place], nbytes
         if best is None:
             best = np.empty(max(size, 1), dtype=np.uint8)
             self._buffers.append(best)
