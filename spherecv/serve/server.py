@@ -64,6 +64,8 @@ def run(
     _log_to_stderr()
     try:
         server.run()
+    except SystemExit:  # how uvicorn says that it could not start
+        server.started = False
     finally:
         service.close()
     if not server.started:

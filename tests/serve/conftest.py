@@ -99,7 +99,7 @@ def serving(service: FaceService, keys: ApiKeys | None = None) -> Iterator[httpx
 
 @pytest.fixture
 def staged():
-    """Makes services over colours: `staged(gallery=..., workers=..., **settings)`; `detectors` are those of the last."""
+    """Makes services over colours: `staged.make(gallery, workers=..., **settings)`; keeps the last detectors."""
     made = SimpleNamespace(detectors=[])
 
     def make(gallery: Path | None = None, workers: int = 1, batch: int = 8, **settings) -> FaceService:

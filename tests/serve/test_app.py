@@ -67,7 +67,8 @@ def test_answers_are_those_of_the_library(real, net, photos) -> None:
     embedded = shapes.EmbedAnswer.model_validate(real.post("/v1/embed", files={"img": photos[1]}).json(), strict=True)
     (face,) = FaceVerifier(embedder).pipeline.faces(photos[1], face="largest")
     np.testing.assert_allclose(embedded.faces[0].embedding, face.embedding, atol=1e-4)
-    detected = shapes.DetectAnswer.model_validate(real.post("/v1/detect", files={"img": photos[17]}).json(), strict=True)
+    sent = real.post("/v1/detect", files={"img": photos[17]})
+    detected = shapes.DetectAnswer.model_validate(sent.json(), strict=True)
     found = FaceDetector().detect(photos[17])
     assert len(detected.faces) == len(found)
     assert detected.faces[0].landmarks[0] == pytest.approx(found[0].landmarks[0].tolist(), abs=0.02)
@@ -187,7 +188,7 @@ def test_without_a_gallery_or_a_threshold_the_rest_works(staged, tools) -> None:
         assert "--gallery" in problem(client.post("/v1/identify", files={"img": tools.red}), 404, "no-gallery")
         problem(client.get("/v1/gallery"), 404, "no-gallery")
         problem(client.delete("/v1/gallery/Ann"), 404, "no-gallery")
-        assert "gallery" not in client.get("/metrics").text
+        assert "spherecv_gallery" not in client.get("/metrics").text
 
 
 def test_rates_and_probabilities_come_from_the_calibration(net, tmp_path, photos, tools) -> None:
@@ -203,8 +204,8 @@ def test_rates_and_probabilities_come_from_the_calibration(net, tmp_path, photos
     curve = ProbabilityCurve(method="logistic", distances=(0.0, 1.2), log_ratios=(8.0, -8.0), ece={"logistic": 0.01})
     Calibration(
         model=net.name, model_key=net.key, recipe=net.recipe, metric="cosine", detector=pool.detector.name,
-        face="largest", no_face="skip", dataset="a test", impostor_pairs_from="listed pairs", genuine=10, impostors=1000,
-        identities=10, images=20, failed=0, thresholds=tuple(rows), probability=curve,
+        face="largest", no_face="skip", dataset="a test", impostor_pairs_from="listed pairs", genuine=10,
+        impostors=1000, identities=10, images=20, failed=0, thresholds=tuple(rows), probability=curve,
     ).save(tmp_path / "c.toml")  # fmt: skip
     service = FaceService.open(pool, tmp_path / "people.db", calibration=tmp_path / "c.toml", prior=0.25)
     with tools.serving(service) as client:

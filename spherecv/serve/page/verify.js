@@ -52,16 +52,16 @@ export function setUpVerify(service) {
     last = answer;
     const sides = [answer.facial_areas.img1, answer.facial_areas.img2];
     places.forEach((place, side) => place.draw([sides[side]]));
+    fill($("figures"), figuresOf(answer));
     const card = $("verdict");
     card.hidden = false;
     card.classList.toggle("same", answer.verified);
     card.classList.toggle("different", !answer.verified);
     $("verdict-word").textContent = answer.verified ? "✓ Same person" : "✕ Different people";
-    await drawCrops();
     drawScale($("scale"), answer);
     $("scale-text").textContent =
       `Distance ${number(answer.distance)}, ${answer.verified ? "at most" : "above"} the threshold ${number(answer.threshold)}.`;
-    fill($("figures"), figuresOf(answer));
+    await drawCrops();
   }
 
   async function drawCrops() {
