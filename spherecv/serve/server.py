@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -17,6 +18,7 @@ from spherecv.errors import InvalidArgumentError
 from spherecv.serve.app import create_app
 from spherecv.serve.gate import is_local
 from spherecv.serve.keys import ApiKeys
+from spherecv.serve.problems import MEDIA_TYPE, Problem, as_json
 from spherecv.serve.service import FaceService
 from spherecv.serve.settings import ServiceSettings
 from spherecv.serve.telemetry import LOGGER, JsonLines, log
@@ -155,6 +157,14 @@ class ImpatientProtocol(H11Protocol):
         """Stop waiting."""
         self._calm()
         super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP as every other mistake is answered."""
+        body = as_json(Problem("bad-request", f"this is not HTTP as it should be: {msg}").document())
+        headers = [("content-type", MEDIA_TYPE), ("content-length", str(len(body))), ("connection", "close")]
+        for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def _watch(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete:

@@ -115,6 +115,17 @@ def test_slow_callers_are_not_waited_for(staged, tools) -> None:
         assert client.get("/healthz").status_code == 200
 
 
+def test_what_is_no_http_is_a_problem_too(client) -> None:
+    address = (client.base_url.host, client.base_url.port)
+    for nonsense in (b"\x16\x03\x01\x02\x00\x01\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"):
+        with socket.create_connection(address, timeout=60) as connection:
+            connection.sendall(nonsense)
+            answer = connection.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"application/problem+json" in answer
+    assert client.get("/healthz").status_code == 200
+
+
 def test_answers_tell_browsers_to_be_careful(client) -> None:
     for path in ("/", "/page/app.js", "/v1/models", "/nothing"):
         headers = client.get(path).headers
