@@ -10,7 +10,7 @@ import json
 import math
 import os
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from glob import escape
@@ -24,11 +24,11 @@ from spherecv.errors import GalleryKeyError, InvalidArgumentError, MissingDepend
 from spherecv.files import atomic_path
 from spherecv.gallery.exact import unit
 from spherecv.gallery.seal import Seal
+from spherecv.gallery.sealed_stream import PIECE, SealedReader, SealedWriter
 from spherecv.metrics import Metric
 
 Kind = Literal["hnsw", "ivf"]
 _MAGIC = b"SphereCV index 2\n"
-_PIECE = 16 << 20
 
 # Measured by benchmarks/gallery_search.py: at least 0.97 of the nearest faces found, at ten times the speed and more.
 _LINKS, _BUILD_WIDTH, _SEARCH_WIDTH = 16, 80, 30
@@ -188,8 +188,8 @@ class FaceIndex:
         with atomic_path(path) as temporary, temporary.open("wb") as stream:
             note = seal.close(json.dumps(asdict(self.note)).encode())
             stream.write(_MAGIC + struct.pack("<I", len(note)) + note)
-            pieces = _Pieces(stream, seal)
-            faiss.write_index(self._index, faiss.PyCallbackIOWriter(pieces.write, _PIECE))
+            pieces = SealedWriter(stream, seal)
+            faiss.write_index(self._index, faiss.PyCallbackIOWriter(pieces.write, PIECE))
             pieces.close()
 
     @classmethod
@@ -199,56 +199,11 @@ class FaceIndex:
         try:
             with path.open("rb") as stream:
                 note = _read_note(stream, seal)
-                reader = _Reader(stream, seal)
-                return cls(note, faiss.read_index(faiss.PyCallbackIOReader(reader.read, _PIECE)))
+                reader = SealedReader(stream, seal)
+                return cls(note, faiss.read_index(faiss.PyCallbackIOReader(reader.read, PIECE)))
         # FAISS raises RuntimeError; a broken note any of the others. An index can always be made again.
         except (OSError, RuntimeError, ValueError, TypeError, KeyError, struct.error, GalleryKeyError):
             return None
-
-
-class _Pieces:
-    """A stream of sealed pieces, each with its length before it."""
-
-    def __init__(self, stream: IO[bytes], seal: Seal) -> None:
-        self._stream, self._seal = stream, seal
-        self._waiting = bytearray()
-
-    def write(self, data: bytes) -> int:
-        self._waiting += data
-        if len(self._waiting) >= _PIECE:
-            self.close()
-        return len(data)
-
-    def close(self) -> None:
-        sealed = self._seal.close(bytes(self._waiting))
-        self._stream.write(struct.pack("<I", len(sealed)) + sealed)
-        self._waiting.clear()
-
-
-class _Reader:
-    """What `_Pieces` wrote, as one stream."""
-
-    def __init__(self, stream: IO[bytes], seal: Seal) -> None:
-        self._pieces = self._opened(stream, seal)
-        self._rest = memoryview(b"")
-
-    def read(self, size: int) -> bytes:
-        parts, missing = [], size
-        while missing:
-            if not self._rest:
-                piece = next(self._pieces, None)
-                if piece is None:
-                    break
-                self._rest = memoryview(piece)
-            parts.append(self._rest[:missing])
-            missing -= len(parts[-1])
-            self._rest = self._rest[len(parts[-1]) :]
-        return b"".join(parts)
-
-    @staticmethod
-    def _opened(stream: IO[bytes], seal: Seal) -> Iterator[bytes]:
-        while head := stream.read(4):
-            yield seal.open(stream.read(struct.unpack("<I", head)[0]))
 
 
 def _read_note(stream: IO[bytes], seal: Seal) -> IndexNote:
