@@ -99,7 +99,8 @@ def run(
     from spherecv.train.parallel import RANK, companions
     from spherecv.train.run import open_run
 
-    size = len(gpus.split(",")) if gpus else processes
+    cards = _numbers("--gpus", gpus) if gpus else []
+    size = len(cards) or processes
     first = RANK not in os.environ
     with companions(size, _again()) if size > 1 and first else nullcontext():
         rank = int(os.environ.get(RANK, "0"))
@@ -112,7 +113,7 @@ def run(
             weights=weights,
             resume=resume,
             device="cuda" if gpus else device,
-            gpu=int(gpus.split(",")[rank]) if gpus else 0,
+            gpu=cards[rank] if cards else 0,
             threads=threads,
             workers=workers,
             batch_size=batch_size,
@@ -319,6 +320,13 @@ def _again() -> list[str]:
     if entry is not None:
         return words[entry:]
     return ["-c", "from spherecv.cli import main; main()", *sys.argv[1:]]
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise InvalidArgumentError(f"{option} must be numbers with commas between, as in 0,1, but got {text!r}")
+    return [int(part) for part in parts]
 
 
 def _size(text: str) -> tuple[int, int]:

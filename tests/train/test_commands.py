@@ -130,6 +130,7 @@ def test_two_processes(small_run: Path) -> None:
         (("export", "a", "b", "-o", "c", "--size", "large"), InvalidArgumentError, "HEIGHTxWIDTH"),
         (("show", "nowhere"), InvalidArgumentError, "not a folder"),
         (("run", "nowhere.prototxt"), ModelFileError, "no such file"),
+        (("run", "nowhere.prototxt", "--gpus", "0,first"), InvalidArgumentError, "numbers with commas between"),
     ],
 )
 def test_mistakes(words: tuple[str, ...], error: type[Exception], message: str) -> None:
