@@ -40,6 +40,17 @@ def test_gallery(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert text.endswith("True Removed(faces=1, images=1, erased=True) False None")
 
 
+def test_video(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPHERECV_EXAMPLE_MODEL", str(data_dir / "mobilefacenet-caffe"))
+    text = "\n".join(run_notebook("05_video.ipynb", tmp_path))
+    assert text.count("track 1: from x") == text.count("track 2: from x") == 1
+    assert "track 3" not in text
+    assert text.count("same Grace Hopper") == 2  # decided, and ended
+    assert "ended 74 track 1 different" in text
+    assert "True (7, 2)" in text
+    assert text.rstrip().endswith("False")
+
+
 def test_gallery_without_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SPHERECV_EXAMPLE_MODEL", raising=False)
     assert "set SPHERECV_EXAMPLE_MODEL" in "\n".join(run_notebook("04_gallery.ipynb", tmp_path))

@@ -111,7 +111,10 @@ def watch(
         from spherecv.video.session import Session
         from spherecv.video.window import Window
 
+        stack.enter_context(_ended_by_sigterm())
         screen = Window(f"spherecv watch {source}") if window else None
+        if screen is not None:
+            stack.callback(screen.close)
         verifier = _verifier(
             options.make_embedder(model, prototxt, caffemodel, recipe, backend, device, threads)
             if gallery is None or model or prototxt or caffemodel
@@ -133,7 +136,6 @@ def watch(
         session.video = None if out is None else stack.enter_context(VideoFile(out, rate=opened.rate or rate))
         if not as_json and opened.length:
             session.progress = stack.enter_context(counted("watching"))
-        stack.enter_context(_ended_by_sigterm())
         whole = session.run(limit=frames, about=_about(verifier, watcher, gallery))
     if not as_json:
         speed = session.watched / session.seconds if session.seconds else 0.0
@@ -190,6 +192,8 @@ def _watcher(
 
 def _references(texts: list[str]) -> dict[str, Any]:
     """`[NAME=]SRC` each; several of one name are one person."""
+    from spherecv.video.sets import is_set
+
     found: dict[str, list[str]] = {}
     for text in texts:
         name, equals, source = text.partition("=")
@@ -198,9 +202,9 @@ def _references(texts: list[str]) -> dict[str, Any]:
         if not name or not source:
             raise InvalidArgumentError(f"--reference must be SRC or NAME=SRC, but got {text!r}")
         found.setdefault(name, []).append(source)
-    several = [name for name, sources in found.items() if len(sources) > 1]
-    if several and any(Path(source).is_dir() for name in several for source in found[name]):
-        raise InvalidArgumentError(f"--reference {several[0]}=... names several sources: give photos, or one folder")
+    for name, sources in found.items():
+        if len(sources) > 1 and any(is_set(source) for source in sources):
+            raise InvalidArgumentError(f"--reference {name}=... several times must be photos: or give one folder")
     return {name: sources[0] if len(sources) == 1 else sources for name, sources in found.items()}
 
 

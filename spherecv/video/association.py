@@ -24,20 +24,19 @@ class Rules:
         Cosine distance to the track's template up to which a face is taken for the same person.
     overlap : float
         Intersection over union from which a face is taken for the track's where its embedding says nothing.
-    clear : float
-        Quality, 0..1, from which an embedding that is farther than `same` says that it is somebody else. Blurred and
-        turned faces are far from their own.
     doubts : int
         Detections in a row that may be taken for the track's by their place alone, although their embeddings say
-        otherwise.
+        otherwise: blurred, turned and half hidden faces are far from their own.
+    clear : float
+        Quality, 0..1, from which only half as many may.
     reach : float
         How far somebody can get in a second, in widths of their face.
     """
 
     same: float = 0.7
     overlap: float = 0.3
-    clear: float = 0.75
     doubts: int = 4
+    clear: float = 0.75
     reach: float = 8.0
 
 
@@ -108,8 +107,8 @@ def associate(
             away = None if track.template is None or embedding is None else _cosine(track.template, embedding)
             if away is not None and away <= rules.same:
                 sure[row, column] = overlap >= rules.overlap or _within_reach(track, face, rules)
-            unclear = track.doubts < rules.doubts and (face.quality is None or face.quality < rules.clear)
-            if sure[row, column] or (overlap >= rules.overlap and (away is None or unclear)):
+            patience = rules.doubts if face.quality is None or face.quality < rules.clear else rules.doubts // 2
+            if sure[row, column] or (overlap >= rules.overlap and (away is None or track.doubts < patience)):
                 costs[row, column] = 1.0 - overlap + (rules.same if away is None else away)
     rows, columns = linear_sum_assignment(costs)
     return [

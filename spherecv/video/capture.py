@@ -82,10 +82,7 @@ class OpenedCapture:
 
     def read(self) -> Image | None:
         """Take the next frame; None at the end."""
-        import cv2
-
-        with quiet_opencv(cv2):
-            good, image = self._capture.read()
+        good, image = self._capture.read()
         if not good or image is None:
             return None
         if image.ndim == 2:

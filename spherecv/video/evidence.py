@@ -84,7 +84,7 @@ class Rates:
             given = verifier.threshold
             if not given.source or not known:
                 return cls(given.far, (given,))
-            far = given.far if given.far is not None else _nearest(FAR, known)
+            far = _nearest(FAR, known)
         elif not any(row.far is not None and row.far <= far * (1 + 1e-9) for row in known):
             verifier.threshold_at(far)  # says which rates are known
             raise MissingThresholdError(f"no threshold is known at a false accept rate of {far:g} or less")

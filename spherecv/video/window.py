@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,4 +55,5 @@ class Window:
         """Take the window off the screen."""
         import cv2
 
-        cv2.destroyWindow(self._title)
+        with suppress(cv2.error):  # whoever closed it was faster
+            cv2.destroyWindow(self._title)

@@ -27,13 +27,12 @@ def test_who_it_is_counts_more_than_where() -> None:
     assert associate(tracks, [face(0), face(30)], [BEN, ANN], RULES) == [Pair(0, 1, True), Pair(1, 0, True)]
 
 
-def test_somebody_else_in_the_same_place_is_a_new_face() -> None:
-    track = [Expected(box(0), ANN, 0.0)]
-    assert associate(track, [face(0)], [BEN], RULES) == []
-    assert associate(track, [face(0, quality=0.5)], [BEN], RULES) == [Pair(0, 0, False)]
-    assert associate(track, [face(0, quality=None)], [BEN], RULES) == [Pair(0, 0, False)]
-    doubtful = [Expected(box(0), ANN, 0.0, doubts=RULES.doubts)]
-    assert associate(doubtful, [face(0, quality=0.5)], [BEN], RULES) == []
+def test_somebody_else_in_the_same_place_is_a_new_face_when_that_goes_on() -> None:
+    for quality, most in ((0.9, 2), (0.5, 4), (None, 4)):
+        for doubts in range(6):
+            track = [Expected(box(0), ANN, 0.0, doubts)]
+            expected = [Pair(0, 0, False)] if doubts < most else []
+            assert associate(track, [face(0, quality)], [BEN], RULES) == expected
 
 
 def test_without_an_embedding_the_place_decides() -> None:

@@ -54,13 +54,15 @@ def test_faces_are_found_every_few_frames_and_followed_between(told) -> None:
     assert tracker.finish() == ()
 
 
-def test_somebody_else_in_the_same_place_is_another_track(told) -> None:
+def test_somebody_else_in_the_same_place_is_another_track_when_that_goes_on(told) -> None:
     tracker = FaceTracker(
-        told.pipeline([[told.face(100, who=1)], [told.face(100, who=2)]]), every=1, follower=told.Still()
+        told.pipeline([[told.face(100, who=who)] for who in (1, 2, 1, 2, 2, 2, 1)]), every=1, follower=told.Still()
     )
-    frames = told.frames(4)
-    ids = [[track.id for track in tracker.update(frame).tracks] for frame in frames]
-    assert ids == [[1], [2], [1], [2]]
+    seen = [tracker.update(frame).tracks for frame in told.frames(7)]
+    assert [[track.id for track in tracks] for tracks in seen] == [[1], [1], [1], [1], [1], [2], [1]]
+    # A moment's likeness to somebody else changes no template.
+    assert seen[4][0].template.tolist() == np.eye(8, dtype=np.float32)[1].tolist()
+    assert seen[4][0].faces == 2
 
 
 def test_who_comes_back_in_time_is_the_same_and_who_does_not_is_new(told) -> None:
@@ -78,10 +80,11 @@ def test_who_comes_back_in_time_is_the_same_and_who_does_not_is_new(told) -> Non
 def test_a_missed_face_is_followed_on_but_not_behind_somebody(told) -> None:
     ann, ben = told.face(100, who=1), told.face(130, who=2)
     alone = FaceTracker(told.pipeline([[ann], []]), every=1, follower=told.Still())
-    behind = FaceTracker(told.pipeline([[ann], [ben]]), every=1, follower=told.Still())
+    before = told.face(190, who=2)
+    behind = FaceTracker(told.pipeline([[ann, before], [ben]]), every=1, follower=told.Still())
     frames = told.frames(2)
     assert [[track.id for track in alone.update(frame).tracks] for frame in frames] == [[1], [1]]
-    assert [[track.id for track in behind.update(frame).tracks] for frame in frames] == [[1], [2]]
+    assert [[track.id for track in behind.update(frame).tracks] for frame in frames] == [[1, 2], [2]]
 
 
 def test_a_crowd_is_embedded_in_part(told) -> None:
