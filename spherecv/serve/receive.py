@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import NamedTuple, TypeVar
 
+import python_multipart  # noqa: F401 - Starlette would say only with the first form that it is missing
 from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 
 from spherecv.serve.forms import Form, Part, form_of_json, form_of_parts
 from spherecv.serve.problems import Problem
@@ -58,7 +60,10 @@ async def read_body(request: Request, max_files: int) -> Body:
     if request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
         raise Problem("wrong-type", "the body must not be compressed: send it without Content-Encoding")
     if kind == "application/json":
-        return Body(await request.body(), [])
+        try:
+            return Body(await request.body(), [])
+        except ClientDisconnect:
+            raise Problem("bad-request", "the body breaks off") from None
     if kind == "multipart/form-data":
         return Body(None, await _parts(request, max_files))
     raise Problem("wrong-type", "send application/json, or multipart/form-data with the pictures as files")

@@ -42,7 +42,7 @@ class ServiceSettings:
     max_pixels: int = 25_000_000
     max_images: int = 16
     queue: int = 64
-    max_held: int = 256 << 20
+    max_held: int = 128 << 20
     time_limit: float = 30.0
     receive_limit: float = 30.0
     batch: int = 8

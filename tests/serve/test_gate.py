@@ -126,6 +126,19 @@ def test_what_is_no_http_is_a_problem_too(client) -> None:
     assert client.get("/healthz").status_code == 200
 
 
+def test_callers_who_go_away_are_no_faults(client, tools) -> None:
+    address = (client.base_url.host, client.base_url.port)
+    for kind in (b"application/json", b"multipart/form-data; boundary=x"):
+        head = b"POST /v1/detect HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\nContent-Type: " + kind
+        with socket.create_connection(address, timeout=tools.patience) as connection:
+            connection.sendall(head + b"\r\n\r\n--x")
+    waited = time.monotonic() + tools.patience
+    while 'operation="detect",status="400"} 2.0' not in client.get("/metrics").text.replace('method="POST",', ""):
+        assert time.monotonic() < waited
+        assert 'status="500"' not in client.get("/metrics").text
+        time.sleep(0.01)
+
+
 def test_answers_tell_browsers_to_be_careful(client) -> None:
     for path in ("/", "/page/app.js", "/v1/models", "/nothing"):
         headers = client.get(path).headers

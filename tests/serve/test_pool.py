@@ -64,17 +64,17 @@ def test_detections_and_embeddings_do_not_mix_in_a_batch_and_none_starves(staged
     pool = staged.make(workers=1).pool
     (detector,) = staged.detectors
     detector.open.clear()
-    with ThreadPoolExecutor(8) as threads:
+    with ThreadPoolExecutor(17) as threads:
         threads.submit(pool.detect, upload(tools.red))
         until(lambda: detector.batches, tools.patience)
         asked = []
-        for number in range(6):
+        for number in range(16):
             asked.append(threads.submit(pool.faces if number % 2 else pool.detect, upload(tools.red)))
             until(lambda number=number: pool.waiting == number + 1, tools.patience)
         detector.open.set()
         for future in asked:
             future.result()
-    assert detector.batches == [1, 3, 3]
+    assert detector.batches == [1, 8, 8]
     pool.close()
 
 
