@@ -72,7 +72,8 @@ def main(arguments: list[str]) -> None:
             print(f"{name}: {answer['faces']} new faces")
         case ["identify", path]:
             for match in call("/v1/identify", {"img": picture(path)})["matches"]:
-                print(match["identity"] or "nobody known", match["distance"])
+                nearest = "" if match["distance"] is None else f" (nearest distance {match['distance']:.4f})"
+                print((match["identity"] or "nobody known") + nearest)
         case ["forget", name]:
             print(call(person(name), method="DELETE"))
         case _:

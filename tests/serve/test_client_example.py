@@ -32,6 +32,6 @@ def test_verify_enrol_identify_forget(example, tools, tmp_path, capsys) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in lines[:2]] == ["same person", "different people"]
     assert lines[2] == "Ann/Lee: 2 new faces"
-    assert lines[3].startswith("Ann/Lee 0")
+    assert lines[3] == "Ann/Lee (nearest distance 0.0000)"
     with pytest.raises(example.Refused, match="holds nobody called"):
         example.main(["forget", "Ann/Lee"])
