@@ -118,6 +118,15 @@ def associate(
     ]
 
 
+def may_be_lost_one(track: Expected, face: Face, rules: Rules) -> bool:
+    """Whether a face that is nobody's may be a lost track's: near enough, and too poor for its embedding to deny it.
+
+    Somebody who comes out from behind somebody else is half hidden at first, and like nobody.
+    """
+    poor = face.quality is not None and face.quality < rules.clear
+    return poor and track.unseen > 0 and track.doubts < rules.doubts and _within_reach(track, face, rules)
+
+
 def box_overlaps(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:
     """Intersection over union of every box of `a`, shape (N, 4), with every one of `b`, (M, 4): shape (N, M)."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)

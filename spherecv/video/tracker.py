@@ -13,7 +13,7 @@ from spherecv.errors import InvalidArgumentError
 from spherecv.metrics import Metric, check_metric
 from spherecv.pipeline import FacePipeline
 from spherecv.records import EmbeddedFace, Face
-from spherecv.video.association import Expected, Pair, Rules, associate, box_overlaps
+from spherecv.video.association import Expected, Pair, Rules, associate, box_overlaps, may_be_lost_one
 from spherecv.video.flow import Flow
 from spherecv.video.templates import BEST, SetTemplate
 from spherecv.video.tracks import Frame, Track, TrackedFrame
@@ -137,8 +137,13 @@ class FaceTracker:
             self._found(self._trails[pair.track], frame, faces, embedded, pair)
         known, taken = {pair.track for pair in pairs}, {pair.face for pair in pairs}
         self._missed([trail for number, trail in enumerate(self._trails) if number not in known], faces, frame.time)
+        lost = [number for number in range(len(expected)) if number not in known]
         for number, face in enumerate(faces):
             if number not in taken:
+                waiting = [place for place in lost if may_be_lost_one(expected[place], face, self._rules)]
+                if waiting:  # whoever it is will be clearer in the next detections
+                    self._trails[waiting[0]].doubts += 1
+                    continue
                 self._ids += 1
                 trail = _Trail(self._ids, face, frame, SetTemplate(best=self._best, metric=self._metric))
                 trail.learn(embedded[number], frame)

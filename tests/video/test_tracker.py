@@ -87,6 +87,17 @@ def test_a_missed_face_is_followed_on_but_not_behind_somebody(told) -> None:
     assert [[track.id for track in behind.update(frame).tracks] for frame in frames] == [[1, 2], [2]]
 
 
+def test_who_comes_out_from_behind_somebody_is_nobody_new(told) -> None:
+    """Half hidden, with an embedding like nobody's, and then themselves again."""
+    ann, half = told.face(100, who=1), told.face(200, who=3, quality=0.5)
+    tracker = FaceTracker(told.pipeline([[ann], [], [half], [half], [told.face(200, who=1)]]), every=1, patience=9)
+    seen = [tracker.update(frame).tracks for frame in told.frames(5, rate=5)]
+    assert [[track.id for track in tracks] for tracks in seen] == [[1], [], [], [], [1]]
+    stranger = FaceTracker(told.pipeline([[ann], [], *[[half]] * 8]), every=1, patience=9)
+    seen = [stranger.update(frame).tracks for frame in told.frames(8, rate=5)]
+    assert [[track.id for track in tracks] for tracks in seen[2:]] == [[], [], [], [], [2], [2]]
+
+
 def test_a_crowd_is_embedded_in_part(told) -> None:
     crowd = [told.face(20 + 25 * place, side=20 + place) for place in range(24)]
     pipeline = told.pipeline([crowd])
