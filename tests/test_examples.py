@@ -23,15 +23,13 @@ def run_notebook(name: str, folder: Path) -> list[str]:
     return [str(output.get("text") or output.get("data", {}).get("text/plain")) for output in outputs]
 
 
-def test_verify(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SPHERECV_EXAMPLE_MODEL", str(data_dir / "mobilefacenet-caffe"))
+def test_verify(tmp_path: Path) -> None:
     text = "\n".join(run_notebook("01_verify.ipynb", tmp_path))
     assert "True 0." in text
     assert "True\nFalse\nmissing.jpg: no such file" in text
 
 
-def test_gallery(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SPHERECV_EXAMPLE_MODEL", str(data_dir / "mobilefacenet-caffe"))
+def test_gallery(tmp_path: Path) -> None:
     text = " ".join("".join(run_notebook("04_gallery.ipynb", tmp_path)).split())
     assert text.startswith("Grace Hopper 0.")
     assert "{'rank': 'Rear Admiral'} None " in text
@@ -49,8 +47,3 @@ def test_video(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "ended 74 track 1 different" in text
     assert "True (7, 2)" in text
     assert text.rstrip().endswith("False")
-
-
-def test_gallery_without_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SPHERECV_EXAMPLE_MODEL", raising=False)
-    assert "set SPHERECV_EXAMPLE_MODEL" in "\n".join(run_notebook("04_gallery.ipynb", tmp_path))

@@ -20,19 +20,16 @@ def demo(
 ) -> None:
     """Run the main job on sample portraits and draw what happened.
 
-    Without a model at hand it detects and aligns, and says how to get one; with one it verifies a pair of the same
-    person (one portrait and an altered copy of it) and a pair of different people.
+    It detects and aligns, then verifies a pair of the same person (one portrait and an altered copy of it) and a pair
+    of different people.
     """
     from spherecv.samples import altered_copy, sample_portrait
+    from spherecv.zoo import DEFAULT_MODEL
 
     portraits = {who: sample_portrait(who) for who in ("grace-hopper", "eileen-collins")}
     portraits["grace-hopper-altered"] = altered_copy(portraits["grace-hopper"])
     _detect_and_align(portraits, out)
-    chosen = model or _model_at_hand()
-    if chosen is None:
-        _say_how_to_get_a_model()
-        return
-    _verify(portraits, chosen, out)
+    _verify(portraits, model or DEFAULT_MODEL, out)
 
 
 def _detect_and_align(portraits: dict[str, NDArray[np.uint8]], out: Path) -> None:
@@ -66,29 +63,3 @@ def _verify(portraits: dict[str, NDArray[np.uint8]], model: str, out: Path) -> N
             f"{first} and {second} ({note}): {verdict}, {result.metric} distance {result.distance:.3f}, "
             f"threshold {result.threshold:.3f}; drawn in {goal}"
         )
-
-
-def _model_at_hand() -> str | None:
-    from spherecv.errors import SphereCVError
-    from spherecv.zoo import model_names, open_model, state_of
-
-    for name in model_names("embedder"):
-        if state_of(name) == "ready":
-            try:
-                if open_model(name).thresholds:
-                    return name
-            except SphereCVError:
-                continue
-    return None
-
-
-def _say_how_to_get_a_model() -> None:
-    typer.echo(
-        "No face recogniser is on this machine yet, so nothing was verified. Get one, then run the demo again:\n"
-        "  spherecv models list                 what there is, and on which terms\n"
-        "  spherecv models download sface       38 MB, Apache-2.0, with a published threshold\n"
-        "  spherecv demo --model sface\n"
-        "or verify with your own Caffe files:\n"
-        "  spherecv verify A.jpg B.jpg --prototxt net.prototxt --caffemodel net.caffemodel --recipe sphereface "
-        "--threshold 0.6"
-    )

@@ -15,7 +15,7 @@ from spherecv.zoo.entries import EntryError, each, read_model
 from spherecv.zoo.model import ModelInfo
 from spherecv.zoo.recipe import Recipe
 
-DEFAULT_MODEL = "sphereface-20"
+DEFAULT_MODEL = "sphereface-mini"
 """The embedder of whoever names none."""
 
 _PACKAGE = Path(__file__).resolve().parent.parent

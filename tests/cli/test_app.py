@@ -193,13 +193,15 @@ def test_doctor_tells_what_there_is() -> None:
 
 
 @pytest.mark.runtime
-def test_demo_without_a_model_draws_and_says_how_to_get_one(tmp_path: Path) -> None:
+def test_demo_verifies_with_the_model_that_travels_along(tmp_path: Path) -> None:
     pytest.importorskip("skimage")
     result = run("demo", "--out", tmp_path)
     assert result.exit_code == 0, result.output
     assert {path.name for path in tmp_path.iterdir()} >= {"grace-hopper.png", "eileen-collins.png"}
-    assert "spherecv models download" in result.stdout
+    assert {path.name for path in tmp_path.iterdir()} >= {"same.png", "different.png"}
     assert result.stdout.count("1 face(s)") == 3
+    assert "same portrait, so an easy pair): same person" in result.stdout
+    assert "(two people): different people" in result.stdout
 
 
 def test_help_teaches_every_command() -> None:

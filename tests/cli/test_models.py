@@ -84,7 +84,7 @@ def test_unknown_names_are_one_line_and_exit_code_2(words) -> None:
     answer = run(*words)
     assert answer.exit_code == 2
     assert answer.stdout == ""
-    assert answer.stderr.startswith("error: no model is called 'x': choose sphereface-20")
+    assert answer.stderr.startswith("error: no model is called 'x': choose sphereface-mini")
     assert answer.stderr.count("\n") == 1
 
 

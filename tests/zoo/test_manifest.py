@@ -20,7 +20,7 @@ def test_the_models_of_the_design_are_there() -> None:
 
 
 def test_an_unknown_model_is_an_error_that_lists_the_known_ones() -> None:
-    with pytest.raises(ModelNotFoundError, match=r"no model is called 'facenet': choose sphereface-20, .*models list"):
+    with pytest.raises(ModelNotFoundError, match=r"'facenet': choose sphereface-mini, sphereface-20, .*models list"):
         model_info("facenet")
 
 

@@ -152,5 +152,5 @@ def test_bad_recipe_files_are_named(tmp_path, text, words) -> None:
 
 
 def test_unknown_recipe_name_lists_those_known() -> None:
-    with pytest.raises(InvalidArgumentError, match="no recipe is called 'facenet': choose sphereface, sefiks, sface"):
+    with pytest.raises(InvalidArgumentError, match="'facenet': choose sphereface, sphereface-mini, sefiks, sface"):
         get_recipe("facenet")
