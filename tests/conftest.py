@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
-# Without the extra `server` (the second environment of .ci/run has the runtime's tests only) there is no service to test.
+# Without the extra `server`, as in the second environment of .ci/run, there is no service to test.
 collect_ignore = [] if all(map(find_spec, ("fastapi", "httpx"))) else ["serve"]
 
 
