@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,14 @@ class DistillRecipe:
 
     Attributes
     ----------
-    epochs : float
+    epochs : float or tuple of float
+        Several: the rate rises and falls once for each (warm restarts).
     batch_size : int
         Pictures per iteration, of all processes together.
     base_lr, weight_decay, momentum : float
     solver : {"Adam", "SGD", "Nesterov"}
     warmup : float
-        Share of the iterations over which the rate rises, before it falls along half a cosine.
+        Share of the (first) cycle's iterations over which the rate rises, before it falls along half a cosine.
     clip_gradients : float
     same_view : bool
         True: the teacher embeds the very picture the student sees (function matching), which costs the teacher's time
@@ -56,7 +58,7 @@ class DistillRecipe:
         The student's pixels: (pixel - mean) * scale.
     """
 
-    epochs: float = 10
+    epochs: float | tuple[float, ...] = 10
     batch_size: int = 64
     base_lr: float = 1e-3
     weight_decay: float = 0.0
@@ -101,6 +103,8 @@ class DistillRecipe:
             if wrong:
                 raise InvalidArgumentError(f"unknown setting of the teacher: {wrong[0]!r}")
             table["teacher"] = TeacherRecipe(**inner)
+        if isinstance(table.get("epochs"), list):
+            table["epochs"] = tuple(table["epochs"])
         if "mean" in table:
             mean = table["mean"]
             table["mean"] = tuple(mean) if isinstance(mean, list) else (float(mean),)
@@ -108,8 +112,11 @@ class DistillRecipe:
 
     def solver_settings(self, pictures: int, **changes: Any) -> SolverSettings:
         """Return the solver for a data set of so many pictures."""
-        iterations = max(1, math.ceil(self.epochs * pictures / self.batch_size))
-        policy = Policy("cosine", self.base_lr, max_iter=iterations, warmup=int(self.warmup * iterations))
+        cycles = self.epochs if isinstance(self.epochs, tuple) else (self.epochs,)
+        lengths = [max(1, math.ceil(epochs * pictures / self.batch_size)) for epochs in cycles]
+        *restarts, iterations = accumulate(lengths)
+        warmup = int(self.warmup * lengths[0])
+        policy = Policy("cosine", self.base_lr, max_iter=iterations, warmup=warmup, restarts=restarts)
         return SolverSettings(
             kind=self.solver,
             policy=policy,

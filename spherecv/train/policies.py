@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from spherecv.errors import InvalidArgumentError
 
@@ -22,7 +24,10 @@ class Policy:
         ``multistep``: base gamma^(number of `stepvalue` reached); ``poly``: base (1 - i / max_iter)^power;
         ``sigmoid``: base / (1 + exp(-gamma (i - stepsize))); ``cosine``: base (1 + cos(pi i / max_iter)) / 2.
     warmup : int
-        Iterations over which the rate first rises in a line to what the policy says; 0 in Caffe.
+        Iterations over which the rate first rises in a line to what the policy says, after a restart too; 0 in Caffe.
+    restarts : sequence of int
+        Iterations at which ``cosine`` and its warm-up begin anew: each cycle ends where the next begins, the last at
+        max_iter (SGDR: Loshchilov and Hutter, "Stochastic Gradient Descent with Warm Restarts", ICLR 2017).
     """
 
     kind: str = "fixed"
@@ -33,6 +38,7 @@ class Policy:
     stepvalue: Sequence[int] = field(default=())
     max_iter: int = 0
     warmup: int = 0
+    restarts: Sequence[int] = field(default=())
 
     def __post_init__(self) -> None:
         if self.kind not in POLICIES:
@@ -45,13 +51,18 @@ class Policy:
             raise InvalidArgumentError(f"lr_policy {self.kind} needs a gamma of at least 0, but got {self.gamma}")
         if list(self.stepvalue) != sorted(self.stepvalue):
             raise InvalidArgumentError(f"stepvalue must rise, but is {list(self.stepvalue)}")
+        bounds = [0, *self.restarts, self.max_iter]
+        if self.restarts and (self.kind != "cosine" or any(a >= b for a, b in pairwise(bounds))):
+            raise InvalidArgumentError(
+                f"restarts are of lr_policy cosine and rise from 1 to below max_iter, but are {list(self.restarts)}"
+            )
         if not (math.isfinite(self.base_lr) and self.base_lr >= 0):
             raise InvalidArgumentError(f"base_lr must be a number of at least 0, but got {self.base_lr}")
 
     def __call__(self, iteration: int) -> float:
         """Return the rate of an iteration, counted from 0."""
         rate = self._rate(iteration)
-        return rate * min(1.0, (iteration + 1) / self.warmup) if self.warmup else rate
+        return rate * min(1.0, (iteration - self._cycle(iteration)[0] + 1) / self.warmup) if self.warmup else rate
 
     def step_of(self, iteration: int) -> int:
         """Return how many steps have been taken: `current_step` in a solverstate."""
@@ -60,6 +71,12 @@ class Policy:
         if self.kind == "multistep":
             return sum(iteration >= value for value in self.stepvalue)
         return 0
+
+    def _cycle(self, iteration: int) -> tuple[int, int]:
+        """Return where the cycle of an iteration begins and ends."""
+        index = bisect_right(self.restarts, iteration)
+        bounds = [0, *self.restarts, self.max_iter]
+        return bounds[index], bounds[index + 1]
 
     def _rate(self, iteration: int) -> float:
         base, gamma = self.base_lr, self.gamma
@@ -75,5 +92,6 @@ class Policy:
             # The hyperbolic tangent says the same and cannot overflow.
             return base * (1 + math.tanh(gamma * (iteration - self.stepsize) / 2)) / 2
         if self.kind == "cosine":
-            return base * (1 + math.cos(math.pi * min(1.0, iteration / self.max_iter))) / 2
+            begin, end = self._cycle(iteration)
+            return base * (1 + math.cos(math.pi * min(1.0, (iteration - begin) / (end - begin)))) / 2
         return base

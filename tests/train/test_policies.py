@@ -23,6 +23,12 @@ from spherecv.train.policies import Policy
         (Policy("sigmoid", 0.1, gamma=1.0, stepsize=5000), 0, 0.0),
         (Policy("cosine", 0.1, max_iter=100), 50, 0.05),
         (Policy("cosine", 0.1, max_iter=100), 100, 0.0),
+        (Policy("cosine", 0.1, max_iter=300, restarts=(100,)), 50, 0.05),
+        (Policy("cosine", 0.1, max_iter=300, restarts=(100,)), 100, 0.1),
+        (Policy("cosine", 0.1, max_iter=300, restarts=(100,)), 200, 0.05),
+        (Policy("cosine", 0.1, max_iter=300, restarts=(100,)), 300, 0.0),
+        (Policy("cosine", 0.1, max_iter=300, restarts=(100,), warmup=4), 100, 0.025),
+        (Policy("cosine", 0.1, max_iter=300, restarts=(100,), warmup=4), 200, 0.05),
         (Policy("fixed", 0.1, warmup=4), 0, 0.025),
         (Policy("fixed", 0.1, warmup=4), 10, 0.1),
     ],
@@ -40,6 +46,9 @@ def test_rates(policy: Policy, iteration: int, rate: float) -> None:
         {"kind": "inv", "gamma": -0.1},
         {"kind": "exp", "gamma": float("nan")},
         {"kind": "multistep", "stepvalue": (3, 2)},
+        {"kind": "cosine", "max_iter": 9, "restarts": (5, 5)},
+        {"kind": "cosine", "max_iter": 9, "restarts": (9,)},
+        {"kind": "poly", "max_iter": 9, "restarts": (5,)},
         {"base_lr": -1},
         {"base_lr": float("nan")},
     ],
@@ -47,3 +56,14 @@ def test_rates(policy: Policy, iteration: int, rate: float) -> None:
 def test_senseless(settings: dict) -> None:
     with pytest.raises(InvalidArgumentError):
         Policy(**settings)
+
+
+def test_restarts_agree_with_pytorch() -> None:
+    torch = pytest.importorskip("torch")
+    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimiser, T_0=10, T_mult=2)
+    ours = Policy("cosine", 0.1, max_iter=70, restarts=(10, 30))
+    for iteration in range(70):
+        assert ours(iteration) == pytest.approx(optimiser.param_groups[0]["lr"], abs=1e-12)
+        optimiser.step()
+        theirs.step()
