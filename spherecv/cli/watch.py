@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from spherecv.gallery import FaceGallery
     from spherecv.verify import FaceVerifier
     from spherecv.video import Event, FaceWatcher
+    from spherecv.video.session import Session
 
 INTERRUPTED = 130
 
@@ -111,7 +112,6 @@ def watch(
         from spherecv.video.session import Session
         from spherecv.video.window import Window
 
-        stack.enter_context(_ended_by_sigterm())
         screen = Window(f"spherecv watch {source}") if window else None
         if screen is not None:
             stack.callback(screen.close)
@@ -136,7 +136,8 @@ def watch(
         session.video = None if out is None else stack.enter_context(VideoFile(out, rate=opened.rate or rate))
         if not as_json and opened.length:
             session.progress = stack.enter_context(counted("watching"))
-        whole = session.run(limit=frames, about=_about(verifier, watcher, gallery))
+        with _stopped_by_signals(session):
+            whole = session.run(limit=frames, about=_about(verifier, watcher, gallery))
     if not as_json:
         speed = session.watched / session.seconds if session.seconds else 0.0
         dropped = f", {opened.dropped:,} dropped" if opened.dropped else ""
@@ -257,18 +258,25 @@ def _verdict(told: Any) -> str:
 
 
 @contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """What a service manager sends ends the film as Ctrl-C does."""
+def _stopped_by_signals(session: Session) -> Iterator[None]:
+    """Let Ctrl-C, or a service manager, end the film after the frame under way; a second time, at once."""
+    before: dict[int, Any] = {}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
     def stop(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
+        restore()
+        session.stop()
 
     try:
-        before = signal.signal(signal.SIGTERM, stop)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, stop)
     except ValueError:  # not in the main thread, where no signal arrives either
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        restore()

@@ -48,6 +48,11 @@ class Session:
     watched: int = 0
     seconds: float = 0.0
     _last: int = -1
+    _stopped: bool = False
+
+    def stop(self) -> None:
+        """End the run after the frame under way, as an interruption; from any thread, or a signal's handler."""
+        self._stopped = True
 
     def run(self, *, limit: int | None = None, about: dict[str, Any] | None = None) -> bool:
         """Watch until the film ends, the window is closed, or somebody interrupts.
@@ -64,7 +69,7 @@ class Session:
         Returns
         -------
         bool
-            False where it was interrupted (Ctrl-C).
+            False where it was interrupted: by `stop`, or by Ctrl-C, which may cut the frame under way short.
 
         Raises
         ------
@@ -85,6 +90,8 @@ class Session:
 
     def _watch(self, limit: int | None) -> str:
         while limit is None or self.watched < limit:
+            if self._stopped:
+                return "interrupted"
             frame = self.frames.wait(_LOOK_UP)
             if frame is None and (not self.frames.live or self.frames.closed):
                 return "end"

@@ -76,6 +76,15 @@ def test_whatever_ends_it_the_end_is_logged(told, watcher, tmp_path: Path) -> No
         assert len(list(open_frames(tmp_path / f"{name}.avi"))) == 4
 
 
+def test_stopped_in_the_middle_of_a_frame_it_finishes_that_frame(told, watcher, tmp_path: Path) -> None:
+    with EventLog(tmp_path / "log.jsonl") as log, VideoFile(tmp_path / "film.avi") as video:
+        session = Session(watcher, open_frames(told.frames(9)), log, video)
+        session.listener = lambda event: session.stop() if event.kind == "appeared" else None
+        assert not session.run()
+    assert kinds(tmp_path / "log.jsonl")[-1] == ("stop", "interrupted")
+    assert len(list(open_frames(tmp_path / "film.avi"))) == session.watched < 9
+
+
 def test_dropped_frames_are_filled_in(told, watcher, tmp_path: Path) -> None:
     frames = told.frames(12)
     with VideoFile(tmp_path / "film.avi") as video:
