@@ -49,11 +49,9 @@ def our_step(batch: int, threads: int):
     return step
 
 
-def torch_step(batch: int, threads: int, channels_last: bool):
-    import torch
+def torch_net():
+    """SphereFace-20 with its classifier, on the CPU."""
     from torch import nn
-
-    torch.set_num_threads(threads)
 
     class Unit(nn.Module):
         def __init__(self, channels: int) -> None:
@@ -71,7 +69,16 @@ def torch_step(batch: int, threads: int, channels_last: bool):
     for channels, units in zip((64, 128, 256, 512), (1, 2, 4, 1), strict=True):
         layers += [nn.Conv2d(wide, channels, 3, 2, 1), nn.PReLU(channels), *(Unit(channels) for _ in range(units))]
         wide = channels
-    net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(512 * 42, 512), nn.Linear(512, IDENTITIES, bias=False))
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(512 * 42, 512), nn.Linear(512, IDENTITIES, bias=False))
+
+
+def torch_step(batch: int, threads: int, channels_last: bool):
+    import torch
+    from torch import nn
+
+    torch.set_num_threads(threads)
+
+    net = torch_net()
     images, labels = numbers(batch)
     x, y = torch.tensor(images.transpose(0, 3, 1, 2).copy()), torch.tensor(labels)
     if channels_last:

@@ -14,13 +14,7 @@ import time
 os.environ["NVIDIA_TF32_OVERRIDE"] = "0"  # read by cuBLAS and cuDNN when they are loaded: both peers compute in fp32
 
 import numpy as np
-
-IDENTITIES = 10572
-
-
-def numbers(batch: int) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(0)
-    return rng.normal(size=(batch, 112, 96, 3)).astype(np.float32), rng.integers(0, IDENTITIES, batch)
+from train_cpu import IDENTITIES, numbers, torch_net
 
 
 def our_step(batch: int):
@@ -55,25 +49,11 @@ def torch_step(batch: int):
 
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
-    class Unit(nn.Module):
-        def __init__(self, channels: int) -> None:
-            super().__init__()
-            parts = []
-            for _ in range(2):
-                parts += [nn.Conv2d(channels, channels, 3, padding=1), nn.PReLU(channels)]
-            self.body = nn.Sequential(*parts)
-
-        def forward(self, x):
-            return x + self.body(x)
-
-    layers, wide = [], 3
-    for channels, units in zip((64, 128, 256, 512), (1, 2, 4, 1), strict=True):
-        layers += [nn.Conv2d(wide, channels, 3, 2, 1), nn.PReLU(channels), *(Unit(channels) for _ in range(units))]
-        wide = channels
-    net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(512 * 42, 512), nn.Linear(512, IDENTITIES, bias=False)).cuda()
+    net = torch_net().cuda()
     images, labels = numbers(batch)
     x, y = torch.tensor(images.transpose(0, 3, 1, 2).copy()).cuda(), torch.tensor(labels).cuda()
-    optimizer = torch.optim.SGD(net.parameters(), 0.01, momentum=0.9, weight_decay=5e-4)
+    trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(trained, 0.01, momentum=0.9, weight_decay=5e-4)
 
     def step() -> None:
         loss = nn.functional.cross_entropy(net(x), y)

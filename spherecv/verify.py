@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from spherecv import metrics, thresholds
+from spherecv import metrics
 from spherecv.detect import FaceDetector
 from spherecv.embed import FaceEmbedder
 from spherecv.errors import InvalidArgumentError, SphereCVError
 from spherecv.images import ImageSource, LabelledImage, load_labelled
 from spherecv.metrics import Metric
 from spherecv.pipeline import FacePipeline, OnError, WhichFace
+from spherecv.rates import check_calibration, measured_rates, threshold_at
 from spherecv.records import EmbeddedFace, Verification, VerificationMatrix
 from spherecv.thresholds import Calibration, Threshold
 from spherecv.zoo import DEFAULT_MODEL, ModelSource, Recipe
@@ -144,14 +145,8 @@ class FaceVerifier:
     @property
     def known_thresholds(self) -> list[Threshold]:
         """Thresholds that were measured at a false accept rate, for this model, recipe and metric; highest first."""
-        if self._calibration is not None:
-            rates = [row.far for row in self._calibration.thresholds]
-        else:
-            embedder = self.pipeline.embedder
-            fingerprint = embedder.recipe.fingerprint
-            known = [row for row in embedder.source.thresholds if row.fingerprint == fingerprint]
-            rates = [row.far for row in known if row.metric == self.metric]
-        return [self._threshold_at(far) for far in sorted({far for far in rates if far is not None}, reverse=True)]
+        rates = measured_rates(self.pipeline, self.metric, self._calibration)
+        return [self._threshold_at(far) for far in rates]
 
     @property
     def prior(self) -> float | None:
@@ -159,17 +154,7 @@ class FaceVerifier:
         return self._prior if self._curve is not None else None
 
     def _threshold_at(self, far: float | None) -> Threshold:
-        if self._calibration is not None:
-            return self._calibration.threshold(far)
-        embedder = self.pipeline.embedder
-        return thresholds.choose_threshold(
-            embedder.source.thresholds,
-            model=embedder.name,
-            recipe=embedder.recipe,
-            metric=self.metric,
-            detector=self.pipeline.detector.name,
-            far=far,
-        )
+        return threshold_at(self.pipeline, self.metric, far, self._calibration)
 
     def distance(self, a: SetSource, b: SetSource, *, face: WhichFace = "largest") -> float:
         """Measure the distance between the faces of two images; needs no threshold.
@@ -297,13 +282,7 @@ class FaceVerifier:
     def _checked(self, calibration: Calibration | str | os.PathLike[str]) -> Calibration:
         if not isinstance(calibration, Calibration):
             calibration = Calibration.load(calibration)
-        embedder = self.pipeline.embedder
-        calibration.check(
-            model=embedder.name,
-            model_key=embedder.source.key,
-            metric=self.metric,
-            detector=self.pipeline.detector.name,
-        )
+        check_calibration(calibration, self.pipeline, self.metric)
         return calibration
 
     def _run(

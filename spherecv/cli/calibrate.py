@@ -10,7 +10,6 @@ import typer
 
 from spherecv.cli import options, subjects
 from spherecv.cli.counting import counted
-from spherecv.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from spherecv.evaluate.calibrating import Choice
@@ -65,10 +64,7 @@ def calibrate(
     from spherecv.evaluate.calibrating import Choice, calibrate_subject
     from spherecv.metrics import check_metric
 
-    if (prototxt is None) != (caffemodel is None):
-        raise InvalidArgumentError("--prototxt and --caffemodel go together: give both")
-    if prototxt is not None and model is not None:
-        raise InvalidArgumentError("give --model, or --prototxt and --caffemodel, not both")
+    options.check_model(model, prototxt, caffemodel)
     name = f"{prototxt},{caffemodel}" if prototxt is not None else model
     (subject,) = subjects.make_subjects(
         None if name is None else [name],

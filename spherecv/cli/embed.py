@@ -94,9 +94,8 @@ def _embed_in_shards(
     as_json: bool,
 ) -> None:
     from spherecv.gallery.bulk import embed_images
-    from spherecv.zoo import DEFAULT_MODEL, open_model
 
-    opened = options.model_source(*model) or open_model(DEFAULT_MODEL, recipe=model[3])
+    opened = options.chosen_model(*model)
     with counted("embedding shards") as progress:
         done = embed_images(source, out, model=opened, **job, progress=progress)
     if as_json:

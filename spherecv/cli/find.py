@@ -51,10 +51,9 @@ def find(
     """
     from spherecv.gallery import FaceGallery
     from spherecv.metrics import check_metric
-    from spherecv.zoo import DEFAULT_MODEL, open_model
 
     which = options.which_face(face)
-    source = options.model_source(model, prototxt, caffemodel, recipe) or open_model(DEFAULT_MODEL, recipe=recipe)
+    source = options.chosen_model(model, prototxt, caffemodel, recipe)
     place = index or _index_of(folder, source.key, detector)
     with FaceGallery.open(
         place,

@@ -56,13 +56,27 @@ def model_source(
     """Find the model that the options name; None where they name none."""
     from spherecv.zoo import ModelSource, open_model
 
-    if (prototxt is None) != (caffemodel is None):
-        raise InvalidArgumentError("--prototxt and --caffemodel go together: give both")
+    check_model(model, prototxt, caffemodel)
     if prototxt is not None and caffemodel is not None:
-        if model is not None:
-            raise InvalidArgumentError("give --model, or --prototxt and --caffemodel, not both")
         return ModelSource.from_caffe(prototxt, caffemodel, recipe=recipe)
     return None if model is None else open_model(model, recipe=recipe)
+
+
+def check_model(model: str | None, prototxt: Path | None, caffemodel: Path | None) -> None:
+    """Refuse half of a Caffe model, and two models."""
+    if (prototxt is None) != (caffemodel is None):
+        raise InvalidArgumentError("--prototxt and --caffemodel go together: give both")
+    if prototxt is not None and model is not None:
+        raise InvalidArgumentError("give --model, or --prototxt and --caffemodel, not both")
+
+
+def chosen_model(
+    model: str | None, prototxt: Path | None, caffemodel: Path | None, recipe: str | None
+) -> ModelSource:
+    """Find the model that the options name; the default where they name none."""
+    from spherecv.zoo import DEFAULT_MODEL, open_model
+
+    return model_source(model, prototxt, caffemodel, recipe) or open_model(DEFAULT_MODEL, recipe=recipe)
 
 
 def make_embedder(
@@ -76,9 +90,8 @@ def make_embedder(
 ) -> FaceEmbedder:
     """Open the model that the options name."""
     from spherecv.embed import FaceEmbedder
-    from spherecv.zoo import DEFAULT_MODEL
 
-    source = model_source(model, prototxt, caffemodel, recipe) or DEFAULT_MODEL
+    source = chosen_model(model, prototxt, caffemodel, recipe)
     return FaceEmbedder(source, recipe=recipe, backend=backend, device=device, threads=threads)
 
 

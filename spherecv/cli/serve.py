@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from spherecv.cli import galleries, options
-
-if TYPE_CHECKING:
-    from spherecv.zoo import ModelSource
 
 _MEGA = 1_000_000
 
@@ -90,7 +87,7 @@ def serve(
         max_body=int(max_upload * _MEGA), max_pixels=int(max_pixels * _MEGA), queue=queue, time_limit=time_limit
     )
     pool = open_pool(
-        _source(model, prototxt, caffemodel, recipe),
+        options.chosen_model(model, prototxt, caffemodel, recipe),
         detector=detector, backend=backend, device=device, workers=workers, threads=threads, batch=settings.batch,
     )  # fmt: skip
     service = FaceService.open(
@@ -101,12 +98,6 @@ def serve(
         service, host=host, port=port, keys=known, certificate=certificate, private_key=private_key,
         ready=lambda address: typer.echo(f"listening on {address} (Ctrl+C stops)"),
     )  # fmt: skip
-
-
-def _source(model: str | None, prototxt: Path | None, caffemodel: Path | None, recipe: str | None) -> ModelSource:
-    from spherecv.zoo import DEFAULT_MODEL, open_model
-
-    return options.model_source(model, prototxt, caffemodel, recipe) or open_model(DEFAULT_MODEL, recipe=recipe)
 
 
 def _make_key(name: str, path: Path | None) -> None:

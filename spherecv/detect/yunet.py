@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from spherecv.detect.base import Detections, check_score
 from spherecv.errors import DeviceError, InvalidArgumentError, ModelFileError
+from spherecv.runtime.silence import silent_opencv
 
 Image = NDArray[np.uint8]
 
@@ -123,7 +123,7 @@ def _open(path: Path, threshold: float, backend: int, target: int) -> Any:
     try:
         # As bytes: OpenCV does not open every name that the file system knows.
         data = np.frombuffer(path.read_bytes(), np.uint8)
-        with _silent(cv2):
+        with silent_opencv(cv2):  # 5.0 warns that its new engine knows no targets, whenever this net is opened
             size = (_LONGEST_SIDE, _LONGEST_SIDE)
             net = cv2.FaceDetectorYN.create(
                 "onnx", data, np.empty(0, np.uint8), size, threshold, _OVERLAP, _MOST_BOXES, backend, target
@@ -134,14 +134,3 @@ def _open(path: Path, threshold: float, backend: int, target: int) -> Any:
     except cv2.error as error:
         raise ModelFileError(f"{path} is not YuNet, or is damaged: {' '.join(str(error).split())}") from None
     return net
-
-
-@contextmanager
-def _silent(cv2: Any) -> Iterator[None]:
-    """OpenCV 5.0 warns that its new engine knows no targets, whenever this net is opened."""
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        yield
-    finally:
-        cv2.utils.logging.setLogLevel(level)

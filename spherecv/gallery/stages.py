@@ -13,7 +13,8 @@ from spherecv.gallery.sqlite import check_origin
 from spherecv.gallery.store import Store
 from spherecv.metrics import Metric
 from spherecv.pipeline import FacePipeline
-from spherecv.thresholds import Calibration, Threshold, choose_threshold
+from spherecv.rates import check_calibration, threshold_at
+from spherecv.thresholds import Calibration, Threshold
 from spherecv.zoo import DEFAULT_MODEL, ModelSource, Recipe, model_names, open_model
 
 Model = str | os.PathLike[str] | ModelSource | FaceEmbedder | FacePipeline | Origin
@@ -122,23 +123,9 @@ class Stages:
                 f"{self._store.label} was opened for ready-made embeddings, of which no threshold is known: pass "
                 "threshold=..."
             )
-        embedder = self.pipeline.embedder
         if self._calibration is not None:
-            self._calibration.check(
-                model=embedder.name,
-                model_key=embedder.source.key,
-                metric=metric,
-                detector=self.pipeline.detector.name,
-            )
-            return self._calibration.threshold(far)
-        return choose_threshold(
-            embedder.source.thresholds,
-            model=embedder.name,
-            recipe=embedder.recipe,
-            metric=metric,
-            detector=self.pipeline.detector.name,
-            far=far,
-        )
+            check_calibration(self._calibration, self.pipeline, metric)
+        return threshold_at(self.pipeline, metric, far, self._calibration)
 
 
 def _origin_of(source: ModelSource, detector: str) -> Origin:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from spherecv.errors import VideoError
 from spherecv.images import MAX_PIXELS
+from spherecv.runtime.silence import silent_opencv
 
 Image = NDArray[np.uint8]
 
@@ -111,9 +112,5 @@ def _why_closed(source: str | int) -> str:
 def quiet_opencv(cv2: Any) -> Iterator[None]:
     """What goes wrong is said in one line, by us."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET; read when OpenCV first opens a video
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
+    with silent_opencv(cv2):
         yield
-    finally:
-        cv2.utils.logging.setLogLevel(level)

@@ -61,11 +61,12 @@ class Convolution(LayerKind):
         batch, channels, *sizes = bottoms[0]
         self.groups(layer, channels)
         window = self.window(layer)
-        out = [
-            (size + 2 * pad - extent) // stride + 1
-            for size, pad, extent, stride in zip(sizes, window.pad, window.extent, window.stride, strict=True)
-        ]
+        out = map(self._output, sizes, window.pad, window.extent, window.stride)
         return [(batch, self._param(layer).num_output, *out)]
+
+    @staticmethod
+    def _output(size: int, pad: int, extent: int, stride: int) -> int:
+        return (size + 2 * pad - extent) // stride + 1
 
     def blob_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
         param, channels = self._param(layer), bottoms[0][1]
@@ -103,16 +104,9 @@ class Convolution(LayerKind):
 class Deconvolution(Convolution):
     """The transpose of Convolution: the sizes grow by the stride."""
 
-    def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-        self.check(layer, bottoms)
-        batch, channels, *sizes = bottoms[0]
-        self.groups(layer, channels)
-        window = self.window(layer)
-        out = [
-            stride * (size - 1) + extent - 2 * pad
-            for size, pad, extent, stride in zip(sizes, window.pad, window.extent, window.stride, strict=True)
-        ]
-        return [(batch, self._param(layer).num_output, *out)]
+    @staticmethod
+    def _output(size: int, pad: int, extent: int, stride: int) -> int:
+        return stride * (size - 1) + extent - 2 * pad
 
     def blob_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
         param, channels = self._param(layer), bottoms[0][1]
