@@ -1,0 +1,127 @@
+"""Every picture format, with what it may say of itself: pixels as they are, upright, the first frame."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from spherecv.images import load_image
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "PPM", "TIFF", "TGA", "WEBP", "GIF", "JPEG2000"])
+def test_lossless_formats_give_the_same_pixels(tmp_path: Path, kind: str, bgr, rgb, encoded) -> None:
+    options = {"WEBP": {"lossless": True}, "JPEG2000": {"irreversible": False}}.get(kind, {})
+    image = Image.fromarray(rgb)
+    wanted = bgr
+    if kind == "GIF":
+        image = image.convert("P", palette=Image.Palette.ADAPTIVE)
+        wanted = np.asarray(image.convert("RGB"))[:, :, ::-1]
+    path = tmp_path / "picture"
+    path.write_bytes(encoded(image, kind, **options))
+    loaded = load_image(path)
+    np.testing.assert_array_equal(loaded, wanted)
+    assert loaded.dtype == np.uint8
+    assert loaded.flags.c_contiguous
+
+
+def test_jpeg_is_read_as_opencv_reads_it(data_dir: Path) -> None:
+    path = data_dir / "deepface-pairs" / "img1.jpg"
+    ours, theirs = load_image(path), cv2.imread(str(path))
+    assert ours.shape == theirs.shape
+    assert np.abs(ours.astype(int) - theirs).max() <= 2  # two builds of libjpeg-turbo
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_exif_orientation(kind: str, orientation: int, bgr, rgb, encoded) -> None:
+    # How a camera stores what stands upright, by the table of the EXIF standard (6: its first row is the right side).
+    stored = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.transpose(1, 0, 2),
+        6: lambda a: np.rot90(a, 1),
+        7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+        8: lambda a: np.rot90(a, -1),
+    }[orientation](rgb)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options: dict[str, object] = {"quality": 100, "subsampling": 0} if kind == "JPEG" else {}
+    if kind == "WEBP":
+        options = {"lossless": True}
+    data = encoded(Image.fromarray(np.ascontiguousarray(stored)), kind, exif=exif, **options)
+    loaded = load_image(data)
+    assert loaded.shape == bgr.shape
+    assert np.abs(loaded.astype(int) - bgr).max() <= (6 if kind == "JPEG" else 0)
+    if kind == "JPEG":
+        theirs = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        assert np.abs(loaded.astype(int) - theirs).max() <= 2
+
+
+@pytest.mark.parametrize("value", [0, 9, 65535])
+def test_an_orientation_that_does_not_exist_turns_nothing(value: int, bgr, rgb, encoded) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = value
+    np.testing.assert_array_equal(load_image(encoded(Image.fromarray(rgb), exif=exif)), bgr)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("damage", [b"", b"MM\0*\xff\xff\xff\xff", b"II*\0\x08\0\0\0\xff\xff", b"II*\0\x08", b"x" * 9])
+def test_a_damaged_exif_block_does_not_spoil_the_picture(damage: bytes, bgr, rgb, encoded) -> None:
+    block = b"Exif\0\0" + damage
+    data = encoded(Image.fromarray(rgb), "JPEG", quality=100, subsampling=0)
+    segment = b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block
+    loaded = load_image(data[:2] + segment + data[2:])
+    assert np.abs(loaded.astype(int) - bgr).max() <= 6
+
+
+def test_the_first_frame_of_an_animation(tmp_path: Path, encoded) -> None:
+    frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "blue", "green")]
+    for kind in ("GIF", "WEBP", "PNG", "TIFF"):
+        options = {"lossless": True} if kind == "WEBP" else {}
+        data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+        np.testing.assert_array_equal(load_image(data), np.full((6, 8, 3), (0, 0, 255)))
+
+
+def test_a_palette_png_with_transparency_drops_it_without_a_warning(rgb, encoded) -> None:
+    image = Image.fromarray(rgb).convert("P", palette=Image.Palette.ADAPTIVE, colors=16)
+    wanted = np.asarray(image.convert("RGB"))[:, :, ::-1]
+    for transparency in (3, bytes([0, 128, 255] * 5 + [7])):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            loaded = load_image(encoded(image, transparency=transparency))
+        np.testing.assert_array_equal(loaded, wanted)
+
+
+def test_transparent_pixels_keep_their_colour(bgr, rgb, encoded) -> None:
+    rgba = np.dstack([rgb, np.zeros(rgb.shape[:2], np.uint8)])
+    np.testing.assert_array_equal(load_image(encoded(Image.fromarray(rgba))), bgr)
+
+
+@pytest.mark.parametrize("ink", [(0, 255, 255, 0), (255, 0, 0, 0), (0, 0, 0, 128), (30, 60, 90, 40)])
+def test_a_cmyk_jpeg_is_read_as_opencv_reads_it(ink: tuple[int, ...], encoded) -> None:
+    data = encoded(Image.new("CMYK", (16, 16), ink), "JPEG", quality=100)
+    assert b"Adobe" in data  # such files hold their inks upside down
+    theirs = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert np.abs(load_image(data).astype(int) - theirs).max() <= 3
+
+
+def test_16_bit_png(bgr, rgb) -> None:
+    grey = rgb[:, :, 0].astype(np.uint16) * 257
+    data = cv2.imencode(".png", grey)[1].tobytes()
+    np.testing.assert_array_equal(load_image(data), np.repeat(rgb[:, :, :1], 3, axis=2))
+    colour = cv2.imencode(".png", bgr.astype(np.uint16) * 257)[1].tobytes()
+    np.testing.assert_array_equal(load_image(colour), bgr)
+
+
+def test_a_one_bit_and_a_one_pixel_picture(rgb, encoded) -> None:
+    dots = Image.fromarray(rgb[:, :, 0] > 100).convert("1")
+    np.testing.assert_array_equal(load_image(encoded(dots))[:, :, 1], (rgb[:, :, 0] > 100) * 255)
+    assert load_image(encoded(Image.new("RGB", (1, 1), "red"))).tolist() == [[[0, 0, 255]]]
