@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -109,3 +110,15 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    """Where a download shall lie, in a folder that is not there yet."""
+    return tmp_path / "models" / "toy" / "weights.bin"
+
+
+@pytest.fixture
+def left_behind(target: Path) -> Callable[[], set[str]]:
+    """What lies in the folder of `target` besides the lock."""
+    return lambda: {path.name for path in target.parent.iterdir()} - {f".{target.name}.lock"}
