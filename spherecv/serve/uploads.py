@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from spherecv.errors import ImageError
 from spherecv.images import load_image
+from spherecv.serve.parts import too_intricate
 from spherecv.serve.problems import Problem
 
 FORMATS = ("JPEG", "PNG", "WEBP")
@@ -63,6 +64,8 @@ def checked_upload(data: bytes, name: str, max_pixels: int) -> Upload:
     found = [kind for kind, magic in _MAGIC.items() if re.match(magic, data, re.DOTALL)]
     if not found:
         raise ImageError(f"{name} is not a picture in JPEG, PNG or WebP")
+    if much := too_intricate(data, found[0]):
+        raise ImageError(f"{name} is a {found[0]} of {much}: save it anew")
     try:
         with Image.open(io.BytesIO(data), formats=found) as picture:
             width, height = picture.size
