@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import NamedTuple, TypeVar
 
-import python_multipart  # noqa: F401 - Starlette would say only with the first form that it is missing
 from fastapi import Request
+from python_multipart.multipart import parse_options_header  # missing, it is missed now and not with the first form
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
@@ -65,6 +65,10 @@ async def read_body(request: Request, max_files: int) -> Body:
         except ClientDisconnect:
             raise Problem("bad-request", "the body breaks off") from None
     if kind == "multipart/form-data":
+        # The parser would decode text by any codec that Python has, and some of them take seconds for 64 kB.
+        charset = parse_options_header(request.headers["content-type"])[1].get(b"charset", b"utf-8")
+        if charset.lower() not in (b"utf-8", b"utf8"):
+            raise Problem("wrong-type", "a form's text must be UTF-8: leave charset out of Content-Type")
         return Body(None, await _parts(request, max_files))
     raise Problem("wrong-type", "send application/json, or multipart/form-data with the pictures as files")
 

@@ -139,6 +139,8 @@ def test_every_broken_upload_gets_one_clear_sentence(client, tools) -> None:
         (b"abc", {"content-type": "multipart/form-data; boundary=x"}, 400, "bad-request"),
         (b"--x\r\nabc", {"content-type": "multipart/form-data; boundary=x"}, 400, "bad-request"),
         (b"{}", {**headers, "content-encoding": "gzip"}, 415, "wrong-type"),
+        (b"--x--", {"content-type": "multipart/form-data; boundary=x; charset=punycode"}, 415, "wrong-type"),
+        (b"--x--", {"content-type": 'multipart/form-data; boundary=x; charset="UTF-8"'}, 422, "invalid"),
     ):
         problem(client.post("/v1/detect", content=content, headers=given), status, kind)
     too_many = [("img", tools.red)] * 3
