@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
+from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -73,7 +74,7 @@ class Gate:
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
         if not self._keys:
-            _check_local(scope["method"], headers)
+            _check_local(scope["method"], headers, scope.get("client"))
         if scope["path"].startswith(_GUARDED):
             if self._keys:
                 trace_of(scope).key = self._owner(headers)
@@ -147,12 +148,16 @@ class _Meter:
         )
 
 
-def _check_local(method: str, headers: Headers) -> None:
+def _check_local(method: str, headers: Headers, client: Sequence[Any] | None) -> None:
     """Refuse what comes from elsewhere to a service without keys: other machines, and other sites' pages.
 
     A page on the Internet can make the browser of whoever reads it send forms to this machine, and with a name of its
     own that points to 127.0.0.1 even read the answers. The browser says so, in `Origin`, `Sec-Fetch-Site` and `Host`.
+    Where a server that is not ours listens for other machines too, they are told by their addresses; a socket in the
+    file system has none.
     """
+    if client is not None and not is_local(f"[{client[0]}]" if ":" in client[0] else client[0]):
+        raise Problem("forbidden", "without keys the service answers this machine only: set keys up")
     if any(name in headers for name in _FORWARDED):
         raise Problem("forbidden", "without keys the service answers this machine only, not a proxy: set keys up")
     host = headers.get("host", "")

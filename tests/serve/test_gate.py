@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import socket
 import time
 
 import pytest
 
+from spherecv.serve import create_app
 from spherecv.serve.gate import is_local
 from spherecv.serve.keys import ApiKeys, new_key
 
@@ -50,6 +52,33 @@ def test_without_keys_other_machines_and_other_sites_stay_out(client, tools) -> 
     assert client.get("/v1/models", headers={"host": "evil.example"}).status_code == 403
     allowed = client.options("/v1/detect", headers={"origin": "http://evil.example"}).headers
     assert not any(name.startswith("access-control") for name in allowed)
+
+
+@pytest.mark.parametrize(
+    ("caller", "status"),
+    [(("203.0.113.9", 5), 403), (("2001:db8::1", 5), 403), (("127.0.0.1", 5), 200), (("::1", 5), 200), (None, 200)],
+)
+def test_without_keys_the_callers_address_counts_whatever_server_listens(staged, caller, status) -> None:
+    service = staged.make()
+    answered = []
+
+    async def ask() -> None:
+        async def receive():
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message) -> None:
+            answered.append(message.get("status"))
+
+        scope = {
+            "type": "http", "method": "GET", "path": "/v1/models", "raw_path": b"/v1/models", "query_string": b"",
+            "headers": [(b"host", b"localhost")], "client": caller, "scheme": "http", "http_version": "1.1",
+            "server": ("localhost", 80), "root_path": "",
+        }  # fmt: skip
+        await create_app(service)(scope, receive, send)
+
+    asyncio.run(ask())
+    service.close()
+    assert answered[0] == status
 
 
 def test_with_keys_everything_but_the_page_needs_one(staged, tools, tmp_path) -> None:
