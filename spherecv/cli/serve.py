@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from spherecv.cli import galleries, options
+from spherecv.errors import InvalidArgumentError
 
 _MEGA = 1_000_000
 
@@ -80,12 +81,14 @@ def serve(
     known = ApiKeys.load(keys)
     from spherecv.serve import FaceService, ServiceSettings, run
     from spherecv.serve.pool import open_pool
-    from spherecv.serve.server import check_open
+    from spherecv.serve.server import check_certificate, check_open
 
     check_open(host, known)  # before the models are opened, which takes a while
+    check_certificate(certificate, private_key)
     settings = ServiceSettings(
-        max_body=int(max_upload * _MEGA), max_pixels=int(max_pixels * _MEGA), queue=queue, time_limit=time_limit
-    )
+        max_body=_millions("max_upload", max_upload), max_pixels=_millions("max_pixels", max_pixels),
+        queue=queue, time_limit=time_limit,
+    )  # fmt: skip
     pool = open_pool(
         options.chosen_model(model, prototxt, caffemodel, recipe),
         detector=detector, backend=backend, device=device, workers=workers, threads=threads, batch=settings.batch,
@@ -98,6 +101,12 @@ def serve(
         service, host=host, port=port, keys=known, certificate=certificate, private_key=private_key,
         ready=lambda address: typer.echo(f"listening on {address} (Ctrl+C stops)"),
     )  # fmt: skip
+
+
+def _millions(name: str, value: float) -> int:
+    if not 0 < value < float("inf"):  # NaN is neither, and no whole number
+        raise InvalidArgumentError(f"{name} must be above 0, but got {value:g}")
+    return int(value * _MEGA)
 
 
 def _make_key(name: str, path: Path | None) -> None:

@@ -6,6 +6,8 @@ import asyncio
 import logging
 import math
 import os
+import ssl
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -55,9 +57,11 @@ def run(
     Raises
     ------
     InvalidArgumentError
-        No keys, and a host that other machines can reach; or an address that cannot be listened on.
+        No keys, and a host that other machines can reach; an address that cannot be listened on; or a certificate that
+        cannot be used.
     """
     check_open(host, keys)
+    check_certificate(certificate, private_key)
     server = make_server(
         create_app(service, keys=keys), service.settings, host=host, port=port,
         ssl_certfile=certificate, ssl_keyfile=private_key,
@@ -81,6 +85,27 @@ def check_open(host: str, keys: ApiKeys | None) -> None:
             f"{host} can be reached by other machines: give --keys FILE (`spherecv serve --new-key NAME --keys FILE` "
             "makes one), or listen on 127.0.0.1"
         )
+
+
+def check_certificate(
+    certificate: str | os.PathLike[str] | None, private_key: str | os.PathLike[str] | None
+) -> None:
+    """Refuse files that HTTPS cannot be spoken with; neither is fine."""
+    if certificate is None:
+        if private_key is not None:
+            raise InvalidArgumentError(f"a private key ({private_key}) needs its certificate: --tls-cert")
+        return
+
+    def ask() -> str:
+        raise InvalidArgumentError("the private key asks for a passphrase, which nobody could type: take it off")
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, private_key, ask)
+    except OSError as error:  # what OpenSSL says is one too, and is no sentence
+        why = "it is not in PEM, or the two do not belong together"
+        said = why if isinstance(error, ssl.SSLError) else error.strerror or str(error)
+        files = certificate if private_key is None else f"{certificate} with {private_key}"
+        raise InvalidArgumentError(f"the certificate {files} cannot be used: {said}") from None
 
 
 class Server(uvicorn.Server):
@@ -181,7 +206,10 @@ class ImpatientProtocol(H11Protocol):
 def _log_to_stderr() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
-    for name, level in ((LOGGER.name, logging.INFO), ("uvicorn.error", logging.WARNING)):
+    logging.captureWarnings(True)
+    warnings.filterwarnings("ignore", module=r"PIL\b")  # of metadata that callers made up, by the thousand
+    loggers = ((LOGGER.name, logging.INFO), ("uvicorn.error", logging.WARNING), ("py.warnings", logging.WARNING))
+    for name, level in loggers:
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(level)

@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields
 
 from spherecv.errors import InvalidArgumentError
 
+_DAY = 86_400
+
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceSettings:
@@ -35,7 +37,7 @@ class ServiceSettings:
     Raises
     ------
     InvalidArgumentError
-        A limit that is not above zero.
+        A limit that is not above zero, or a time of more than a day.
     """
 
     max_body: int = 16 << 20
@@ -53,3 +55,6 @@ class ServiceSettings:
             value = getattr(self, field.name)
             if not 0 < value < float("inf"):
                 raise InvalidArgumentError(f"{field.name} must be above 0, but got {value!r}")
+        for name in ("time_limit", "receive_limit"):
+            if getattr(self, name) > _DAY:
+                raise InvalidArgumentError(f"{name} must be at most {_DAY} seconds, but got {getattr(self, name)!r}")

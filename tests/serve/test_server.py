@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import sqlite3
@@ -17,9 +18,9 @@ import pytest
 
 from spherecv.errors import InvalidArgumentError
 from spherecv.gallery import FaceGallery, Origin
-from spherecv.serve import ApiKeys, run
+from spherecv.serve import ApiKeys, ServiceSettings, create_app, run
 from spherecv.serve.keys import new_key
-from spherecv.serve.server import check_open
+from spherecv.serve.server import check_certificate, check_open, make_server
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -123,3 +124,100 @@ def test_a_taken_port_is_told(staged) -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(InvalidArgumentError, match="cannot listen"):
         run(staged.make(), port=taken.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def pems(tmp_path_factory) -> Path:
+    """A certificate and its key, the same key under a passphrase, and the key of another."""
+    pytest.importorskip("cryptography")
+    import datetime as dt
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    folder = tmp_path_factory.mktemp("pems")
+    key, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    since = dt.datetime(2020, 1, 1)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, since, since.replace(year=2046))
+    (folder / "cert.pem").write_bytes(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8)
+    plain, locked = serialization.NoEncryption(), serialization.BestAvailableEncryption(b"secret")
+    for file, owner, cover in (("key", key, plain), ("locked", key, locked), ("other", other, plain)):
+        (folder / f"{file}.pem").write_bytes(owner.private_bytes(*form, cover))
+    (folder / "text.pem").write_text("no certificate")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("certificate", "key", "words"),
+    [
+        (None, "key", "needs its certificate"),
+        ("none", "key", "No such file"),
+        ("cert", "none", "No such file"),
+        ("text", "key", "not in PEM"),
+        ("cert", None, "not in PEM"),
+        ("cert", "other", "do not belong together"),
+        ("cert", "locked", "passphrase"),
+    ],
+)
+def test_a_certificate_that_cannot_be_used_is_one_sentence(pems, certificate, key, words) -> None:
+    files = [None if name is None else pems / f"{name}.pem" for name in (certificate, key)]
+    with pytest.raises(InvalidArgumentError, match=words) as refusal:
+        check_certificate(*files)
+    assert "\n" not in str(refusal.value)
+
+
+def test_https_is_spoken(pems, staged) -> None:
+    import ssl
+
+    check_certificate(None, None)
+    told: list[str] = []
+    listening = threading.Event()
+    server = []
+
+    def serve() -> None:
+        server.append(made := make_server(
+            create_app(staged.make()), ServiceSettings(), host="127.0.0.1", port=0,
+            ssl_certfile=pems / "cert.pem", ssl_keyfile=pems / "key.pem",
+        ))  # fmt: skip
+        made.ready = lambda address: (told.append(address), listening.set())
+        made.run()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    assert listening.wait(60)
+    trusted = ssl.create_default_context(cafile=pems / "cert.pem")
+    trusted.check_hostname = False
+    try:
+        with httpx.Client(verify=trusted, trust_env=False, timeout=60) as client:
+            assert client.get(f"{told[0]}/healthz", headers={"host": "localhost"}).status_code == 200
+    finally:
+        server[0].should_exit = True
+        thread.join()
+
+
+def test_the_log_is_json_whatever_libraries_warn_of() -> None:
+    child = subprocess.run(
+        [sys.executable, "-c", WARNED], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
+    )
+    (line,) = child.stderr.splitlines()
+    assert "ours\n{forged}" in json.loads(line)["event"]
+
+
+WARNED = """
+import io, struct, warnings
+from PIL import Image
+from spherecv.serve.server import _log_to_stderr
+from spherecv.serve.uploads import checked_upload
+
+# Tags that each claim more than there is: Pillow warns of every one.
+tags = b"".join(struct.pack("<HHLL", 1000 + number, 7, 60_000, 8) for number in range(500))
+stream = io.BytesIO()
+exif = b"Exif\\0\\0II*\\0" + struct.pack("<LH", 8, 500) + tags + bytes(4)
+Image.new("RGB", (16, 16)).save(stream, "JPEG", exif=exif)
+_log_to_stderr()
+checked_upload(stream.getvalue(), "img", 1000).decode_image()
+warnings.warn("ours\\n{forged}")
+"""
