@@ -65,8 +65,16 @@ class Gate:
             trace_of(scope).problem = problem.kind
             await _refuse(problem, scope, receive, send, self._settings.max_body)
             return
+
+        async def sending(message: Message) -> None:
+            last = message["type"] == "http.response.body" and not message.get("more_body", False)
+            if last and meter.overfull:
+                await _end(message["body"], receive, send, self._settings.max_body)
+            else:
+                await send(message)
+
         try:
-            await self._app(scope, meter.receive, send)
+            await self._app(scope, meter.receive, sending)
         finally:
             trace_of(scope).received = meter.received
             meter.release()
@@ -106,6 +114,7 @@ class _Meter:
         self._until: float | None = None
         self._done = False
         self.received = 0
+        self.overfull = False
 
     def expect(self, headers: Headers) -> None:
         """Refuse a body that is too large by its own account."""
@@ -129,6 +138,7 @@ class _Meter:
         if message["type"] == "http.request":
             size = len(message.get("body", b""))
             if self.received + size > self._settings.max_body:
+                self.overfull = message.get("more_body", False)
                 raise self._too_large()
             self._desk.hold(size)
             self.received += size
@@ -199,18 +209,25 @@ def _with_headers(send: Send) -> Send:
 
 
 async def _refuse(problem: Problem, scope: Scope, receive: Receive, send: Send, most: int) -> None:
-    """Answer before the body was read, and then take in what is on its way.
-
-    A connection that is closed with bytes unread is reset, and the caller would see that instead of the answer.
-    """
+    """Answer before the body was read."""
     body = as_json(problem.document())
     headers = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), "connection": "close"}
     raw = [(name.lower().encode(), value.encode()) for name, value in {**headers, **problem.headers}.items()]
     await send({"type": "http.response.start", "status": problem.status, "headers": raw})
+    if "expect" in Headers(scope=scope):  # such a caller waits for a word before it sends anything
+        await send({"type": "http.response.body", "body": body})
+    else:
+        await _end(body, receive, send, most)
+
+
+async def _end(body: bytes, receive: Receive, send: Send, most: int) -> None:
+    """Send the end of an answer, and take in what is on its way.
+
+    A connection that is closed with bytes unread is reset, and the caller would see that instead of the answer.
+    """
     await send({"type": "http.response.body", "body": body, "more_body": True})
-    if "expect" not in Headers(scope=scope):  # such a caller waits for a word before it sends anything
-        with suppress(TimeoutError):
-            await asyncio.wait_for(_drain(receive, most), _DRAIN_SECONDS)
+    with suppress(TimeoutError):
+        await asyncio.wait_for(_drain(receive, most), _DRAIN_SECONDS)
     await send({"type": "http.response.body", "body": b""})
 
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from spherecv.serve import create_app
+from spherecv.serve import create_app, gate
 from spherecv.serve.gate import is_local
 from spherecv.serve.keys import ApiKeys, new_key
 
@@ -117,6 +117,26 @@ def test_a_body_that_is_too_large_is_refused_before_and_while_it_comes(staged, t
         assert connection.getresponse().status == 413  # at once, not when all of it came
         connection.close()
         assert client.post("/v1/detect", files={"img": tools.red}).status_code == 200
+
+
+def test_who_is_still_sending_when_refused_gets_the_answer(staged, tools, monkeypatch) -> None:
+    """Nothing announces how large it is; a connection closed with bytes unread would be reset, and the answer lost."""
+    monkeypatch.setattr(gate, "_DRAIN_SECONDS", tools.patience)
+    with tools.serving(staged.make(max_body=1_000_000)) as client:
+        address = (client.base_url.host, client.base_url.port)
+        head = b"POST /v1/detect HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        piece = b"x" * 50_000
+        for _ in range(3):
+            with socket.create_connection(address, timeout=tools.patience) as connection:
+                connection.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n")
+                for _ in range(38):
+                    connection.sendall(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+                connection.sendall(b"0\r\n\r\n")
+                answer = b""
+                while chunk := connection.recv(65536):
+                    answer += chunk
+            assert answer.startswith(b"HTTP/1.1 413 ")
+            assert b"urn:spherecv:problem:too-large" in answer
 
 
 def test_slow_callers_are_not_waited_for(staged, tools) -> None:
