@@ -190,14 +190,7 @@ class PipelinePool(FacePipeline):
     def _work(self, pipeline: FacePipeline) -> None:
         while jobs := self._take():
             started = perf_counter()
-            try:
-                answers = _run(pipeline, jobs)
-            except BaseException as fault:  # whoever waits must hear of it, and the worker must go on
-                for job in jobs:
-                    job.done.set_exception(fault)
-            else:
-                for job, answer in zip(jobs, answers, strict=True):
-                    job.done.set_result(answer)
+            _settle(pipeline, jobs)
             seconds = perf_counter() - started
             self._seconds_each += _SMOOTHING * (seconds / len(jobs) - self._seconds_each)
             self._observe(len(jobs), seconds)
@@ -235,6 +228,21 @@ class PipelinePool(FacePipeline):
                 pixels += job.pixels
         self._jobs.extendleft(reversed(later))
         return batch
+
+
+def _settle(pipeline: FacePipeline, jobs: Sequence[_Job]) -> None:
+    """Answer jobs; where a batch fails as a whole, one by one, so that one picture costs nobody else the answer."""
+    try:
+        answers = _run(pipeline, jobs)
+    except BaseException as fault:  # whoever waits must hear of it, and the worker must go on
+        if len(jobs) == 1:
+            jobs[0].done.set_exception(fault)
+            return
+        for job in jobs:
+            _settle(pipeline, [job])
+    else:
+        for job, answer in zip(jobs, answers, strict=True):
+            job.done.set_result(answer)
 
 
 def _run(pipeline: FacePipeline, jobs: Sequence[_Job]) -> list[Any]:

@@ -141,6 +141,27 @@ def test_a_fault_reaches_the_caller_and_spares_the_worker(staged, tools, monkeyp
     pool.close()
 
 
+def test_a_fault_in_a_batch_is_its_own_callers_alone(staged, tools, monkeypatch) -> None:
+    pool = staged.make(workers=1, batch=8).pool
+    (detector,) = staged.detectors
+    detector.open.clear()
+    faces = type(detector)._faces
+    fail_on_small = staticmethod(lambda image: faces(image) if len(image) > 99 else 1 / 0)
+    monkeypatch.setattr(type(detector), "_faces", fail_on_small)
+    with ThreadPoolExecutor(9) as threads:
+        threads.submit(pool.faces, upload(tools.red))
+        until(lambda: detector.batches, tools.patience)
+        good = [threads.submit(pool.faces, upload(tools.red)) for _ in range(7)]
+        bad = threads.submit(pool.faces, upload(tools.picture(size=(64, 64))))
+        until(lambda: pool.waiting == 8, tools.patience)
+        detector.open.set()
+        assert all(future.result() for future in good)
+        with pytest.raises(ZeroDivisionError):
+            bad.result()
+    assert detector.batches[:2] == [1, 8]
+    pool.close()
+
+
 def test_batches_give_what_a_pipeline_alone_gives(net, data_dir) -> None:
     portraits = [cv2.imread(str(data_dir / "deepface-pairs" / f"img{number}.jpg")) for number in (1, 4, 7, 16)]
     photos = [cv2.imencode(".png", cv2.resize(portrait, (360, 480)))[1].tobytes() for portrait in portraits]
