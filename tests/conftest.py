@@ -26,6 +26,13 @@ def data_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
+def mobilefacenet(data_dir: Path) -> tuple[Path, Path]:
+    """A small embedder in Caffe's files: prototxt and caffemodel."""
+    folder = data_dir / "mobilefacenet-caffe"
+    return folder / "mobilefacenet.prototxt", folder / "mobilefacenet.caffemodel"
+
+
+@pytest.fixture(scope="session")
 def lfw_dir(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """LFW view 1, unpacked: `images/NAME/NAME_0001.jpg` and `pairsDevTest.txt`."""
     folder = tmp_path_factory.mktemp("lfw")

@@ -12,11 +12,8 @@ from spherecv.zoo import ModelSource, Recipe, get_recipe
 
 
 @pytest.fixture(scope="module")
-def source(data_dir: Path) -> ModelSource:
-    model = data_dir / "mobilefacenet-caffe" / "mobilefacenet"
-    return ModelSource.from_caffe(
-        model.with_suffix(".prototxt"), model.with_suffix(".caffemodel"), recipe="mobilefacenet"
-    )
+def source(mobilefacenet: tuple[Path, Path]) -> ModelSource:
+    return ModelSource.from_caffe(*mobilefacenet, recipe="mobilefacenet")
 
 
 def some_crops(count: int, size: tuple[int, int] = (112, 112)) -> np.ndarray:

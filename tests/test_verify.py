@@ -13,14 +13,8 @@ from spherecv.verify import FaceVerifier
 
 
 @pytest.fixture(scope="module")
-def files(data_dir: Path) -> tuple[Path, Path]:
-    model = data_dir / "mobilefacenet-caffe" / "mobilefacenet"
-    return model.with_suffix(".prototxt"), model.with_suffix(".caffemodel")
-
-
-@pytest.fixture(scope="module")
-def verifier(files: tuple[Path, Path]) -> FaceVerifier:
-    return FaceVerifier.from_caffe(*files, recipe="mobilefacenet", threshold=0.6)
+def verifier(mobilefacenet: tuple[Path, Path]) -> FaceVerifier:
+    return FaceVerifier.from_caffe(*mobilefacenet, recipe="mobilefacenet", threshold=0.6)
 
 
 @pytest.fixture(scope="module")
@@ -98,15 +92,15 @@ def test_one_face_of_an_image_counts_not_all(verifier: FaceVerifier, photos: Pat
         verifier.verify_pairs([(photos / "couple.jpg", photos / "img1.jpg")], face="all")
 
 
-def test_without_a_threshold_there_is_a_distance_but_no_verdict(files: tuple[Path, Path], photos: Path) -> None:
-    verifier = FaceVerifier.from_caffe(*files, recipe="mobilefacenet", metric="euclidean")
+def test_without_a_threshold_there_is_a_distance_but_no_verdict(mobilefacenet: tuple[Path, Path], photos: Path) -> None:
+    verifier = FaceVerifier.from_caffe(*mobilefacenet, recipe="mobilefacenet", metric="euclidean")
     assert 0 < verifier.distance(photos / "img1.jpg", photos / "img2.jpg") < 2
     with pytest.raises(MissingThresholdError, match="spherecv calibrate"):
         verifier.verify(photos / "img1.jpg", photos / "img2.jpg")
 
 
-def test_files_that_nobody_knows_need_a_recipe(files: tuple[Path, Path]) -> None:
+def test_files_that_nobody_knows_need_a_recipe(mobilefacenet: tuple[Path, Path]) -> None:
     with pytest.raises(InvalidArgumentError, match="recipe"):
-        FaceVerifier.from_caffe(*files)
+        FaceVerifier.from_caffe(*mobilefacenet)
     with pytest.raises(InvalidArgumentError, match="metric"):
-        FaceVerifier.from_caffe(*files, recipe="mobilefacenet", metric="manhattan")
+        FaceVerifier.from_caffe(*mobilefacenet, recipe="mobilefacenet", metric="manhattan")

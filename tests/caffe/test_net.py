@@ -95,10 +95,9 @@ def test_the_package_imports_nothing_until_it_is_used():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_weights_are_whole_in_the_net_and_in_its_message(data_dir):
-    folder = data_dir / "mobilefacenet-caffe"
-    net = load(folder / "mobilefacenet.prototxt", folder / "mobilefacenet.caffemodel")
-    stored = {layer.name: layer for layer in read_caffemodel(folder / "mobilefacenet.caffemodel").layer}
+def test_weights_are_whole_in_the_net_and_in_its_message(mobilefacenet):
+    net = load(*mobilefacenet)
+    stored = {layer.name: layer for layer in read_caffemodel(mobilefacenet[1]).layer}
     for layer in net.layers:
         for ours, theirs in zip(layer.blobs, stored[layer.name].blobs, strict=True):
             np.testing.assert_array_equal(ours.ravel(), np.array(theirs.data, np.float32))

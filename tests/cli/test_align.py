@@ -9,7 +9,6 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from spherecv.cli.app import app
 from spherecv.cli.lists import write_list
 
 
@@ -22,12 +21,8 @@ def photos(lfw_dir: Path, tmp_path_factory) -> Path:
     return folder
 
 
-def run(*arguments: object):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
 @pytest.mark.runtime
-def test_a_folder_is_aligned_and_goes_on(photos: Path, tmp_path: Path) -> None:
+def test_a_folder_is_aligned_and_goes_on(run, photos: Path, tmp_path: Path) -> None:
     result = run("align", photos, tmp_path / "out", "-j", 1, "--json")
     assert result.exit_code == 0, result.output
     assert {**json.loads(result.stdout), "seconds": 0} == {
@@ -46,7 +41,7 @@ def test_a_folder_is_aligned_and_goes_on(photos: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.runtime
-def test_one_image_and_another_recipe(photos: Path, tmp_path: Path) -> None:
+def test_one_image_and_another_recipe(run, photos: Path, tmp_path: Path) -> None:
     import cv2
 
     image = next(photos.rglob("*.jpg"))
@@ -65,7 +60,7 @@ def test_one_image_and_another_recipe(photos: Path, tmp_path: Path) -> None:
         ((".", "out", "--recipe", "none"), "none"),
     ],
 )
-def test_failures_are_one_line(tmp_path: Path, monkeypatch, arguments, message) -> None:
+def test_failures_are_one_line(run, tmp_path: Path, monkeypatch, arguments, message) -> None:
     monkeypatch.chdir(tmp_path)
     result = run("align", *arguments)
     assert result.exit_code == 2

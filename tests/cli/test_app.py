@@ -12,36 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner, Result
-
-from spherecv.cli.app import app
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def failure(result: Result) -> str:
-    """The one line of a failure, checked to be one."""
-    assert result.exit_code == 2, result.output
-    lines = result.stderr.strip().splitlines()
-    errors = [line for line in lines if line.startswith("error: ")]
-    assert len(errors) == 1, result.stderr
-    assert "Traceback" not in result.output
-    assert "internal error" not in result.output
-    return errors[0]
-
-
-@pytest.fixture(scope="session")
-def photos(data_dir: Path) -> Path:
-    return data_dir / "deepface-pairs"
-
-
-@pytest.fixture(scope="session")
-def model(data_dir: Path) -> tuple[object, ...]:
-    folder = data_dir / "mobilefacenet-caffe"
-    files = ("--prototxt", folder / "mobilefacenet.prototxt", "--caffemodel", folder / "mobilefacenet.caffemodel")
-    return (*files, "--recipe", "mobilefacenet")
 
 
 def broken_images(folder: Path, photo: Path) -> dict[str, Path]:
@@ -58,7 +28,7 @@ def broken_images(folder: Path, photo: Path) -> dict[str, Path]:
 
 
 @pytest.mark.runtime
-def test_verify_answers_by_text_json_picture_and_exit_code(photos: Path, model, tmp_path: Path) -> None:
+def test_verify_answers_by_text_json_picture_and_exit_code(run, photos: Path, model, tmp_path: Path) -> None:
     plot = tmp_path / "answer.png"
     same = run("verify", photos / "img1.jpg", photos / "img2.jpg", *model, "--threshold", 0.7, "--plot", plot)
     assert same.exit_code == 0, same.output
@@ -71,7 +41,7 @@ def test_verify_answers_by_text_json_picture_and_exit_code(photos: Path, model, 
 
 
 @pytest.mark.runtime
-def test_verify_compares_all_faces(photos: Path, model) -> None:
+def test_verify_compares_all_faces(run, photos: Path, model) -> None:
     result = run(
         "verify", photos / "couple.jpg", photos / "img1.jpg", *model, "--threshold", 0.7, "--face", "all", "--json"
     )
@@ -83,11 +53,11 @@ def test_verify_compares_all_faces(photos: Path, model) -> None:
     assert len(answer["facial_areas"]["img1"]) >= 2
 
 
-def test_verify_without_a_threshold_says_how_to_get_one(photos: Path, model) -> None:
+def test_verify_without_a_threshold_says_how_to_get_one(run, failure, photos: Path, model) -> None:
     assert "spherecv calibrate" in failure(run("verify", photos / "img1.jpg", photos / "img2.jpg", *model))
 
 
-def test_every_bad_image_is_one_line_and_exit_code_2(photos: Path, model, tmp_path: Path) -> None:
+def test_every_bad_image_is_one_line_and_exit_code_2(run, failure, photos: Path, model, tmp_path: Path) -> None:
     images = broken_images(tmp_path, photos / "img1.jpg") | {"missing.jpg": tmp_path / "missing.jpg"}
     for name, text in {
         "missing.jpg": "no such file",
@@ -104,9 +74,10 @@ def test_every_bad_image_is_one_line_and_exit_code_2(photos: Path, model, tmp_pa
         assert name in line, (name, line)
 
 
-def test_every_bad_model_is_one_line_and_exit_code_2(photos: Path, data_dir: Path, tmp_path: Path) -> None:
-    good = data_dir / "mobilefacenet-caffe"
-    prototxt, caffemodel = good / "mobilefacenet.prototxt", good / "mobilefacenet.caffemodel"
+def test_every_bad_model_is_one_line_and_exit_code_2(
+    run, failure, photos: Path, data_dir: Path, mobilefacenet: tuple[Path, Path], tmp_path: Path
+) -> None:
+    prototxt, caffemodel = mobilefacenet
     typo = tmp_path / "typo.prototxt"
     typo.write_text('name: "net"\nlayer {\n  name: "a" type: }\n')
     cut = tmp_path / "cut.caffemodel"
@@ -125,7 +96,7 @@ def test_every_bad_model_is_one_line_and_exit_code_2(photos: Path, data_dir: Pat
         assert text in line, line
 
 
-def test_wrong_settings_are_one_line_and_exit_code_2(photos: Path, model) -> None:
+def test_wrong_settings_are_one_line_and_exit_code_2(run, failure, photos: Path, model) -> None:
     pair = (photos / "img1.jpg", photos / "img2.jpg", *model, "--threshold", "0.7")
     for option, value, text in (
         ("--metric", "manhattan", "cosine, euclidean"),
@@ -141,7 +112,7 @@ def test_wrong_settings_are_one_line_and_exit_code_2(photos: Path, model) -> Non
 
 
 @pytest.mark.runtime
-def test_detect_goes_on_after_a_bad_image_and_draws(photos: Path, tmp_path: Path) -> None:
+def test_detect_goes_on_after_a_bad_image_and_draws(run, failure, photos: Path, tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
     broken_images(folder, photos / "img1.jpg")
@@ -158,7 +129,7 @@ def test_detect_goes_on_after_a_bad_image_and_draws(photos: Path, tmp_path: Path
 
 
 @pytest.mark.runtime
-def test_embed_writes_one_file_without_pickle(photos: Path, model, tmp_path: Path) -> None:
+def test_embed_writes_one_file_without_pickle(run, failure, photos: Path, model, tmp_path: Path) -> None:
     listing = tmp_path / "list.txt"
     listing.write_text(f"{photos / 'img1.jpg'} 0\n{tmp_path / 'missing.jpg'} 1\n{photos / 'img2.jpg'} 0\n")
     result = run("embed", listing, "--out", tmp_path / "out.npz", *model, "--json")
@@ -174,7 +145,7 @@ def test_embed_writes_one_file_without_pickle(photos: Path, model, tmp_path: Pat
 
 
 @pytest.mark.runtime
-def test_convert_writes_onnx_and_prints_the_net(data_dir: Path, tmp_path: Path) -> None:
+def test_convert_writes_onnx_and_prints_the_net(run, failure, data_dir: Path, tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     det1 = data_dir / "mtcnn-caffe" / "det1"
     goal = tmp_path / "det1.onnx"
@@ -185,7 +156,7 @@ def test_convert_writes_onnx_and_prints_the_net(data_dir: Path, tmp_path: Path) 
     assert "--out" in failure(run("convert", det1.with_suffix(".prototxt"), det1.with_suffix(".caffemodel")))
 
 
-def test_doctor_tells_what_there_is() -> None:
+def test_doctor_tells_what_there_is(run) -> None:
     result = run("doctor", "--json")
     found = {finding["about"]: finding for finding in json.loads(result.stdout)}
     assert {"OpenCV", "backend opencv", "device cpu", "model mtcnn", "cache"} <= set(found)
@@ -193,7 +164,7 @@ def test_doctor_tells_what_there_is() -> None:
 
 
 @pytest.mark.runtime
-def test_demo_verifies_with_the_model_that_travels_along(tmp_path: Path) -> None:
+def test_demo_verifies_with_the_model_that_travels_along(run, tmp_path: Path) -> None:
     pytest.importorskip("skimage")
     result = run("demo", "--out", tmp_path)
     assert result.exit_code == 0, result.output
@@ -204,7 +175,7 @@ def test_demo_verifies_with_the_model_that_travels_along(tmp_path: Path) -> None
     assert "(two people): different people" in result.stdout
 
 
-def test_help_teaches_every_command() -> None:
+def test_help_teaches_every_command(run) -> None:
     listing = run("--help").stdout
     for command in ("verify", "detect", "embed", "convert", "models", "doctor", "demo"):
         assert command in listing
@@ -212,7 +183,7 @@ def test_help_teaches_every_command() -> None:
     assert "Exit code" in run("verify", "--help").stdout
 
 
-def test_a_fault_of_ours_is_not_the_answer_different(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_ours_is_not_the_answer_different(run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SPHERECV_DEBUG", raising=False)
     monkeypatch.setattr("spherecv.sources.find_images", lambda source: 1 / 0)
     result = run("detect", "x.jpg")

@@ -6,25 +6,10 @@ import json
 import shutil
 from pathlib import Path
 
-import pytest
-from typer.testing import CliRunner, Result
-
-from spherecv.cli.app import app
 from spherecv.gallery.bulk import read_shards
 
 
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-@pytest.fixture
-def model(data_dir: Path) -> tuple[object, ...]:
-    folder = data_dir / "mobilefacenet-caffe"
-    files = ("--prototxt", folder / "mobilefacenet.prototxt", "--caffemodel", folder / "mobilefacenet.caffemodel")
-    return (*files, "--recipe", "mobilefacenet")
-
-
-def test_shards_then_a_gallery(data_dir: Path, model, tmp_path: Path) -> None:
+def test_shards_then_a_gallery(run, data_dir: Path, model, tmp_path: Path) -> None:
     for person, names in {"Angelina": ("img1", "img2"), "Mark": ("img16",)}.items():
         (tmp_path / "tree" / person).mkdir(parents=True)
         for name in names:
@@ -50,7 +35,7 @@ def test_shards_then_a_gallery(data_dir: Path, model, tmp_path: Path) -> None:
     assert "another face" in other.stderr
 
 
-def test_no_face_at_all_is_an_error(data_dir: Path, model, tmp_path: Path) -> None:
+def test_no_face_at_all_is_an_error(run, data_dir: Path, model, tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "a.jpg").write_bytes(b"no photo")
     result = run("embed", tmp_path / "tree", "--out", tmp_path / "out", *model, "-j", 1)

@@ -8,18 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from spherecv import FaceVerifier
-from spherecv.cli.app import app
 from spherecv.errors import CalibrationError, MissingThresholdError
 from spherecv.thresholds import Calibration
 
 pytestmark = pytest.mark.runtime
-
-
-def run(*arguments: object):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def failure(result) -> str:
@@ -30,9 +24,8 @@ def failure(result) -> str:
 
 
 @pytest.fixture(scope="module")
-def model(data_dir: Path) -> list[str]:
-    files = (data_dir / "mobilefacenet-caffe" / f"mobilefacenet.{suffix}" for suffix in ("prototxt", "caffemodel"))
-    return ["--model", ",".join(map(str, files)), "--recipe", "mobilefacenet"]
+def model(mobilefacenet: tuple[Path, Path]) -> list[str]:
+    return ["--model", ",".join(map(str, mobilefacenet)), "--recipe", "mobilefacenet"]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +54,7 @@ def world(lfw_dir: Path, tmp_path_factory) -> Path:
     return folder
 
 
-def test_lfw_with_a_report_and_saved_embeddings(world: Path, model, tmp_path: Path) -> None:
+def test_lfw_with_a_report_and_saved_embeddings(run, world: Path, model, tmp_path: Path) -> None:
     arguments = [
         "evaluate", "lfw", world / "images", "--pairs", world / "folds.txt", *model, "--bootstrap", 20,
         "--embeddings", tmp_path / "lfw.npz",
@@ -80,7 +73,7 @@ def test_lfw_with_a_report_and_saved_embeddings(world: Path, model, tmp_path: Pa
     assert (tmp_path / "lfw.npz").stat().st_mtime_ns == before
 
 
-def test_two_models_on_view_1_side_by_side(world: Path, model, tmp_path: Path) -> None:
+def test_two_models_on_view_1_side_by_side(run, world: Path, model, tmp_path: Path) -> None:
     result = run(
         "evaluate", "lfw", world / "images", "--pairs", world / "test.txt", "--training-pairs", world / "train.txt",
         *model, "--model", model[1], "--bootstrap", 0, "--embeddings", tmp_path,
@@ -90,7 +83,7 @@ def test_two_models_on_view_1_side_by_side(world: Path, model, tmp_path: Path) -
     assert "threshold of train.txt" in result.stdout
 
 
-def test_pairs_with_ready_crops_and_groups(world: Path, model, tmp_path: Path) -> None:
+def test_pairs_with_ready_crops_and_groups(run, world: Path, model, tmp_path: Path) -> None:
     assert run("align", world / "images", tmp_path / "crops", "--recipe", "mobilefacenet", "-j", 1).exit_code == 0
     names = sorted(path.name for path in (tmp_path / "crops").rglob("*_0001.jpg"))
     rows = ["file,sex", *(f"{name},{i % 2}" for i, name in enumerate(names))]
@@ -107,7 +100,7 @@ def test_pairs_with_ready_crops_and_groups(world: Path, model, tmp_path: Path) -
     assert found["groups"][0]["groups"] == ["0", "1"]
 
 
-def test_all_pairs_of_a_folder_without_a_list(world: Path, model) -> None:
+def test_all_pairs_of_a_folder_without_a_list(run, world: Path, model) -> None:
     arguments = ["evaluate", "pairs", world / "images", *model, "--bootstrap", 20]
     result = run(*arguments, "--json")
     assert result.exit_code == 0, result.output
@@ -118,7 +111,7 @@ def test_all_pairs_of_a_folder_without_a_list(world: Path, model) -> None:
     assert "need a list" in failure(run(*arguments, "--threshold", 0.5))
 
 
-def test_megaface_style_against_a_file_of_embeddings(world: Path, model, tmp_path: Path) -> None:
+def test_megaface_style_against_a_file_of_embeddings(run, world: Path, model, tmp_path: Path) -> None:
     strangers = np.random.default_rng(0).normal(size=(5000, 128)).astype(np.float32)
     np.save(tmp_path / "d.npy", strangers)
     result = run(
@@ -136,7 +129,7 @@ def test_megaface_style_against_a_file_of_embeddings(world: Path, model, tmp_pat
 
 
 @pytest.fixture(scope="module")
-def door(world: Path, model, tmp_path_factory) -> Path:
+def door(run, world: Path, model, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("door") / "door.toml"
     result = run(
         "calibrate", world / "pairs.csv", "--images", world / "images", *model, "--far", 0.3, "--bootstrap", 50,
@@ -147,7 +140,7 @@ def door(world: Path, model, tmp_path_factory) -> Path:
     return path
 
 
-def test_a_calibration_decides_and_gives_a_probability(world: Path, model, door: Path) -> None:
+def test_a_calibration_decides_and_gives_a_probability(run, world: Path, model, door: Path) -> None:
     prototxt, caffemodel = model[1].split(",")
     photos = sorted((world / "images").rglob("*.jpg"))
     verifier = FaceVerifier.from_caffe(prototxt, caffemodel, recipe="mobilefacenet", calibration=door)
@@ -171,7 +164,7 @@ def test_a_calibration_decides_and_gives_a_probability(world: Path, model, door:
     assert json.loads(answer.stdout)["far"] == 0.3
 
 
-def test_a_probability_takes_a_prior_and_says_so(world: Path, model, tmp_path: Path, lfw_dir: Path) -> None:
+def test_a_probability_takes_a_prior_and_says_so(run, world: Path, model, tmp_path: Path, lfw_dir: Path) -> None:
     prototxt, caffemodel = model[1].split(",")
     photos = sorted((world / "images").rglob("*.jpg"))
     names = [f"{path.parent.name}/{path.name}" for path in photos]
@@ -211,7 +204,7 @@ def test_a_calibration_is_refused_with_anything_else(model, door: Path, data_dir
         verifier.threshold  # noqa: B018
 
 
-def test_all_pairs_of_a_folder_support_a_lower_rate(world: Path, model, tmp_path: Path) -> None:
+def test_all_pairs_of_a_folder_support_a_lower_rate(run, world: Path, model, tmp_path: Path) -> None:
     result = run("calibrate", world / "images", *model, "--far", 0.12, "--out", tmp_path / "all.toml")
     assert result.exit_code == 0, result.output
     kept = Calibration.load(tmp_path / "all.toml")
@@ -226,7 +219,7 @@ def test_all_pairs_of_a_folder_support_a_lower_rate(world: Path, model, tmp_path
     assert Calibration.load(tmp_path / "more.toml").impostors > 132
 
 
-def test_failures_are_one_line_and_write_nothing(world: Path, model, tmp_path: Path) -> None:
+def test_failures_are_one_line_and_write_nothing(run, world: Path, model, tmp_path: Path) -> None:
     pairs, images, out = world / "pairs.csv", world / "images", tmp_path / "c.toml"
     too_low = run("calibrate", pairs, "--images", images, *model, "--far", 0.001, "--out", out)
     assert "FAR 0.001 on 132 impostor pairs rests on 0.132 false accepts, and needs 30" in failure(too_low)

@@ -8,33 +8,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
-
-from spherecv.cli.app import app
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def failure(result: Result) -> str:
-    assert result.exit_code == 2, result.output
-    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1, result.stderr
-    assert "internal error" not in result.output
-    return errors[0]
-
-
-@pytest.fixture(scope="module")
-def photos(data_dir: Path) -> Path:
-    return data_dir / "deepface-pairs"
-
-
-@pytest.fixture(scope="module")
-def model(data_dir: Path) -> tuple[object, ...]:
-    folder = data_dir / "mobilefacenet-caffe"
-    files = ("--prototxt", folder / "mobilefacenet.prototxt", "--caffemodel", folder / "mobilefacenet.caffemodel")
-    return (*files, "--recipe", "mobilefacenet")
 
 
 @pytest.fixture
@@ -49,7 +22,7 @@ def tree(photos: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.runtime
-def test_enrol_ask_list_and_forget(photos: Path, model, tree: Path, tmp_path: Path) -> None:
+def test_enrol_ask_list_and_forget(run, failure, photos: Path, model, tree: Path, tmp_path: Path) -> None:
     place = tmp_path / "people.db"
     first = run("gallery", "enrol", place, tree, *model)
     assert first.exit_code == 0, first.output
@@ -94,7 +67,7 @@ def test_enrol_ask_list_and_forget(photos: Path, model, tree: Path, tmp_path: Pa
 
 
 @pytest.mark.runtime
-def test_cluster_photos_of_strangers(model, tree: Path, tmp_path: Path, photos: Path) -> None:
+def test_cluster_photos_of_strangers(run, model, tree: Path, tmp_path: Path, photos: Path) -> None:
     shutil.copy(photos / "img17.jpg", tree / "Mark")
     result = run(
         "gallery", "cluster", tmp_path / "g.db", tree, *model, "--threshold", 0.5, "--labels-from-folders", "--json"
@@ -105,7 +78,9 @@ def test_cluster_photos_of_strangers(model, tree: Path, tmp_path: Path, photos: 
     assert "2 people; 0 faces alone" in run("gallery", "cluster", tmp_path / "g.db", *model, "--threshold", 0.5).stdout
 
 
-def test_find_indexes_once(model, tree: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_indexes_once(
+    run, failure, model, tree: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SPHERECV_CACHE", str(tmp_path / "cache"))
     first = run("find", photos / "img5.jpg", tree, *model, "--threshold", 0.5)
     assert first.exit_code == 0, first.output
@@ -124,7 +99,7 @@ def test_find_indexes_once(model, tree: Path, photos: Path, tmp_path: Path, monk
     )
 
 
-def test_find_answers_from_the_list_as_it_is(model, tree: Path, photos: Path, tmp_path: Path) -> None:
+def test_find_answers_from_the_list_as_it_is(run, model, tree: Path, photos: Path, tmp_path: Path) -> None:
     listing, command = tmp_path / "list.txt", ("--threshold", 0.5, "--index", tmp_path / "i.db", "--json")
     for names in (("img1", "img2"), ("img2",)):
         listing.write_text("\n".join(str(tree / "Angelina" / f"{name}.jpg") for name in names))
@@ -132,7 +107,7 @@ def test_find_answers_from_the_list_as_it_is(model, tree: Path, photos: Path, tm
         assert sorted(Path(c["image"]).stem for c in found["faces"][0]["candidates"]) == list(names)
 
 
-def test_export_and_import(model, tree: Path, tmp_path: Path) -> None:
+def test_export_and_import(run, failure, model, tree: Path, tmp_path: Path) -> None:
     run("gallery", "enrol", tmp_path / "a.db", tree, *model)
     assert "wrote 4 faces" in run("gallery", "export", tmp_path / "a.db", "--out", tmp_path / "a.npz").stdout
     assert "4 faces of 4 images" in run("gallery", "import", tmp_path / "b.db", tmp_path / "a.npz").stdout
@@ -140,7 +115,7 @@ def test_export_and_import(model, tree: Path, tmp_path: Path) -> None:
     assert run("gallery", "list", tmp_path / "b.db").stdout.startswith("Angelina: 3 images, 3 faces")
 
 
-def test_help_teaches_every_command() -> None:
+def test_help_teaches_every_command(run) -> None:
     listing = run("gallery", "--help").stdout
     for command in (
         "enrol",

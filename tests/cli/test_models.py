@@ -2,12 +2,11 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from spherecv.cli.app import app
 from spherecv.zoo import model_info, model_names
 
 
@@ -18,11 +17,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(*words: str) -> Result:
-    return CliRunner().invoke(app, ["models", *words])
+@pytest.fixture
+def run(run):
+    return partial(run, "models")
 
 
-def test_list_shows_every_model_with_its_licence_and_terms() -> None:
+def test_list_shows_every_model_with_its_licence_and_terms(run) -> None:
     answer = run("list")
     assert answer.exit_code == 0
     for name in model_names():
@@ -32,7 +32,7 @@ def test_list_shows_every_model_with_its_licence_and_terms() -> None:
         assert info.terms in answer.stdout
 
 
-def test_list_wraps_terms_on_a_narrow_terminal_and_cuts_nothing(monkeypatch) -> None:
+def test_list_wraps_terms_on_a_narrow_terminal_and_cuts_nothing(run, monkeypatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     words = run("list").stdout.split()
     for name in model_names():
@@ -40,7 +40,7 @@ def test_list_wraps_terms_on_a_narrow_terminal_and_cuts_nothing(monkeypatch) -> 
             assert word in words
 
 
-def test_list_as_json() -> None:
+def test_list_as_json(run) -> None:
     entries = json.loads(run("list", "--json").stdout)
     assert [entry["name"] for entry in entries] == model_names()
     assert {entry["state"] for entry in entries} <= {"ready", "not downloaded", "incomplete", "broken", "not installed"}
@@ -49,7 +49,7 @@ def test_list_as_json() -> None:
     )
 
 
-def test_info_tells_thresholds_with_where_they_come_from(cache) -> None:
+def test_info_tells_thresholds_with_where_they_come_from(run, cache) -> None:
     text = run("info", "sphereface-20").stdout
     assert "NOT reproduced: https://sefiks.com" in text
     assert "17.2122" in text
@@ -63,7 +63,7 @@ def test_info_tells_thresholds_with_where_they_come_from(cache) -> None:
 
 
 @pytest.mark.parametrize("name", model_names())
-def test_info_and_path_of_every_model(name: str) -> None:
+def test_info_and_path_of_every_model(run, name: str) -> None:
     assert run("info", name).exit_code == 0
     assert json.loads(run("info", name, "--json").stdout)["name"] == name
     paths = json.loads(run("path", name, "--json").stdout)["paths"]
@@ -71,7 +71,7 @@ def test_info_and_path_of_every_model(name: str) -> None:
     assert run("path", name).stdout.split() == list(paths.values())
 
 
-def test_path_fails_where_a_file_is_missing_and_still_says_where_it_belongs(cache) -> None:
+def test_path_fails_where_a_file_is_missing_and_still_says_where_it_belongs(run, cache) -> None:
     answer = run("path", "yunet")
     goal = cache / "models" / "yunet" / "face_detection_yunet_2023mar.onnx"
     assert (answer.exit_code, answer.stdout.strip()) == (2, str(goal))
@@ -80,7 +80,7 @@ def test_path_fails_where_a_file_is_missing_and_still_says_where_it_belongs(cach
 
 
 @pytest.mark.parametrize("words", [("info", "x"), ("path", "x"), ("download", "x"), ("download", "yunet", "x")])
-def test_unknown_names_are_one_line_and_exit_code_2(words) -> None:
+def test_unknown_names_are_one_line_and_exit_code_2(run, words) -> None:
     answer = run(*words)
     assert answer.exit_code == 2
     assert answer.stdout == ""
@@ -88,11 +88,11 @@ def test_unknown_names_are_one_line_and_exit_code_2(words) -> None:
     assert answer.stderr.count("\n") == 1
 
 
-def test_unknown_kind_is_an_error() -> None:
+def test_unknown_kind_is_an_error(run) -> None:
     assert run("list", "--kind", "x").exit_code == 2
 
 
-def test_download_is_refused_offline() -> None:
+def test_download_is_refused_offline(run) -> None:
     assert os.environ["SPHERECV_OFFLINE"] == "1"
     answer = run("download", "yunet")
     assert answer.exit_code == 2
@@ -100,13 +100,13 @@ def test_download_is_refused_offline() -> None:
     assert "MIT" in answer.stdout
 
 
-def test_download_of_what_is_there_says_where() -> None:
+def test_download_of_what_is_there_says_where(run) -> None:
     answer = run("download", "mtcnn")
     assert answer.exit_code == 0
     assert answer.stdout.count(".lz4") == 3
 
 
-def test_the_card_is_shown_if_there_is_one(monkeypatch, tmp_path) -> None:
+def test_the_card_is_shown_if_there_is_one(run, monkeypatch, tmp_path) -> None:
     info = model_info("yunet")
     (tmp_path / "card.md").write_text("# What it is for")
     object.__setattr__(info, "card", "card.md")

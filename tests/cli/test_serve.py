@@ -3,20 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from spherecv.cli.app import app
 from spherecv.serve.keys import VARIABLE, ApiKeys
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def failure(result: Result) -> str:
-    assert result.exit_code == 2, result.output
-    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    return line
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +12,7 @@ def no_keys(monkeypatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
 
 
-def test_a_new_key_opens_what_its_hash_is_given_to(tmp_path, monkeypatch) -> None:
+def test_a_new_key_opens_what_its_hash_is_given_to(run, tmp_path, monkeypatch) -> None:
     path = tmp_path / "keys.txt"
     made = run("serve", "--new-key", "laptop", "--keys", path)
     assert made.exit_code == 0, made.output
@@ -36,7 +24,7 @@ def test_a_new_key_opens_what_its_hash_is_given_to(tmp_path, monkeypatch) -> Non
     assert ApiKeys.load().owner(made.stdout.strip()) == "ci"
 
 
-def test_what_is_refused(tmp_path, monkeypatch) -> None:
+def test_what_is_refused(run, failure, tmp_path, monkeypatch) -> None:
     for host in ("0.0.0.0", "::", "faces.example"):
         assert "--new-key" in failure(run("serve", "--host", host))
     assert "cannot be read" in failure(run("serve", "--keys", tmp_path / "none"))

@@ -13,34 +13,12 @@ import time
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
-
-from spherecv.cli.app import app
 
 HERE = Path(__file__).resolve().parent
 _spec = importlib.util.spec_from_file_location("cli_video_scenes", HERE.parent / "video" / "scenes.py")
 scenes = importlib.util.module_from_spec(_spec)
 sys.modules[_spec.name] = scenes
 _spec.loader.exec_module(scenes)
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def failure(result: Result) -> str:
-    assert result.exit_code == 2, result.output
-    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1, result.stderr
-    assert "internal error" not in result.output
-    return errors[0]
-
-
-@pytest.fixture(scope="module")
-def model(data_dir: Path) -> tuple[object, ...]:
-    folder = data_dir / "mobilefacenet-caffe"
-    files = ("--prototxt", folder / "mobilefacenet.prototxt", "--caffemodel", folder / "mobilefacenet.caffemodel")
-    return (*files, "--recipe", "mobilefacenet")
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +52,7 @@ def events(text: str) -> list[dict]:
 
 
 @pytest.mark.runtime
-def test_a_clip_with_references_a_log_and_a_video(clip: Path, people, model, tmp_path: Path) -> None:
+def test_a_clip_with_references_a_log_and_a_video(run, clip: Path, people, model, tmp_path: Path) -> None:
     from spherecv.video import open_frames
 
     log, out = tmp_path / "log.jsonl", tmp_path / "out.mp4"
@@ -104,7 +82,7 @@ def test_a_clip_with_references_a_log_and_a_video(clip: Path, people, model, tmp
     assert run("verify", ben[0], ben[0].parent, *model, "--threshold", 0.6).exit_code == 0
 
 
-def test_every_failure_is_one_line_and_exit_code_2(clip: Path, people, model, tmp_path: Path) -> None:
+def test_every_failure_is_one_line_and_exit_code_2(run, failure, clip: Path, people, model, tmp_path: Path) -> None:
     photo = next(iter(people.values()))[0]
     (tmp_path / "text.mp4").write_bytes(b"no film")
     for arguments, words in (

@@ -11,13 +11,9 @@ from spherecv.errors import InvalidArgumentError
 
 
 @pytest.fixture
-def photos(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def photos(data_dir: Path, mobilefacenet: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(face_recognition, "_engine", None)
-    folder = data_dir / "mobilefacenet-caffe"
-    verifier = FaceVerifier.from_caffe(
-        folder / "mobilefacenet.prototxt", folder / "mobilefacenet.caffemodel", recipe="mobilefacenet", threshold=0.6
-    )
-    face_recognition.use(verifier)
+    face_recognition.use(FaceVerifier.from_caffe(*mobilefacenet, recipe="mobilefacenet", threshold=0.6))
     return data_dir / "deepface-pairs"
 
 
@@ -35,11 +31,8 @@ def test_code_for_face_recognition_runs_unchanged(photos: Path) -> None:
 
 
 @pytest.mark.runtime
-def test_a_distance_of_0_6_is_the_threshold(photos: Path, data_dir: Path) -> None:
-    folder = data_dir / "mobilefacenet-caffe"
-    verifier = FaceVerifier.from_caffe(
-        folder / "mobilefacenet.prototxt", folder / "mobilefacenet.caffemodel", recipe="mobilefacenet"
-    )
+def test_a_distance_of_0_6_is_the_threshold(photos: Path, mobilefacenet: tuple[Path, Path]) -> None:
+    verifier = FaceVerifier.from_caffe(*mobilefacenet, recipe="mobilefacenet")
     names = ("img1.jpg", "img4.jpg", "img16.jpg")
     first, *others = (
         face_recognition.face_encodings(face_recognition.load_image_file(str(photos / n)))[0] for n in names

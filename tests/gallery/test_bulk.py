@@ -31,11 +31,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.fixture(scope="module")
-def model(data_dir: Path) -> ModelSource:
-    folder = data_dir / "mobilefacenet-caffe"
-    return ModelSource.from_caffe(
-        folder / "mobilefacenet.prototxt", folder / "mobilefacenet.caffemodel", recipe="mobilefacenet"
-    )
+def model(mobilefacenet: tuple[Path, Path]) -> ModelSource:
+    return ModelSource.from_caffe(*mobilefacenet, recipe="mobilefacenet")
 
 
 @pytest.fixture(scope="module")

@@ -122,11 +122,8 @@ def client(staged, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def net(data_dir: Path) -> ModelSource:
-    folder = data_dir / "mobilefacenet-caffe"
-    return ModelSource.from_caffe(
-        folder / "mobilefacenet.prototxt", folder / "mobilefacenet.caffemodel", recipe="mobilefacenet"
-    )
+def net(mobilefacenet: tuple[Path, Path]) -> ModelSource:
+    return ModelSource.from_caffe(*mobilefacenet, recipe="mobilefacenet")
 
 
 @pytest.fixture(scope="module")

@@ -32,10 +32,8 @@ def scenes():
 
 
 @pytest.fixture(scope="session")
-def source(data_dir: Path) -> ModelSource:
-    model = data_dir / "mobilefacenet-caffe" / "mobilefacenet"
-    files = model.with_suffix(".prototxt"), model.with_suffix(".caffemodel")
-    return ModelSource.from_caffe(*files, recipe="mobilefacenet")
+def source(mobilefacenet: tuple[Path, Path]) -> ModelSource:
+    return ModelSource.from_caffe(*mobilefacenet, recipe="mobilefacenet")
 
 
 @pytest.fixture(scope="session")

@@ -39,9 +39,8 @@ def videos(scenes, people, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.runtime
-def test_the_protocol_runs_on_films(videos: Path, data_dir: Path) -> None:
-    net = data_dir / "mobilefacenet-caffe" / "mobilefacenet"
-    model = ("-m", f"{net}.prototxt,{net}.caffemodel", "--recipe", "mobilefacenet", "--preset", "fast")
+def test_the_protocol_runs_on_films(videos: Path, mobilefacenet: tuple[Path, Path]) -> None:
+    model = ("-m", ",".join(map(str, mobilefacenet)), "--recipe", "mobilefacenet", "--preset", "fast")
     asked = ("--splits", videos / "splits.txt", "--frames", FRAMES, "--pooling", "quality", "--bootstrap", 0)
     result = CliRunner().invoke(app, [str(part) for part in ("evaluate", "ytf", videos, *asked, *model, "--json")])
     assert result.exit_code == 0, result.output

@@ -178,12 +178,10 @@ def test_an_onnx_file_by_path(data_dir: Path) -> None:
 
 
 @pytest.mark.runtime
-def test_a_caffe_model_runs(data_dir: Path) -> None:
+def test_a_caffe_model_runs(mobilefacenet: tuple[Path, Path]) -> None:
     import numpy as np
 
-    folder = data_dir / "mobilefacenet-caffe"
-    files = folder / "mobilefacenet.prototxt", folder / "mobilefacenet.caffemodel"
-    session = ModelSource.from_caffe(*files, recipe="mobilefacenet").session(threads=1)
+    session = ModelSource.from_caffe(*mobilefacenet, recipe="mobilefacenet").session(threads=1)
     ((name, shape),) = session.inputs.items()
     assert tuple(shape[1:]) == (3, 112, 112)
     answer = session.run({name: np.zeros((2, 3, 112, 112), np.float32)})
