@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,9 @@ from types import TracebackType
 from typing import Any
 
 from spherecv.errors import StorageError
+
+_BREAKS = re.compile("[\x7f-\x9f\u2028\u2029]")
+"""What JSON lets stand, and some readers or terminals take for the end of a line or for a command."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class EventLog:
     Parameters
     ----------
     path : path
-        Its folder is made.
+        Its folder is made. A pipe will do.
 
     Raises
     ------
@@ -65,14 +69,15 @@ class EventLog:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("ab", buffering=0)
-            if self._file.tell() and not self._ends_in_newline():
+            if self._file.seekable() and self._file.tell() and not self._ends_in_newline():
                 self._file.write(b"\n")
         except OSError as error:
             raise self._refused(error) from None
 
     def write(self, event: Event) -> None:
         """Append an event; raises `StorageError` where that fails."""
-        line = json.dumps(event.to_dict(), ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+        text = _BREAKS.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(event.to_dict(), ensure_ascii=False))
+        line = text.encode("utf-8", "backslashreplace") + b"\n"
         try:
             while line:
                 line = line[self._file.write(line) :]

@@ -52,7 +52,8 @@ class LiveFrames:
     give_up : float, optional
         Seconds without a frame after which it is an error; by default never.
     first_wait : float
-        Seconds before the second attempt to open it again; each later pause is twice as long, up to 30 s.
+        Seconds before the first attempt to open it again; each later pause is twice as long, up to 30 s, until a frame
+        comes: a source that can be opened and sends nothing is as lost as before.
 
     Attributes
     ----------
@@ -93,6 +94,8 @@ class LiveFrames:
         self._notices: deque[Notice] = deque(maxlen=_MOST_NOTICES)
         self._read = self._given = 0
         self._start: float | None = None
+        self._lost: float | None = None
+        self._pause = first_wait
         self._thread = threading.Thread(target=self._run, args=(capture,), name=f"frames of {label}", daemon=True)
         self._thread.start()
 
@@ -178,30 +181,44 @@ class LiveFrames:
         now = time.monotonic()
         with self._changed:
             self._start = now if self._start is None else self._start
+            if self._lost is not None:
+                self._tell("back", f"{self.label} is back after {now - self._lost:.1f} s")
+                self._lost, self._pause = None, self._first_wait
             self._newest = (self._read, now - self._start, _clock(), image)
             self._read += 1
             self._changed.notify_all()
 
     def _again(self) -> Capture | None:
         """Open the source again, however often it takes."""
-        lost = time.monotonic()
-        self._tell("lost", f"{self.label} was lost: trying to reach it again")
-        pause = self._first_wait
-        while not self._stop.wait(pause):
+        if self._lost is None:
+            self._lost = time.monotonic()
+            self._tell("lost", f"{self.label} was lost: trying to reach it again")
+            why = "it ended"
+        else:
+            why = "it can be opened, but sends nothing"
+        while not self._given_up(self._lost, why):
+            if self._stop.wait(self._pause):
+                return None
+            self._pause = min(LONGEST_WAIT, 2 * self._pause)
             try:
-                capture = self._open()
+                return self._open()
             except VideoError as error:
-                away = time.monotonic() - lost
-                if self._give_up is not None and away >= self._give_up:
-                    self._fail(VideoError(f"{self.label} was lost and not found again in {away:.0f} s: {error}"))
-                    return None
-                pause = min(LONGEST_WAIT, 2 * pause)
-                if self._give_up is not None:
-                    pause = min(pause, max(0.0, self._give_up - away))
-                continue
-            self._tell("back", f"{self.label} is back after {time.monotonic() - lost:.1f} s")
-            return capture
+                why = str(error)
+            except Exception as fault:  # as when reading
+                self._fail(VideoError(f"{self.label} cannot be opened: {type(fault).__name__}: {fault}"))
+                return None
         return None
+
+    def _given_up(self, lost: float, why: str) -> bool:
+        """Say that it is over, where that is so; else see to it that the next attempt is not too late for that."""
+        if self._give_up is None:
+            return False
+        away = time.monotonic() - lost
+        if away >= self._give_up:
+            self._fail(VideoError(f"{self.label} was lost and not found again in {away:.0f} s: {why}"))
+            return True
+        self._pause = min(self._pause, self._give_up - away)
+        return False
 
     def _fail(self, error: VideoError) -> None:
         with self._changed:

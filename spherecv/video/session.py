@@ -77,9 +77,9 @@ class Session:
             The source was lost for good, or something cannot be written; after the end was logged.
         """
         start = time.perf_counter()
-        self._tell(Event("start", at=_clock(), details={"source": self.frames.label, **(about or {})}))
         reason = "failed"
         try:
+            self._tell(Event("start", at=_clock(), details={"source": self.frames.label, **(about or {})}))
             reason = self._watch(limit)
         except KeyboardInterrupt:
             reason = "interrupted"
@@ -118,16 +118,19 @@ class Session:
         return self.window is None or self.window.show(picture)
 
     def _finish(self, reason: str) -> None:
-        for event in (*self.watcher.notice(self.frames.notices()), *self.watcher.finish().events):
-            self._tell(event)
+        told = [*self.watcher.notice(self.frames.notices()), *self.watcher.finish().events]
         details = {"reason": reason, "frames": self.watched, "dropped": self.frames.dropped}
-        self._tell(Event("stop", at=_clock(), details={**details, "seconds": round(self.seconds, 3)}))
+        told.append(Event("stop", at=_clock(), details={**details, "seconds": round(self.seconds, 3)}))
+        self._tell(*told)
 
-    def _tell(self, event: Event) -> None:
+    def _tell(self, *events: Event) -> None:
+        """Tell the log first: whoever listens may be gone, as the reader of a pipe, and the log must have its end."""
         if self.log is not None:
-            self.log.write(event)
+            for event in events:
+                self.log.write(event)
         if self.listener is not None:
-            self.listener(event)
+            for event in events:
+                self.listener(event)
 
 
 def _clock() -> str:

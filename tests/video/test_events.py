@@ -36,6 +36,25 @@ def test_events_are_appended_a_line_each(tmp_path: Path) -> None:
     assert second["event"] == "stop"
 
 
+def test_no_name_breaks_its_line(tmp_path: Path) -> None:
+    name = "An\x85n \u2028\u2029\x9b31m\x7f Ünal"
+    with EventLog(tmp_path / "log.jsonl") as log:
+        log.write(Event("decided", details={"identity": name}))
+    (line,) = (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["identity"] == name
+    assert "Ünal" in line
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes have no names here")
+def test_a_pipe_is_a_log_too(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    with EventLog(tmp_path / "pipe") as log:
+        log.write(Event("start"))
+        assert json.loads(os.read(reader, 4096))["event"] == "start"
+    os.close(reader)
+
+
 def test_a_line_left_unfinished_is_ended_first(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_bytes(b'{"event": "start"}\n{"event": "dec')

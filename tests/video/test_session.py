@@ -76,6 +76,22 @@ def test_whatever_ends_it_the_end_is_logged(told, watcher, tmp_path: Path) -> No
         assert len(list(open_frames(tmp_path / f"{name}.avi"))) == 4
 
 
+@pytest.mark.parametrize("deaf", ["start", "appeared", "ended"])
+def test_the_log_has_its_end_where_nobody_listens_any_more(told, watcher, tmp_path: Path, deaf) -> None:
+    def listen(event) -> None:
+        if gone or event.kind == deaf:
+            gone.append(event)
+            raise BrokenPipeError("whoever read this has gone")
+
+    gone: list = []
+    with EventLog(tmp_path / "log.jsonl") as log:
+        session = Session(watcher, open_frames(told.frames(5)), log, listener=listen)
+        with pytest.raises(BrokenPipeError):
+            session.run()
+    assert kinds(tmp_path / "log.jsonl")[-1] == ("stop", "end" if deaf == "ended" else "failed")
+    assert kinds(tmp_path / "log.jsonl")[0] == ("start", None)
+
+
 def test_stopped_in_the_middle_of_a_frame_it_finishes_that_frame(told, watcher, tmp_path: Path) -> None:
     with EventLog(tmp_path / "log.jsonl") as log, VideoFile(tmp_path / "film.avi") as video:
         session = Session(watcher, open_frames(told.frames(9)), log, video)
