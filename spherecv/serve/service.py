@@ -210,6 +210,8 @@ class FaceService:
             try:
                 gallery.rename(identity, form.identity)
             except IdentityError:
+                if not gallery.store.holds(identity):  # gone meanwhile
+                    raise
                 raise Problem("exists", "somebody bears that name: merge=true makes the two one") from None
         return {"identity": form.identity}
 
