@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from spherecv.caffe.architectures import sphereface
 from spherecv.train.angles import Angles, measure_angles, pair_accuracy
@@ -46,6 +47,7 @@ def _learn(loss: Loss, known: Dataset, unknown: Dataset) -> tuple[float, float, 
     return before, after, measure_angles(_embed(net, _pictures(known)), known.labels())
 
 
+@pytest.mark.timeout(1200)  # half a minute, but on a machine that others use as well it may be many
 def test_open_set_accuracy_and_angles(orl: Path) -> None:
     people = from_folder(orl)
     known, unknown = people.of_classes(range(30)), people.of_classes(range(30, 40))
