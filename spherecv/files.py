@@ -1,7 +1,8 @@
-"""Files that are written whole or not at all."""
+"""Files: written whole or not at all, known by their contents, kept where they can be made again."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from collections.abc import Iterator
@@ -48,3 +49,22 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a whole file atomically; raises `StorageError` where that fails."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's contents in hexadecimal digits; raises `OSError` where it cannot be read."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def cache_dir() -> Path:
+    """The folder for everything that SphereCV may fetch or make again.
+
+    `SPHERECV_CACHE` if that is set, else the user's cache folder. It need not exist.
+    """
+    chosen = os.environ.get("SPHERECV_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("spherecv", appauthor=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import tomllib
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -15,7 +14,7 @@ from spherecv.errors import CalibrationError, InvalidArgumentError, MissingThres
 from spherecv.files import write_bytes
 from spherecv.metrics import Metric, check_metric
 from spherecv.probability import ProbabilityCurve
-from spherecv.toml import toml_table, toml_value
+from spherecv.toml import read_toml, toml_table, toml_value
 from spherecv.zoo import KnownThreshold, Recipe
 
 FORMAT = 1
@@ -263,12 +262,7 @@ class Calibration:
             No such file, not TOML, not a calibration, or of a later format.
         """
         file = Path(path)
-        try:
-            values = tomllib.loads(file.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise CalibrationError(f"{file} cannot be read: {error.strerror or error}") from None
-        except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
-            raise CalibrationError(f"{file} is not TOML: {error}") from None
+        values = read_toml(file, CalibrationError)
         if values.pop("format", None) != FORMAT:
             raise CalibrationError(f"{file} is no calibration of format {FORMAT}: measure anew")
         try:

@@ -1,10 +1,25 @@
-"""Plain values as TOML, which Python reads but does not write."""
+"""TOML files: read with one line for what is wrong, and written, which Python does not do."""
 
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from spherecv.errors import SphereCVError
+
+
+def read_toml(path: Path, error: type[SphereCVError], what: str = "") -> dict[str, Any]:
+    """Read a file's values; what is wrong is raised as `error`, which names the file and, in a word, what it is."""
+    name = f"{what} {path}".strip()
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as fault:
+        raise error(f"{name} cannot be read: {fault.strerror or fault}") from None
+    except ValueError as fault:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+        raise error(f"{name} is not TOML: {fault}") from None
 
 
 def toml_table(head: str, values: Mapping[str, Any]) -> Iterator[str]:

@@ -9,7 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from spherecv.errors import ModelFileError, StorageError
-from spherecv.files import write_bytes
+from spherecv.files import cache_dir as default_cache_dir
+from spherecv.files import sha256_of, write_bytes
 
 # Part of every entry's name: raise it with any change to the bytes that `CaffeNet.to_onnx` makes.
 CONVERTER_VERSION = "2"
@@ -18,7 +19,6 @@ _SUFFIX = ".onnx-cache"
 _MAGIC = b"spherecv onnx cache\n"
 _DIGEST_BYTES = 32
 _MOST_ENTRIES = 16
-_CHUNK = 1 << 20
 
 
 def onnx_of(
@@ -76,7 +76,7 @@ def cached_onnx(
     bytes
         What `convert` returned, now or before.
     """
-    folder = _default_folder() if cache_dir is None else Path(cache_dir)
+    folder = default_cache_dir() / "onnx" if cache_dir is None else Path(cache_dir)
     entry = folder / f"{key}-{CONVERTER_VERSION}{_SUFFIX}"
     cached = _read(entry)
     if cached is not None:
@@ -88,26 +88,13 @@ def cached_onnx(
     return model
 
 
-def _default_folder() -> Path:
-    chosen = os.environ.get("SPHERECV_CACHE")
-    if chosen:
-        return Path(chosen).expanduser() / "onnx"
-    from platformdirs import user_cache_path
-
-    return user_cache_path("spherecv", appauthor=False) / "onnx"
-
-
 def _hash(path: Path) -> str:
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
+        return sha256_of(path)
     except FileNotFoundError:
         raise ModelFileError(f"no such file: {path}") from None
     except (OSError, ValueError) as error:
         raise ModelFileError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
-    return digest.hexdigest()
 
 
 def _read(entry: Path) -> bytes | None:

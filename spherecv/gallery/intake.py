@@ -13,13 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.errors import ImageError, InvalidArgumentError, SphereCVError
+from spherecv.files import sha256_of
 from spherecv.gallery.bulk.shards import Shard
 from spherecv.gallery.rows import Entry, ImageKey, NewFace, Vector
 from spherecv.images import ImageSource
 from spherecv.records import EmbeddedFace
 from spherecv.sources import find_images
-
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -108,14 +107,10 @@ def file_key(path: Path, *, digest: str | None = None) -> ImageKey:
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file; raises `ImageError` where it cannot be read."""
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                digest.update(chunk)
+        return sha256_of(path)
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror or error}") from None
-    return digest.hexdigest()
 
 
 def new_faces(found: Sequence[EmbeddedFace]) -> tuple[NewFace, ...]:

@@ -1,6 +1,6 @@
 """The models that SphereCV knows: what they are, where their files lie, and how they want to be fed."""
 
-from spherecv.zoo.cache import cache_dir
+from spherecv.files import cache_dir
 from spherecv.zoo.files import expected_paths, fetch, is_offline, locate, require, state_of
 from spherecv.zoo.manifest import (
     DEFAULT_MODEL,

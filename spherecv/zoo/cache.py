@@ -1,4 +1,4 @@
-"""Where downloaded models lie, and which of them are known to be whole."""
+"""Which of the downloaded models are known to be whole."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import errno
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,19 +14,6 @@ from spherecv.files import write_bytes
 from spherecv.zoo.model import ModelFile
 
 _CHUNK = 1 << 20
-
-
-def cache_dir() -> Path:
-    """The folder for everything that SphereCV may fetch or make again.
-
-    `SPHERECV_CACHE` if that is set, else the user's cache folder. It need not exist.
-    """
-    chosen = os.environ.get("SPHERECV_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
-    from platformdirs import user_cache_path
-
-    return user_cache_path("spherecv", appauthor=False)
 
 
 def mismatch(path: Path, file: ModelFile) -> str:

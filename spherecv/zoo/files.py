@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spherecv.errors import DownloadError, HashMismatchError, ModelNotFoundError
-from spherecv.zoo.cache import cache_dir, mismatch
+from spherecv.files import cache_dir
+from spherecv.zoo.cache import mismatch
 from spherecv.zoo.manifest import model_info, models_dir
 from spherecv.zoo.model import ModelFile, ModelInfo
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spherecv.errors import InvalidArgumentError, ModelFileError, ModelNotFoundError
+from spherecv.toml import read_toml
 from spherecv.zoo.entries import EntryError, each, read_model
 from spherecv.zoo.model import ModelInfo
 from spherecv.zoo.recipe import Recipe
@@ -110,12 +110,7 @@ def read_manifest(path: str | Path) -> Manifest:
         It cannot be read, is not TOML, or says something that no manifest says; the message names the entry.
     """
     path = Path(path)
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelFileError(f"{path} cannot be read: {error.strerror or error}") from None
-    except ValueError as error:
-        raise ModelFileError(f"{path} is not TOML: {error}") from None
+    table = read_toml(path, ModelFileError)
     try:
         if unknown := sorted(set(table) - {"models", "recipes"}):
             raise EntryError(f"a manifest has no {', '.join(unknown)}")

@@ -12,7 +12,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from spherecv.errors import HashMismatchError
-from spherecv.zoo.cache import cache_dir, reading
+from spherecv.files import cache_dir
+from spherecv.zoo.cache import reading
 from spherecv.zoo.files import locate, mend
 from spherecv.zoo.manifest import model_info, models_dir
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from spherecv.errors import InvalidArgumentError
+from spherecv.toml import read_toml
 
 Color = Literal["BGR", "RGB"]
 Alignment = Literal["cp2tform", "umeyama"]
@@ -172,12 +172,7 @@ class Recipe:
             No such file, not TOML, or not a recipe; the message names the file.
         """
         path = Path(path)
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InvalidArgumentError(f"recipe {path} cannot be read: {error.strerror or error}") from None
-        except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
-            raise InvalidArgumentError(f"recipe {path} is not TOML: {error}") from None
+        values = read_toml(path, InvalidArgumentError, "recipe")
         try:
             return cls.from_dict({"name": path.stem, **values})
         except InvalidArgumentError as error:

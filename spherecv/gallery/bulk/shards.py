@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.errors import DatasetError, GalleryMismatchError, InvalidArgumentError, MissingDependencyError
-from spherecv.files import atomic_path, write_bytes
+from spherecv.files import atomic_path, sha256_of, write_bytes
 from spherecv.gallery.bulk.parts import Part
 from spherecv.records import EmbeddedFace
 
@@ -84,7 +83,7 @@ def write_shard(folder: Path, part: Part, shard: Shard, kind: Format) -> dict[st
                 np.lib.format.write_array(stream, shard.embeddings, allow_pickle=False)
         else:
             _write_parquet(temporary, shard)
-        size, digest = temporary.stat().st_size, _sha256(temporary)
+        size, digest = temporary.stat().st_size, sha256_of(temporary)
     note: dict[str, Any] = {
         "file": goal.name,
         "bytes": size,
@@ -179,7 +178,7 @@ def read_shards(folder: str | os.PathLike[str]) -> Iterator[Shard]:
     for row in read_manifest(folder)["shards"]:
         path = place / row["file"]
         try:
-            if _sha256(path) != row["sha256"]:
+            if sha256_of(path) != row["sha256"]:
                 raise DatasetError(f"{path} is not what the manifest says: embed its images again")
             yield _read_npy(path) if path.suffix == ".npy" else _read_parquet(path)
         except (OSError, ValueError, KeyError) as error:
@@ -258,8 +257,3 @@ def _pyarrow() -> tuple[Any, Any]:
 
 def _plain(values: NDArray[np.float32]) -> list[float | None]:
     return [None if np.isnan(value) else float(value) for value in values]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
