@@ -20,6 +20,9 @@ Image = NDArray[np.uint8]
 TIMEOUT = 10.0
 """Seconds that a network source may take to open, and to send the next frame."""
 _MOST_RATE = 1000.0
+_MOST_CAMERAS = 9_999
+_MOST_STAMP = 1e12
+_SECRET = r"(?i)([?&;][^=&;#]*(?:pass|pwd|user|login|token|key|secret|auth|sig)[^=&;#]*=)[^&;#]*"
 
 
 class Capture(Protocol):
@@ -31,10 +34,16 @@ class Capture(Protocol):
         Frames a second, as the source says.
     length : int or None
         About how many frames there are; None where nobody knows.
+    moment : float or None
+        Seconds at which the last frame read stands in the source; None where nobody knows.
     """
 
     rate: float | None
     length: int | None
+
+    @property
+    def moment(self) -> float | None:
+        """When the last frame was."""
 
     def read(self) -> Image | None:
         """Take the next frame; None at the end, or where the source was lost."""
@@ -62,6 +71,8 @@ class OpenedCapture:
     def __init__(self, source: str | int, label: str) -> None:
         import cv2
 
+        if isinstance(source, int) and not 0 <= source <= _MOST_CAMERAS:
+            raise VideoError(f"{label} {_why_closed(source)}")
         with quiet_opencv(cv2):
             if isinstance(source, int):
                 self._capture: Any = cv2.VideoCapture(source)
@@ -90,14 +101,24 @@ class OpenedCapture:
             return np.repeat(image[:, :, None], 3, axis=2)
         return np.asarray(image, np.uint8)
 
+    @property
+    def moment(self) -> float | None:
+        """When the last frame was, as its stamp in the source says."""
+        import cv2
+
+        stamp = float(self._capture.get(cv2.CAP_PROP_POS_MSEC))
+        return stamp / 1000 if 0 <= stamp < _MOST_STAMP else None
+
     def release(self) -> None:
         """Close the source."""
         self._capture.release()
 
 
 def without_password(address: str) -> str:
-    """Hide the credentials of an address, for messages and logs."""
-    return re.sub(r"(?<=://)[^/@\s]*@", "***@", address)
+    """Hide the credentials of an address, for messages and logs; rather too much than too little."""
+    # A password may hold an @, and one that nobody encoded a / or ?, after which nothing is an address any more.
+    shown = re.sub(r"(?<=://)[^/?#]*@|(?<=://)[^/?#@]*:(?!\d*[/?#]).*@", "***@", address)
+    return re.sub(_SECRET, r"\1***", shown)
 
 
 def _why_closed(source: str | int) -> str:

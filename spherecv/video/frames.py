@@ -165,7 +165,7 @@ def open_frames(
         raise InvalidArgumentError(f"a film must be a path, an address, a camera or images, but got {source!r:.40}")
     if hasattr(source, "notices") and hasattr(source, "wait"):
         return source  # type: ignore[return-value]
-    if isinstance(source, int) or (isinstance(source, str) and source.isdigit()):
+    if isinstance(source, int) or (isinstance(source, str) and source.isdecimal()):
         return _captured(int(source), f"camera {int(source)}", True if drop is None else drop, give_up)
     if isinstance(source, str) and "://" in source:
         stored = Path(re.split(r"[?#]", source)[0]).suffix.lower() in VIDEO_SUFFIXES and not source.startswith("rtsp")
@@ -197,9 +197,13 @@ def _captured(source: str | int, label: str, live: bool, give_up: float | None) 
 
 def _from_path(path: Path, rate: float | None) -> FrameSource:
     suffix = path.suffix.lower()
-    if path.is_dir():
+    try:
+        folder, missing = path.is_dir(), not path.exists()
+    except (OSError, ValueError) as error:  # a name that is too long, or holds what no name may
+        raise VideoError(f"{str(path)[:80]!r} cannot be opened: {getattr(error, 'strerror', None) or error}") from None
+    if folder:
         images = sorted(find_images(path), key=in_order)
-    elif not path.exists():
+    elif missing:
         raise VideoError(f"{path}: no such file or folder")
     elif suffix in LIST_SUFFIXES | IMAGE_SUFFIXES:
         images = find_images(path)
@@ -236,12 +240,18 @@ def _from_images(images: Iterable[ImageSource | Frame], rate: float) -> Iterator
 
 
 def _read_on(capture: Capture, label: str) -> Iterator[Frame]:
-    rate = capture.rate or RATE
+    step = 1 / (capture.rate or RATE)
+    start, time = 0.0, 0.0
     for index in count():
         image = capture.read()
         if image is None:
             break
-        yield Frame(index, index / rate, image)
+        moment = capture.moment
+        if index == 0:
+            start = moment or 0.0
+        else:  # phones film at a varying rate; where stamps are missing or go back, the rate says when it was
+            time = moment - start if moment is not None and moment - start > time else time + step
+        yield Frame(index, time, image)
     if not index:
         raise VideoError(f"{label} holds no frames that this OpenCV can read")
     if capture.length is not None and index < 0.9 * capture.length - 1:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from PIL import Image
 
 from spherecv.errors import ImageError, InvalidArgumentError, VideoError
 from spherecv.video import Frame, VideoFile, VideoWarning, open_frames
+from spherecv.video.capture import without_password
 from spherecv.video.frames import is_film
 
 
@@ -34,6 +36,43 @@ def test_a_file_gives_every_frame_at_its_time(clip: Path) -> None:
     assert [float(frame.image.mean()) for frame in found] == pytest.approx(range(0, 240, 10), abs=3)
     assert (found[0].at, frames.dropped, frames.notices()) == (None, 0, [])
     assert frames.wait(0.1) is None
+
+
+@pytest.mark.runtime
+def test_frames_of_a_varying_rate_stand_where_their_stamps_say(tmp_path: Path) -> None:
+    with VideoFile(tmp_path / "even.mkv", rate=25) as video:
+        for value in range(0, 200, 10):
+            video.write(shade(value))
+    data = bytearray((tmp_path / "even.mkv").read_bytes())
+    blocks = [found.end() for found in re.finditer(rb"\xa3.{1,2}?\x81(?=..[\x00\x80])", bytes(data), re.DOTALL)]
+    assert len(blocks) == 20
+    stamps = [40 * number + (1500 if number >= 10 else 0) for number in range(20)]
+    stamps[15] = 0  # one that goes back
+    for place, stamp in zip(blocks, stamps, strict=True):
+        data[place : place + 2] = stamp.to_bytes(2, "big")
+    (tmp_path / "uneven.mkv").write_bytes(data)
+    times = [frame.time for frame in open_frames(tmp_path / "uneven.mkv")]
+    stamps[15] = stamps[14] + 40
+    assert times == pytest.approx([stamp / 1000 for stamp in stamps], abs=0.002)
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("rtsp://ann:secret@cam/door", "rtsp://***@cam/door"),
+        ("rtsp://ann:sec@ret@cam:554/door", "rtsp://***@cam:554/door"),
+        ("rtsp://ann:sec/ret@cam/door", "rtsp://***@cam/door"),
+        ("rtsp://ann:sec?ret@cam/door", "rtsp://***@cam/door"),
+        ("http://cam/x.mjpg?user=ann&pwd=secret&size=2", "http://cam/x.mjpg?user=***&pwd=***&size=2"),
+        ("http://cam/x?AccessToken=secret", "http://cam/x?AccessToken=***"),
+        ("http://cam:80/@home/x.mp4?channel=1", "http://cam:80/@home/x.mp4?channel=1"),
+        ("rtsp://cam/door", "rtsp://cam/door"),
+        ("http://[::1]:80/x", "http://[::1]:80/x"),
+    ],
+)
+def test_addresses_are_shown_without_what_opens_them(address, shown) -> None:
+    assert without_password(address) == shown
+    assert "secret" not in without_password(address)
 
 
 @pytest.mark.runtime
@@ -86,6 +125,11 @@ def test_what_is_no_film_is_one_error(tmp_path: Path, clip: Path, capfd: pytest.
         (tmp_path / "empty.mkv", "not a video that this OpenCV can read"),
         (tmp_path / "nothing", "holds no images"),
         (987, "no such camera"),
+        (10**15, "no such camera"),
+        (-1, "no such camera"),
+        ("²", "no such file"),
+        ("x" * 5000, "cannot be opened"),
+        ("a\0b.mp4", "no such file|cannot be opened"),
         ("rtsp://ann:secret@127.0.0.1:9/door", "cannot be reached"),
     ):
         with pytest.raises((VideoError, ImageError), match=words) as caught:

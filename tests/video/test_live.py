@@ -22,6 +22,7 @@ class Scripted:
 
     rate = 25.0
     length = None
+    moment = None
 
     def __init__(self, count: int, gate: threading.Semaphore | None = None) -> None:
         self.left = count
