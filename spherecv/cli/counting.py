@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -26,3 +29,14 @@ def counted(what: str) -> Iterator[Callable[[int, int], None]]:
             progress.update(task, completed=done, total=total, rate="" if speed is None else f"{speed:.1f}/s")
 
         yield show
+
+
+def counting(items: Iterable[T], total: int, what: str) -> Iterator[T]:
+    """Go through `total` answers as they come, under the bar where there are several."""
+    if total < 2:
+        yield from items
+        return
+    with counted(what) as progress:
+        for done, item in enumerate(items, start=1):
+            yield item
+            progress(done, total)

@@ -9,9 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from spherecv.cli import options
-from spherecv.cli.counting import counted
+from spherecv.cli.counting import counted, counting
 from spherecv.cli.faces import Failures
-from spherecv.cli.progress import track_answers
 from spherecv.errors import SphereCVError
 
 
@@ -72,7 +71,7 @@ def embed(
     failures = Failures(len(paths), as_json)
     with write_embeddings(out, model=embedder.name, recipe=embedder.recipe.fingerprint) as writer:
         answers = pipeline.run(paths, face=options.which_face(face), errors="return")
-        for path, answer in zip(paths, track_answers(answers, len(paths), "embedding"), strict=True):
+        for path, answer in zip(paths, counting(answers, len(paths), "embedding"), strict=True):
             if isinstance(answer, SphereCVError):
                 failures.add(path, answer)
                 continue

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spherecv.cli import options
-from spherecv.cli.progress import track
+from spherecv.cli.counting import counting
 from spherecv.errors import SphereCVError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def detect(
     paths = find_images(source)
     finder = options.make_detector(detector, device, threads, preset, min_size)
     failures = Failures(len(paths), as_json)
-    for path in track(paths, "detecting"):
+    for path in counting(paths, len(paths), "detecting"):
         try:
             image = load_image(path)
             faces = finder.detect(image)
