@@ -10,6 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from spherecv.caffe import load
+from spherecv.errors import PrototxtError
+
 Array = npt.NDArray[Any]
 Oracle = Callable[..., Array | Sequence[Array]]
 
@@ -77,6 +80,30 @@ def _run(oracle: Oracle, bottoms: Sequence[Array], blobs: Sequence[Array]) -> li
     doubles = [array.astype(np.float64) for array in (*bottoms, *(blob.astype(np.float32) for blob in blobs))]
     tops = oracle(*doubles)
     return [tops] if isinstance(tops, np.ndarray) else list(tops)
+
+
+@pytest.fixture(scope="session")
+def one_layer() -> Callable[[str, str], str]:
+    """`one_layer(type, settings)`: a net whose line 3 is a layer "it", over 4 channels of 6 x 6."""
+
+    def text(kind: str, settings: str) -> str:
+        head = 'input: "data" input_shape { dim: 1 dim: 4 dim: 6 dim: 6 }\n\n'
+        return head + f'layer {{ name: "it" type: "{kind}" bottom: "data" top: "it" {settings} }}'
+
+    return text
+
+
+@pytest.fixture(scope="session")
+def check_mistake() -> Callable[[str, str, int, str], None]:
+    """`check_mistake(prototxt, type, line, complaint)`: the layer "it" is refused by its name, type and line."""
+
+    def check(prototxt: str, kind: str, line: int, complaint: str) -> None:
+        with pytest.raises(PrototxtError, match=complaint) as caught:
+            load(prototxt.encode())
+        assert f"layer 'it' ({kind}, line {line})" in str(caught.value)
+        assert caught.value.line == line
+
+    return check
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,6 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from spherecv.caffe import load
-from spherecv.errors import PrototxtError
-
 SHAPES = st.lists(st.integers(1, 5), min_size=2, max_size=4).map(tuple)
 IMAGES = st.tuples(st.integers(1, 3), st.integers(2, 5), st.integers(2, 5), st.integers(2, 5))
 SEEDS = st.integers(0, 1000)
@@ -202,12 +199,10 @@ def test_permuting_nothing_is_nothing(check_layer, draw_array):
         ("Split", 'bottom: "y"', "has 2 bottoms, but needs 1"),
     ],
 )
-def test_mistakes_name_layer_and_line(kind, text, complaint):
+def test_mistakes_name_layer_and_line(kind, text, complaint, check_mistake):
     prototxt = (
         'input: "x" input: "y" '
         "input_shape { dim: 1 dim: 4 dim: 6 dim: 6 } input_shape { dim: 1 dim: 4 dim: 4 dim: 4 }\n"
         f'layer {{ name: "it" type: "{kind}" bottom: "x" top: "it" {text} }}'
     )
-    with pytest.raises(PrototxtError, match=complaint) as caught:
-        load(prototxt.encode())
-    assert f"layer 'it' ({kind}, line 2)" in str(caught.value)
+    check_mistake(prototxt, kind, 2, complaint)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spherecv.caffe import load
-from spherecv.errors import PrototxtError, UnsupportedLayerError
+from spherecv.errors import UnsupportedLayerError
 
 SEEDS = st.integers(0, 1000)
 many = settings(max_examples=150, deadline=None, derandomize=True)
@@ -170,13 +170,6 @@ def test_depthwise_with_holes(pad, check_layer, draw_array):
     _check_convolution(case, check_layer, draw_array, opencv=True)
 
 
-def _net(kind, settings, sizes=(6, 6)):
-    return (
-        f'input: "data" input_shape {{ dim: 1 dim: 4 dim: {sizes[0]} dim: {sizes[1]} }}\n\n'
-        f'layer {{ name: "it" type: "{kind}" bottom: "data" top: "it" {settings} }}'
-    ).encode()
-
-
 @pytest.mark.parametrize(
     ("kind", "text", "complaint"),
     [
@@ -191,11 +184,8 @@ def _net(kind, settings, sizes=(6, 6)):
         ("Deconvolution", "convolution_param { num_output: 2 kernel_size: 1 pad: 3 }", "too small"),
     ],
 )
-def test_mistakes_name_layer_and_line(kind, text, complaint):
-    with pytest.raises(PrototxtError, match=complaint) as caught:
-        load(_net(kind, text))
-    assert f"layer 'it' ({kind}, line 3)" in str(caught.value)
-    assert caught.value.line == 3
+def test_mistakes_name_layer_and_line(kind, text, complaint, one_layer, check_mistake):
+    check_mistake(one_layer(kind, text), kind, 3, complaint)
 
 
 @pytest.mark.parametrize(
@@ -204,12 +194,12 @@ def test_mistakes_name_layer_and_line(kind, text, complaint):
         ("Convolution", "convolution_param { num_output: 2 kernel_size: 3 axis: 2 }"),
     ],
 )
-def test_what_is_not_supported_says_so(kind, text):
+def test_what_is_not_supported_says_so(kind, text, one_layer):
     with pytest.raises(UnsupportedLayerError, match="layer 'it'"):
-        load(_net(kind, text))
+        load(one_layer(kind, text).encode())
 
 
-def test_a_dilation_that_would_fill_the_memory(convert):
-    text = _net("Deconvolution", "convolution_param { num_output: 2 kernel_size: 2 dilation: 4000 }").decode()
+def test_a_dilation_that_would_fill_the_memory(convert, one_layer):
+    text = one_layer("Deconvolution", "convolution_param { num_output: 2 kernel_size: 2 dilation: 4000 }")
     with pytest.raises(UnsupportedLayerError, match="kernel too large"):
         convert(text)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spherecv.caffe import load
-from spherecv.errors import PrototxtError, UnsupportedLayerError
+from spherecv.errors import UnsupportedLayerError
 
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5), st.integers(1, 5))
 FLAT_TOO = st.one_of(SHAPES, st.tuples(st.integers(1, 3), st.integers(1, 5)))
@@ -203,11 +203,9 @@ def test_lrn(shape, seed, size, k, within, check_layer, draw_array):
         ("Scale", 'bottom: "y" scale_param { axis: 1 }', "does not match"),
     ],
 )
-def test_mistakes_name_layer_and_line(kind, text, complaint):
+def test_mistakes_name_layer_and_line(kind, text, complaint, check_mistake):
     prototxt = (
         'input: "x" input: "y" input_shape { dim: 1 dim: 4 dim: 6 dim: 6 } input_shape { dim: 3 }\n'
         f'layer {{ name: "it" type: "{kind}" bottom: "x" top: "it" {text} }}'
     )
-    with pytest.raises(PrototxtError, match=complaint) as caught:
-        load(prototxt.encode())
-    assert f"layer 'it' ({kind}, line 2)" in str(caught.value)
+    check_mistake(prototxt, kind, 2, complaint)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spherecv.caffe import load
-from spherecv.errors import PrototxtError, UnsupportedLayerError
+from spherecv.errors import UnsupportedLayerError
 
 SEEDS = st.integers(0, 1000)
 many = settings(max_examples=150, deadline=None, derandomize=True)
@@ -121,13 +121,6 @@ def test_pooling_rounds_down_when_told_to(method, check_layer, draw_array):
     check_layer("Pooling", text, [draw_array(3, (2, 3, 8, 10))], lambda x: _pool(x, case, method, floor=True))
 
 
-def _net(kind, settings, sizes=(6, 6)):
-    return (
-        f'input: "data" input_shape {{ dim: 1 dim: 4 dim: {sizes[0]} dim: {sizes[1]} }}\n\n'
-        f'layer {{ name: "it" type: "{kind}" bottom: "data" top: "it" {settings} }}'
-    ).encode()
-
-
 @pytest.mark.parametrize(
     ("kind", "text", "complaint"),
     [
@@ -138,11 +131,8 @@ def _net(kind, settings, sizes=(6, 6)):
         ("Pooling", "pooling_param { global_pooling: true pad: 1 }", "neither stride nor pad"),
     ],
 )
-def test_mistakes_name_layer_and_line(kind, text, complaint):
-    with pytest.raises(PrototxtError, match=complaint) as caught:
-        load(_net(kind, text))
-    assert f"layer 'it' ({kind}, line 3)" in str(caught.value)
-    assert caught.value.line == 3
+def test_mistakes_name_layer_and_line(kind, text, complaint, one_layer, check_mistake):
+    check_mistake(one_layer(kind, text), kind, 3, complaint)
 
 
 @pytest.mark.parametrize(
@@ -153,6 +143,6 @@ def test_mistakes_name_layer_and_line(kind, text, complaint):
         ("Pooling", "pooling_param { kernel_size: 1 stride: 4 }"),  # the last window would start outside
     ],
 )
-def test_what_is_not_supported_says_so(kind, text):
+def test_what_is_not_supported_says_so(kind, text, one_layer):
     with pytest.raises(UnsupportedLayerError, match="layer 'it'"):
-        load(_net(kind, text))
+        load(one_layer(kind, text).encode())
