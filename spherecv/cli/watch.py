@@ -106,13 +106,14 @@ def watch(
     if reference and gallery is not None:
         raise InvalidArgumentError("give --reference or --gallery, not both")
     with ExitStack() as stack:
+        from spherecv.video.capture import without_password
         from spherecv.video.events import EventLog
         from spherecv.video.frames import open_frames
         from spherecv.video.recording import VideoFile
         from spherecv.video.session import Session
         from spherecv.video.window import Window
 
-        screen = Window(f"spherecv watch {source}") if window else None
+        screen = Window(f"spherecv watch {without_password(source)}") if window else None
         if screen is not None:
             stack.callback(screen.close)
         verifier = _verifier(
@@ -193,13 +194,14 @@ def _watcher(
 
 def _references(texts: list[str]) -> dict[str, Any]:
     """`[NAME=]SRC` each; several of one name are one person."""
+    from spherecv.video.capture import without_password
     from spherecv.video.sets import is_set
 
     found: dict[str, list[str]] = {}
     for text in texts:
         name, equals, source = text.partition("=")
-        if not equals or Path(text).exists() or "://" in name:
-            name, source = Path(text).stem, text
+        if not equals or "://" in name or Path(text).exists():
+            name, source = Path(without_password(text)).stem, text
         if not name or not source:
             raise InvalidArgumentError(f"--reference must be SRC or NAME=SRC, but got {text!r}")
         found.setdefault(name, []).append(source)
@@ -225,8 +227,8 @@ def _printed(as_json: bool) -> Any:
     def show(event: Event) -> None:
         if as_json:
             typer.echo(json.dumps(event.to_dict()))
-        elif text := _text(event):
-            typer.echo(text)
+        elif text := _text(event):  # names may hold what a terminal takes for a command
+            typer.echo("".join(letter if letter.isprintable() else "\ufffd" for letter in text))
 
     return show
 

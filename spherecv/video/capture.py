@@ -22,7 +22,7 @@ TIMEOUT = 10.0
 _MOST_RATE = 1000.0
 _MOST_CAMERAS = 9_999
 _MOST_STAMP = 1e12
-_SECRET = r"(?i)([?&;][^=&;#]*(?:pass|pwd|user|login|token|key|secret|auth|sig)[^=&;#]*=)[^&;#]*"
+_OPENING = r"(?i)([?&;][^=&;#]*(?:pass|pwd|user|login|token|key|secret|auth|sig)[^=&;#]*=)[^&;#]*"
 
 
 class Capture(Protocol):
@@ -118,7 +118,7 @@ def without_password(address: str) -> str:
     """Hide the credentials of an address, for messages and logs; rather too much than too little."""
     # A password may hold an @, and one that nobody encoded a / or ?, after which nothing is an address any more.
     shown = re.sub(r"(?<=://)[^/?#]*@|(?<=://)[^/?#@]*:(?!\d*[/?#]).*@", "***@", address)
-    return re.sub(_SECRET, r"\1***", shown)
+    return re.sub(_OPENING, r"\1***", shown)
 
 
 def _why_closed(source: str | int) -> str:

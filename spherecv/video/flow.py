@@ -80,7 +80,9 @@ def _grey(image: Image) -> tuple[Image, float]:
     scale = min(1.0, _LONGEST_SIDE / max(image.shape[:2]))
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     if scale < 1.0:
-        grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        # A picture that is hardly more than a line would lose its other side altogether.
+        thin = None if scale * min(grey.shape) >= 1 else [max(1, round(scale * side)) for side in grey.shape[::-1]]
+        grey = cv2.resize(grey, thin, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     return np.asarray(grey, np.uint8), scale
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -90,6 +92,8 @@ class FaceTracker:
         self._trails: list[_Trail] = []
         self._count = 0
         self._ids = 0
+        self._given = -math.inf
+        self._set_back = 0.0
 
     def update(self, frame: Frame) -> TrackedFrame:
         """Take the next frame, and say who is in it.
@@ -97,12 +101,14 @@ class FaceTracker:
         Parameters
         ----------
         frame : Frame
-            Later than the one before.
+            Later than the one before. Where its time goes back nonetheless, the tracks' goes on from where it was.
 
         Returns
         -------
         TrackedFrame
         """
+        given = frame
+        frame = self._onward(frame)
         self._follow(frame)
         if self._count % self._every == 0:
             self._detect(frame)
@@ -110,7 +116,7 @@ class FaceTracker:
         ended = [trail for trail in self._trails if frame.time - trail.last[1] > self._patience]
         self._trails = [trail for trail in self._trails if frame.time - trail.last[1] <= self._patience]
         return TrackedFrame(
-            frame,
+            given,
             tuple(trail.snapshot() for trail in self._trails if trail.visible),
             tuple(trail.snapshot() for trail in ended),
         )
@@ -120,6 +126,12 @@ class FaceTracker:
         ended = tuple(trail.snapshot() for trail in self._trails)
         self._trails = []
         return ended
+
+    def _onward(self, frame: Frame) -> Frame:
+        """Keep time from going back: tracks would wait for faces until it is where it was."""
+        self._set_back += max(0.0, self._given - frame.time)
+        self._given = frame.time
+        return replace(frame, time=frame.time + self._set_back) if self._set_back else frame
 
     def _follow(self, frame: Frame) -> None:
         visible = [trail for trail in self._trails if trail.visible]

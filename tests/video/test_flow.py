@@ -51,3 +51,6 @@ def test_what_cannot_be_followed_is_lost(picture) -> None:
     flow.start(picture)
     assert flow.follow(picture[:400], [face]) == [None]  # another size
     assert flow.follow(np.full_like(picture[:400], 90), [face]) == [None]  # the lid is on
+    for line in (np.zeros((1, 3000, 3), np.uint8), np.zeros((3000, 1, 3), np.uint8)):
+        flow.start(line)
+        assert flow.follow(line, [face]) == [None]

@@ -87,6 +87,18 @@ def test_a_missed_face_is_followed_on_but_not_behind_somebody(told) -> None:
     assert [[track.id for track in behind.update(frame).tracks] for frame in frames] == [[1, 2], [2]]
 
 
+def test_time_that_goes_back_ends_tracks_as_any_other(told) -> None:
+    """A camera whose clock was set, or films one after the other."""
+    pipeline = told.pipeline([[told.face(100, who=1)], [], [], []])
+    tracker = FaceTracker(pipeline, every=1, patience=0.5, follower=told.Still())
+    image = told.frames(1)[0].image
+    seen = [tracker.update(Frame(number, time, image)) for number, time in enumerate((3600.0, 0.0, 0.4, 0.6))]
+    assert [len(one.ended) for one in seen] == [0, 0, 0, 1]
+    assert [one.frame.time for one in seen] == [3600.0, 0.0, 0.4, 0.6]
+    (gone,) = seen[-1].ended
+    assert gone.first == gone.last == (0, 3600.0)
+
+
 def test_who_comes_out_from_behind_somebody_is_nobody_new(told) -> None:
     """Half hidden, with an embedding like nobody's, and then themselves again."""
     ann, half = told.face(100, who=1), told.face(200, who=3, quality=0.5)
