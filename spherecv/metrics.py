@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,6 +11,8 @@ from spherecv.errors import InvalidArgumentError
 
 Metric = Literal["cosine", "euclidean"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
+
+Real = TypeVar("Real", np.float32, np.float64)
 
 
 def distance(a: ArrayLike, b: ArrayLike, metric: Metric = "cosine") -> NDArray[np.float64]:
@@ -46,7 +48,7 @@ def distance(a: ArrayLike, b: ArrayLike, metric: Metric = "cosine") -> NDArray[n
     check_metric(metric)
     if metric == "euclidean":
         return np.asarray(np.sqrt(np.square(x - y).sum(axis=1)))
-    return np.asarray(1.0 - np.clip((_unit(x) * _unit(y)).sum(axis=1), -1.0, 1.0))
+    return np.asarray(1.0 - np.clip((at_unit_length(x) * at_unit_length(y)).sum(axis=1), -1.0, 1.0))
 
 
 def pairwise_distance(a: ArrayLike, b: ArrayLike, metric: Metric = "cosine") -> NDArray[np.float64]:
@@ -73,7 +75,7 @@ def pairwise_distance(a: ArrayLike, b: ArrayLike, metric: Metric = "cosine") -> 
         raise InvalidArgumentError(f"embeddings must have equally many columns, but got {x.shape} and {y.shape}")
     check_metric(metric)
     if metric == "cosine":
-        return np.asarray(1.0 - np.clip(_unit(x) @ _unit(y).T, -1.0, 1.0))
+        return np.asarray(1.0 - np.clip(at_unit_length(x) @ at_unit_length(y).T, -1.0, 1.0))
     from scipy.spatial.distance import cdist
 
     return np.asarray(cdist(x, y))
@@ -96,6 +98,12 @@ def similarity(distances: ArrayLike, metric: Metric = "cosine") -> NDArray[np.fl
     return 1.0 - values if check_metric(metric) == "cosine" else 1.0 / (1.0 + values)
 
 
+def at_unit_length(rows: NDArray[Real]) -> NDArray[Real]:
+    """Scale rows, the last axis of an array, to length 1 in its own precision; rows of zeros stay as they are."""
+    lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
+    return np.asarray(np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0))
+
+
 def check_metric(metric: str) -> Metric:
     """Return `metric`, or raise `InvalidArgumentError` where there is none of that name."""
     for known in METRICS:
@@ -109,8 +117,3 @@ def _rows(name: str, value: Any) -> NDArray[np.float64]:
     if array.ndim != 2:
         raise InvalidArgumentError(f"{name} must have shape (N, D) or (D,), but got {array.shape}")
     return array
-
-
-def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    norms = np.sqrt(np.square(rows).sum(axis=1, keepdims=True))
-    return np.asarray(np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0))

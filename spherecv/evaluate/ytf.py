@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from spherecv.errors import DatasetError, InvalidArgumentError
 from spherecv.evaluate.pairs import PairList, PairRow, make_pairs
+from spherecv.metrics import at_unit_length
 from spherecv.sources import IMAGE_SUFFIXES
 
 Pooling = Literal["mean", "quality"]
@@ -131,8 +132,7 @@ def make_templates(
         shapes = f"{table.shape} and {np.shape(qualities)}"
         raise InvalidArgumentError(f"embeddings must be (N, D) and qualities (N,), but got {shapes}")
     weights = np.nan_to_num(np.asarray(qualities, dtype=np.float64)) if pooling == "quality" else np.ones(len(table))
-    lengths = np.linalg.norm(table, axis=1, keepdims=True)
-    table = np.divide(table, lengths, out=np.zeros_like(table), where=lengths > 0)
+    table = at_unit_length(table)
     templates: dict[str, NDArray[np.float64]] = {}
     empty: list[str] = []
     for video, members in rows.items():

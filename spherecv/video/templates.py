@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spherecv.errors import InvalidArgumentError
-from spherecv.metrics import Metric, check_metric
+from spherecv.metrics import Metric, at_unit_length, check_metric
 
 BEST = 16
 """Faces that a template keeps; more make it no better (`benchmarks/video.py templates`)."""
@@ -58,7 +58,7 @@ def pooled(
     weights = np.array([max(_LEAST_WEIGHT, _UNKNOWN_QUALITY if q is None else q) for q in qualities])
     if metric == "euclidean":
         return np.average(rows, axis=0, weights=weights).astype(np.float32)
-    return _unit(np.average(_unit(rows), axis=0, weights=weights)).astype(np.float32)
+    return at_unit_length(np.average(at_unit_length(rows), axis=0, weights=weights)).astype(np.float32)
 
 
 class SetTemplate:
@@ -132,8 +132,3 @@ class SetTemplate:
     def frames(self) -> tuple[int, ...]:
         """The frames of the faces kept, the best face's first."""
         return tuple(kept.frame for kept in sorted(self._kept, key=lambda kept: -kept.quality))
-
-
-def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
-    return np.asarray(np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0))
