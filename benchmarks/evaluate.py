@@ -23,8 +23,9 @@ import numpy as np
 
 from benchmarks.measure import Results
 from spherecv.evaluate.blocks import BLOCK_BYTES, unit_rows
-from spherecv.evaluate.collection import ImageEmbeddings, Subject, _stamp
+from spherecv.evaluate.collection import ImageEmbeddings, _stamp
 from spherecv.evaluate.identification import identify
+from spherecv.evaluate.subject import Subject
 from spherecv.zoo import ModelSource, get_recipe
 
 

@@ -60,7 +60,7 @@ def make_subjects(
     threads: int | None,
 ) -> list[Subject]:
     """Describe what the options name; stages are opened only where an image must be embedded."""
-    from spherecv.evaluate.collection import Subject
+    from spherecv.evaluate.subject import Subject
     from spherecv.zoo import DEFAULT_MODEL
 
     names = list(models or [DEFAULT_MODEL])

@@ -2,7 +2,7 @@
 
 from spherecv.evaluate.allpairs import AllPairs, compare_all
 from spherecv.evaluate.calibration import calibrate_all, calibrate_pairs, information_gain
-from spherecv.evaluate.collection import ImageEmbeddings, Subject, embed_images
+from spherecv.evaluate.collection import ImageEmbeddings, embed_images
 from spherecv.evaluate.curves import Roc, area_under, best_accuracy, equal_error, roc_curve, tar_at_far
 from spherecv.evaluate.experiment import Experiment, Variant
 from spherecv.evaluate.figures import Figure, VerificationFigures, verification_figures
@@ -14,6 +14,7 @@ from spherecv.evaluate.pairfiles import read_pairs
 from spherecv.evaluate.pairs import PairList, find_pairs
 from spherecv.evaluate.report import write_report
 from spherecv.evaluate.run import evaluate_groups, evaluate_lfw, evaluate_pairs, evaluate_ytf
+from spherecv.evaluate.subject import Subject
 
 __all__ = [
     "AllPairs",

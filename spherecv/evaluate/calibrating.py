@@ -14,11 +14,13 @@ from spherecv import __version__
 from spherecv.errors import InvalidArgumentError, NotEnoughDataError
 from spherecv.evaluate.allpairs import compare_all
 from spherecv.evaluate.calibration import Measured, calibrate_all, calibrate_pairs
-from spherecv.evaluate.collection import ImageEmbeddings, Subject, embed_images
+from spherecv.evaluate.collection import ImageEmbeddings, embed_images
 from spherecv.evaluate.curves import FAR_TARGETS
+from spherecv.evaluate.embedded import sides_of, usable_pairs
 from spherecv.evaluate.pairfiles import read_pairs
 from spherecv.evaluate.pairs import PairList, find_pairs, folder_pairs
 from spherecv.evaluate.run import AnyPath, SavedAt, keep_nothing
+from spherecv.evaluate.subject import Subject
 from spherecv.metrics import Metric, distance
 from spherecv.thresholds import Calibration
 
@@ -135,11 +137,8 @@ def calibrate_subject(
 
 
 def _listed(found: ImageEmbeddings, listed: PairList, subject: Subject, choice: Choice) -> Measured:
-    used = listed.without(name for name in listed.images if name in found.failures)
-    if not len(used):
-        raise NotEnoughDataError(f"no pair of {listed.source} is left: its images could not be used")
-    rows = found.by(subject.source.recipe)
-    left, right = (rows[found.rows([used.images[i] for i in side])] for side in (used.first, used.second))
+    used, _ = usable_pairs(listed, found)
+    left, right = sides_of(used, found, found.by(subject.source.recipe))
     return calibrate_pairs(
         distance(left, right, choice.metric),
         used.same,

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from spherecv.errors import DatasetError, NotEnoughDataError
-from spherecv.evaluate.collection import ImageEmbeddings, Subject, embed_images
+from spherecv.errors import DatasetError
+from spherecv.evaluate.collection import ImageEmbeddings, embed_images
+from spherecv.evaluate.embedded import require_pairs, sides_of, usable_pairs
 from spherecv.evaluate.experiment import Experiment, Variant, make_variant
 from spherecv.evaluate.folds import FoldTable, evaluate_folds, evaluate_split, fold_distances
 from spherecv.evaluate.groups import GroupRates, false_match_rates, read_groups
 from spherecv.evaluate.pairfiles import read_pairs
 from spherecv.evaluate.pairs import PairList, find_pairs
+from spherecv.evaluate.subject import Subject
 from spherecv.evaluate.ytf import Pooling, frames_of, make_templates, read_splits
 from spherecv.metrics import Metric, distance
 
@@ -79,13 +81,13 @@ def evaluate_lfw(
     found = embed_images(
         images, list(names), subject, mirror=True, saved=saved(images, True), progress=progress
     )
-    used, left_out = _usable(tested, found)
+    used, left_out = usable_pairs(tested, found)
     notes = list(used.notes)
     variants = []
     for name, refined in ((_REFINED, True), (_PLAIN, False)):
         recipe = replace(subject.source.recipe, mirror=refined, normalize=False)
         rows = found.by(recipe)
-        left, right = (rows[found.rows([used.images[i] for i in side])] for side in (used.first, used.second))
+        left, right = sides_of(used, found, rows)
         table: FoldTable | None = None
         if view2:
             table = evaluate_folds(
@@ -93,10 +95,9 @@ def evaluate_lfw(
             )
             where = "threshold of the other folds"
         elif training is not None:
-            chosen, _ = _usable(training, found)
-            sides = [rows[found.rows([chosen.images[i] for i in side])] for side in (chosen.first, chosen.second)]
+            chosen, _ = usable_pairs(training, found)
             table = evaluate_split(
-                (sides[0], sides[1], chosen.same),
+                (*sides_of(chosen, found, rows), chosen.same),
                 (left, right, used.same),
                 subtract_mean=refined,
                 authors_threshold=refined,
@@ -158,9 +159,9 @@ def evaluate_pairs(
     tested = find_pairs(read_pairs(pairs), images)
     recipe = subject.source.recipe
     found = embed_images(images, tested.images, subject, saved=saved(images, recipe.mirror), progress=progress)
-    used, left_out = _usable(tested, found)
+    used, left_out = usable_pairs(tested, found)
     rows = found.by(recipe)
-    left, right = (rows[found.rows([used.images[i] for i in side])] for side in (used.first, used.second))
+    left, right = sides_of(used, found, rows)
     distances = distance(left, right, metric)
     table = None
     if threshold is None and len(np.unique(used.folds)) > 1:
@@ -232,7 +233,7 @@ def evaluate_ytf(
         templates, empty = make_templates(table, found.qualities, rows, pooling=pooling)
         used = tested.without(empty)
         left_out = len(tested) - len(used)
-        _require_pairs(used)
+        require_pairs(used)
         left, right = (np.stack([templates[used.images[i]] for i in side]) for side in (used.first, used.second))
         folds = evaluate_folds(left, right, used.same, used.folds, subtract_mean=refined, authors_threshold=refined)
         variants.append(
@@ -299,18 +300,6 @@ def evaluate_groups(
         if len(set(chosen)) > 1 or (chosen and column in columns):
             results.append(false_match_rates(rows[told], chosen, threshold, column=column))
     return tuple(results)
-
-
-def _usable(pairs: PairList, found: ImageEmbeddings) -> tuple[PairList, int]:
-    """Pairs whose images could both be embedded, and how many could not."""
-    used = pairs.without(name for name in pairs.images if name in found.failures)
-    _require_pairs(used)
-    return used, len(pairs) - len(used)
-
-
-def _require_pairs(pairs: PairList) -> None:
-    if not len(pairs):
-        raise NotEnoughDataError(f"no pair of {pairs.source} is left: its images could not be used")
 
 
 def _experiment(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from spherecv.errors import ImageError, NoFaceError, SphereCVError
-from spherecv.evaluate.collection import Subject
+from spherecv.evaluate.subject import Subject
 from spherecv.images import load_image
 from spherecv.records import EmbeddedFace, Face
 from spherecv.zoo import ModelSource, get_recipe
@@ -115,3 +115,18 @@ def lfw_pairs():
 def make_people():
     """Writes folders of people; see `write_people`."""
     return write_people
+
+
+@pytest.fixture(scope="session")
+def people_and_pairs():
+    """All pairs of some photos whose distances depend on the people, so that pairs are not independent."""
+
+    def make(generator, people: int, photos: int = 3):
+        person = np.repeat(np.arange(people), photos)
+        easy = generator.normal(size=people)[person]
+        first, second = np.triu_indices(len(person), 1)
+        same = person[first] == person[second]
+        distances = 0.7 * (easy[first] + easy[second]) + generator.normal(size=len(first)) + 2.0 * ~same
+        return distances, same, np.stack([person[first], person[second]], axis=1)
+
+    return make

@@ -10,17 +10,19 @@ from sklearn.tree import DecisionTreeClassifier
 
 from spherecv.errors import InvalidArgumentError, NotEnoughDataError
 from spherecv.evaluate.calibrating import Choice, calibrate_subject
-from spherecv.evaluate.collection import ImageEmbeddings, Subject
+from spherecv.evaluate.collection import ImageEmbeddings
 from spherecv.evaluate.pairfiles import read_pairs
+from spherecv.evaluate.subject import Subject
 from spherecv.metrics import distance
 from spherecv.zoo import ModelSource
 
 
 @pytest.mark.runtime
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-def test_the_best_split_of_deepfaces_pairs_is_that_of_a_stump(data_dir: Path, tmp_path: Path, metric: str) -> None:
-    files = (data_dir / "mobilefacenet-caffe" / f"mobilefacenet.{suffix}" for suffix in ("prototxt", "caffemodel"))
-    source = ModelSource.from_caffe(*files, recipe="mobilefacenet")
+def test_the_best_split_of_deepfaces_pairs_is_that_of_a_stump(
+    data_dir: Path, mobilefacenet: tuple[Path, Path], tmp_path: Path, metric: str
+) -> None:
+    source = ModelSource.from_caffe(*mobilefacenet, recipe="mobilefacenet")
     subject = Subject.of(source, preset=None, face="largest")
     master = data_dir / "deepface-pairs" / "master.csv"
     choice = Choice(rule="information gain", metric=metric, replicates=10)
