@@ -141,9 +141,9 @@ def accuracy_table(subject: Any, images: Path, tested: Path, calibrations: Any, 
 def rates_table(subject: Any, images: Path, tested: Path, calibrations: Any, saved: Any) -> Iterator[str]:
     """Yield how the rates of DevTrain's thresholds hold on all pairs of DevTest's images."""
     from spherecv.evaluate.collection import embed_images
-    from spherecv.evaluate.intervals import share_interval
     from spherecv.evaluate.pairfiles import read_pairs
     from spherecv.evaluate.pairs import find_pairs
+    from spherecv.evaluate.shares import share_interval
     from spherecv.metrics import pairwise_distance
 
     listed = find_pairs(read_pairs(tested), images)

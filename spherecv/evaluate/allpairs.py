@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from spherecv.errors import InvalidArgumentError, NotEnoughDataError
 from spherecv.evaluate.blocks import Highest, Rows, candidates, similarity_blocks, unit_rows
 from spherecv.evaluate.curves import FAR_TARGETS, MIN_FALSE_ACCEPTS, FloatArray, allowed_false_accepts, check_rate
-from spherecv.evaluate.intervals import Interval, rate_interval
+from spherecv.evaluate.intervals import Interval
+from spherecv.evaluate.shares import rate_interval
 
 _KEPT = 10_000_000
 """Impostor similarities kept at most, 120 MB with their places; rates that need more are left out."""

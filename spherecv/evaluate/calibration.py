@@ -23,8 +23,9 @@ from spherecv.evaluate.curves import (
     roc_curve,
     supported_rates,
 )
-from spherecv.evaluate.intervals import Interval, rate_interval, share_interval
+from spherecv.evaluate.intervals import Interval
 from spherecv.evaluate.likelihood import fit_probability
+from spherecv.evaluate.shares import rate_interval, share_interval
 from spherecv.metrics import Metric
 from spherecv.probability import ProbabilityCurve
 from spherecv.thresholds import CalibratedThreshold

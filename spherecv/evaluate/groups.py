@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from spherecv.errors import DatasetError, InvalidArgumentError, NotEnoughDataError
 from spherecv.evaluate.blocks import similarity_blocks, unit_rows
 from spherecv.evaluate.curves import FloatArray
-from spherecv.evaluate.intervals import group_interval
+from spherecv.evaluate.shares import group_interval
 
 _PROBES = 2048
 _MOST_VALUES = 10

@@ -1,4 +1,4 @@
-"""Bootstrap intervals that resample identities: pairs that share a person are not independent."""
+"""Intervals of all figures of a set, by the bootstrap over people: pairs that share one are not independent."""
 
 from __future__ import annotations
 
@@ -103,14 +103,14 @@ def bootstrap(
     ]
     table = np.concatenate(figures) if figures else np.empty((0, 3 + len(rates)))
     table = table[~np.isnan(table[:, 1])]
-    low, high = _percentiles(table, level)
+    low, high = percentiles(table, level)
     rows = [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
     matched = len(np.unique(numbers[labels])) if labels.any() else 1
     return Bootstrap(
-        accuracy=None if right is None else _opened(rows[0], int(numbers.max()) + 1),
-        eer=_opened(rows[1], matched),
+        accuracy=None if right is None else opened(rows[0], int(numbers.max()) + 1),
+        eer=opened(rows[1], matched),
         auc=rows[2],
-        tar={far: _opened(row, matched) for far, row in zip(rates, rows[3:], strict=True)},
+        tar={far: opened(row, matched) for far, row in zip(rates, rows[3:], strict=True)},
         level=level,
         replicates=replicates,
         used=len(table),
@@ -118,142 +118,7 @@ def bootstrap(
     )
 
 
-def rate_interval(
-    people: ArrayLike,
-    images: ArrayLike,
-    *,
-    replicates: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Interval:
-    """Interval of a false accept rate over all pairs of different people, from the accepted ones alone.
-
-    Parameters
-    ----------
-    people : array_like of int, shape (A, 2)
-        The two identities, 0..P-1, of each impostor pair that was accepted.
-    images : array_like of int, shape (P,)
-        How many images each identity has; all pairs across identities were compared.
-    replicates, level, seed
-        As for `bootstrap`.
-
-    Returns
-    -------
-    tuple of two floats
-        0..1. With no accepted pair the upper end is the rule of three: 3 over the number of pairs.
-    """
-    accepted = np.asarray(people, dtype=np.intp).reshape(-1, 2)
-    sizes = np.asarray(images, dtype=np.float64)
-    total = (sizes.sum() ** 2 - np.square(sizes).sum()) / 2
-    if not len(accepted):
-        return 0.0, float(min(1.0, 3.0 / total)) if total else float("nan")
-    from scipy.sparse import coo_array
-
-    shape = (len(sizes), len(sizes))
-    table = coo_array((np.ones(len(accepted)), (accepted[:, 0], accepted[:, 1])), shape=shape).tocsr()
-    rates = []
-    for counts in _draws(len(sizes), len(sizes), replicates, seed):
-        false = np.einsum("ij,ji->i", counts, table @ counts.T)
-        weighed = counts * sizes
-        pairs = (weighed.sum(axis=1) ** 2 - np.square(weighed).sum(axis=1)) / 2
-        rates.append(np.divide(false, pairs, out=np.full(len(false), np.nan), where=pairs > 0))
-    drawn = np.concatenate(rates)
-    low, high = _percentiles(drawn[~np.isnan(drawn)][:, None], level)
-    return float(low[0]), float(high[0])
-
-
-def group_interval(
-    accepted: ArrayLike,
-    first: ArrayLike,
-    second: ArrayLike,
-    *,
-    same: bool,
-    replicates: int = 300,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Interval:
-    """Interval of the false match rate between two groups, or within one, people resampled.
-
-    Parameters
-    ----------
-    accepted : array_like of int, shape (A, 2)
-        The two people of each impostor pair that was accepted.
-    first, second : array_like of int, shape (N,) and (M,)
-        The person of every image of the two groups.
-    same : bool
-        Whether they are one group.
-    replicates, level, seed
-        As for `bootstrap`.
-
-    Returns
-    -------
-    tuple of two floats
-        0..1; NaN without pairs. With none accepted, the upper end is the rule of three.
-    """
-    from scipy.sparse import coo_array
-
-    taken = np.asarray(accepted, dtype=np.intp).reshape(-1, 2)
-    sides = np.asarray(first, dtype=np.intp), np.asarray(second, dtype=np.intp)
-    size = int(max(side.max(initial=-1) for side in sides)) + 1
-    one, two = (np.bincount(side, minlength=size).astype(np.float64) for side in sides)
-    half = 0.5 if same else 1.0
-    total = half * float(one.sum() * two.sum() - (one * two).sum())
-    if total <= 0:
-        return float("nan"), float("nan")
-    if not len(taken):
-        return 0.0, float(min(1.0, 3.0 / total))
-    table = coo_array((np.ones(len(taken)), (taken[:, 0], taken[:, 1])), shape=(size, size)).tocsr()
-    rates = []
-    for counts in _draws(size, size, replicates, seed):
-        false = np.einsum("ij,ji->i", counts, table @ counts.T)
-        pairs = half * ((counts @ one) * (counts @ two) - np.square(counts) @ (one * two))
-        rates.append(np.divide(false, pairs, out=np.full(len(false), np.nan), where=pairs > 0))
-    drawn = np.concatenate(rates)
-    low, high = _percentiles(drawn[~np.isnan(drawn)][:, None], level)
-    return float(low[0]), float(high[0])
-
-
-def share_interval(
-    accepted: ArrayLike,
-    identities: ArrayLike,
-    *,
-    replicates: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Interval:
-    """Interval of a share of pairs of one kind, identities resampled.
-
-    Parameters
-    ----------
-    accepted : array_like of bool, shape (N,)
-    identities : array_like, shape (N, 2)
-        Twice the same in a genuine pair.
-    replicates, level, seed
-        As for `bootstrap`.
-
-    Returns
-    -------
-    tuple of two floats
-        0..1. Where no pair, or every pair, was accepted, the open end is the rule of three: 3 over the number of
-        identities.
-    """
-    taken, people = np.asarray(accepted, dtype=np.float64), np.asarray(identities)
-    numbers = np.unique(people, return_inverse=True)[1].reshape(people.shape)
-    count = int(numbers.max()) + 1
-    if taken.min() == taken.max():
-        return _opened((taken[0], taken[0]), count)
-    one = numbers[:, 0] == numbers[:, 1]
-    shares = []
-    for counts in _draws(count, len(taken), replicates, seed):
-        weights = counts[:, numbers[:, 0]] * np.where(one, 1.0, counts[:, numbers[:, 1]])
-        totals = weights.sum(axis=1)
-        shares.append(np.divide(weights @ taken, totals, out=np.full(len(totals), np.nan), where=totals > 0))
-    drawn = np.concatenate(shares)
-    low, high = _percentiles(drawn[~np.isnan(drawn)][:, None], level)
-    return float(low[0]), float(high[0])
-
-
-def _opened(interval: Interval, people: int) -> Interval:
+def opened(interval: Interval, people: int) -> Interval:
     """Rule of three at either end of the scale: nothing seen among n people leaves up to 3 / n."""
     reach = min(1.0, 3.0 / people)
     if interval == (0.0, 0.0):
@@ -265,7 +130,7 @@ def _ordered(threshold: float | ArrayLike, order: NDArray[np.intp]) -> FloatArra
     return np.broadcast_to(np.asarray(threshold, dtype=np.float64), (len(order),))[order]
 
 
-def _draws(people: int, columns: int, replicates: int, seed: int) -> Iterator[FloatArray]:
+def draws(people: int, columns: int, replicates: int, seed: int) -> Iterator[FloatArray]:
     """Draw counts of every identity, shape (R, people), in chunks small enough for `columns` weights a row."""
     generator = np.random.default_rng(seed)
     rows = max(1, _CHUNK_VALUES // max(people, columns, 1))
@@ -279,7 +144,7 @@ def _weights(
     labels: NDArray[np.bool_], numbers: NDArray[np.intp], replicates: int, seed: int
 ) -> Iterator[tuple[FloatArray, FloatArray]]:
     """Weights of the pairs in each replicate, shape (R, N): of the genuine ones, and of the impostor ones."""
-    for counts in _draws(int(numbers.max()) + 1, len(labels), replicates, seed):
+    for counts in draws(int(numbers.max()) + 1, len(labels), replicates, seed):
         first = counts[:, numbers[:, 0]]
         yield first * labels, first * counts[:, numbers[:, 1]] * ~labels
 
@@ -335,7 +200,8 @@ def _equal_errors(tar: FloatArray, far: FloatArray) -> FloatArray:
     return np.asarray(far[rows, after - 1] + share * (far[rows, after] - far[rows, after - 1]))
 
 
-def _percentiles(table: FloatArray, level: float) -> tuple[FloatArray, FloatArray]:
+def percentiles(table: FloatArray, level: float) -> tuple[FloatArray, FloatArray]:
+    """The two ends of an interval of each column of replicates; NaN without any."""
     if not 0 < level < 1:
         raise InvalidArgumentError(f"level must be within 0..1, but got {level}")
     if not len(table):

@@ -5,17 +5,7 @@ import pytest
 
 from spherecv.errors import InvalidArgumentError
 from spherecv.evaluate.curves import area_under, equal_error, roc_curve, tar_at_far
-from spherecv.evaluate.intervals import _draws, bootstrap, group_interval, rate_interval, share_interval
-
-
-def people_and_pairs(generator, people: int, photos: int = 3):
-    """All pairs of some photos whose distances depend on the people, so that pairs are not independent."""
-    person = np.repeat(np.arange(people), photos)
-    easy = generator.normal(size=people)[person]
-    first, second = np.triu_indices(len(person), 1)
-    same = person[first] == person[second]
-    distances = 0.7 * (easy[first] + easy[second]) + generator.normal(size=len(first)) + 2.0 * ~same
-    return distances, same, np.stack([person[first], person[second]], axis=1)
+from spherecv.evaluate.intervals import bootstrap, draws
 
 
 def weighted_by_repeating(distances, same, pairs, counts):
@@ -24,13 +14,13 @@ def weighted_by_repeating(distances, same, pairs, counts):
     return np.repeat(distances, weight), np.repeat(same, weight)
 
 
-def test_a_pair_weighs_the_product_of_its_two_peoples_draw_counts() -> None:
+def test_a_pair_weighs_the_product_of_its_two_peoples_draw_counts(people_and_pairs) -> None:
     generator = np.random.default_rng(0)
     distances, same, pairs = people_and_pairs(generator, 8)
     replicates = 40
     found = bootstrap(distances, same, pairs, threshold=1.0, rates=(0.1, 0.3), replicates=replicates, seed=5)
     rows = []
-    for counts in np.concatenate(list(_draws(8, len(same), replicates, 5))).astype(int):
+    for counts in np.concatenate(list(draws(8, len(same), replicates, 5))).astype(int):
         d, s = weighted_by_repeating(distances, same, pairs, counts)
         roc = roc_curve(d, s)
         tars = [tar_at_far(roc, far)[0] for far in (0.1, 0.3)]
@@ -42,7 +32,7 @@ def test_a_pair_weighs_the_product_of_its_two_peoples_draw_counts() -> None:
     assert (found.identities, found.used, found.replicates) == (8, replicates, replicates)
 
 
-def test_intervals_cover_what_they_promise_where_pairs_depend_on_people() -> None:
+def test_intervals_cover_what_they_promise_where_pairs_depend_on_people(people_and_pairs) -> None:
     generator = np.random.default_rng(1)
     truth = area_under(roc_curve(*people_and_pairs(generator, 500)[:2]))
     hits = 0
@@ -60,36 +50,9 @@ def test_nothing_seen_is_not_nothing_possible() -> None:
     assert found.accuracy == (pytest.approx(1 - 3 / 40), 1.0)
     assert found.tar[0.5] == (pytest.approx(1 - 3 / 20), 1.0)
     assert found.eer == (0.0, pytest.approx(3 / 20))
-    assert share_interval(np.zeros(40, bool), pairs) == (0.0, pytest.approx(3 / 40))
 
 
-def test_rate_of_all_pairs_from_the_accepted_ones_alone() -> None:
-    generator = np.random.default_rng(2)
-    distances, same, pairs = people_and_pairs(generator, 12)
-    accepted = (distances <= np.percentile(distances[~same], 10)) & ~same
-    low, high = rate_interval(pairs[accepted], np.full(12, 3), replicates=60, seed=3)
-    rates = []
-    for counts in np.concatenate(list(_draws(12, 12, 60, 3))):
-        weight = counts[pairs[:, 0]] * counts[pairs[:, 1]] * ~same
-        rates.append(weight[accepted].sum() / weight.sum())
-    np.testing.assert_allclose((low, high), np.percentile(rates, [2.5, 97.5]), atol=1e-12)
-    assert rate_interval(np.empty((0, 2)), [2, 2, 2]) == (0.0, 3 / 12)
-
-
-def test_rate_between_groups_counts_the_pairs_of_different_people() -> None:
-    first, second = np.array([0, 0, 1, 2]), np.array([2, 3, 4])
-    accepted = np.array([[0, 3], [1, 4]])
-    low, high = group_interval(accepted, first, second, same=False, replicates=50, seed=1)
-    rates = []
-    for counts in np.concatenate(list(_draws(5, 5, 50, 1))):
-        pairs = sum(counts[a] * counts[b] for a in first for b in second if a != b)
-        false = sum(counts[a] * counts[b] for a, b in accepted)
-        rates.append(false / pairs if pairs else np.nan)
-    np.testing.assert_allclose((low, high), np.nanpercentile(rates, [2.5, 97.5]), atol=1e-12)
-    assert np.isnan(group_interval([], [0], [0], same=True)).all()
-
-
-def test_the_same_seed_gives_the_same_interval_and_shapes_are_checked() -> None:
+def test_the_same_seed_gives_the_same_interval_and_shapes_are_checked(people_and_pairs) -> None:
     distances, same, pairs = people_and_pairs(np.random.default_rng(3), 6)
     assert bootstrap(distances, same, pairs, replicates=30) == bootstrap(distances, same, pairs, replicates=30)
     with pytest.raises(InvalidArgumentError, match="identities must have shape"):
