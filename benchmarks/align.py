@@ -1,6 +1,6 @@
 """Aligning with two processes against one, on photographs of yours.
 
-    python -m benchmarks.align FOLDER [--images 120] [--rounds 3]
+    python benchmarks/align.py FOLDER [--images 120] [--rounds 3]
 
 Three ways to align the same photos as the SphereFace authors did, interleaved: one process with one thread, one with
 two threads, and two processes with one thread each. Starting the processes and opening the nets is part of it.
@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.measure import Results
+from measure import Results
 
 WAYS = {
     "1 process, 1 thread": ("-j", "1", "--threads", "1"),

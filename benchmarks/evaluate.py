@@ -1,7 +1,7 @@
 """What evaluation costs: 6,000 pairs from saved embeddings, and a million distractors against the bare matrix product.
 
-    python -m benchmarks.evaluate pairs
-    python -m benchmarks.evaluate distractors [--count 1000000] [--dimension 512] [--probes 1000] [--rounds 3]
+    python benchmarks/evaluate.py pairs
+    python benchmarks/evaluate.py distractors [--count 1000000] [--dimension 512] [--probes 1000] [--rounds 3]
 
 `pairs` runs `spherecv evaluate lfw` as a user does, interpreter and imports included, on a made-up view 2 whose 1024
 numbers an image are saved. `distractors` interleaves `identify`, with CMC at six counts and TAR down to FAR 1e-6, with
@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+from measure import Results
 
-from benchmarks.measure import Results
 from spherecv.evaluate.blocks import BLOCK_BYTES, unit_rows
 from spherecv.evaluate.collection import ImageEmbeddings, _stamp
 from spherecv.evaluate.identification import identify

@@ -1,6 +1,6 @@
 """MTCNN as its MATLAB code says it, step by step: one net call for each scale and each crop, nothing batched.
 
-The oracle of the tests, and the baseline of `benchmarks/mtcnn.py`. Written from `detect_face.m` of MTCNNv1
+The oracle of the tests, and the baseline of `benchmarks/detector.py`. Written from `detect_face.m` of MTCNNv1
 (github.com/kpzhang93/MTCNN_face_detection_alignment), in MATLAB's own terms: coordinates count from 1, boxes include
 their last pixel, everything is single precision. Shares no line with `spherecv.detect`.
 """
