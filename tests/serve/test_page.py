@@ -172,6 +172,88 @@ def test_the_camera_finds_faces_until_it_is_left(page, place, pictures) -> None:
     assert page.locator("#camera-video").evaluate("(video) => video.srcObject === null")
 
 
+@pytest.fixture
+def colours(staged, tools, tmp_path):
+    """The address of a service that knows Red and Blue, and their pictures, with a colour in a corner for the test."""
+    with tools.serving(staged.make(tmp_path / "people.db", workers=2)) as client:
+        for name in ("red", "blue"):
+            (tmp_path / f"{name}.png").write_bytes(getattr(tools, name))
+            sent = client.post("/v1/gallery", files={"img": getattr(tools, name)}, data={"identity": name.title()})
+            assert sent.status_code == 201
+        yield str(client.base_url), tmp_path
+
+
+def test_names_belong_to_the_photo_that_is_shown(page, colours) -> None:
+    """The answer about the first photo comes when the second is there already."""
+    place, folder = colours
+    held: list = []
+    page.route("**/v1/identify", lambda route: route.continue_() if held else held.append(route))
+    ready(page, place)
+    page.click("#tab-gallery")
+    page.set_input_files("#photo-who-file", folder / "red.png")
+    page.wait_for_function("() => document.querySelector('#who-status').textContent.startsWith('Looking')")
+    while not held:
+        page.wait_for_timeout(20)
+    page.set_input_files("#photo-who-file", folder / "blue.png")
+    page.locator("#who b", has_text="Blue").wait_for()
+    with page.expect_response("**/v1/identify"):
+        held[0].continue_()
+    page.wait_for_timeout(200)  # time for the mistake
+    assert page.locator("#who b").all_inner_texts() == ["Blue"]
+    page.click("#tab-verify")
+    page.click("#tab-gallery")
+    page.context.close()
+
+
+SLOW_CAMERA = """
+const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+window.opened = [];
+navigator.mediaDevices.getUserMedia = async (wish) => {
+  await new Promise((resolve) => { window.allow = resolve; });
+  const stream = await open(wish);
+  window.opened.push(stream);
+  return stream;
+};
+"""
+
+
+def test_a_camera_that_opens_when_its_tab_was_left_is_closed(page, colours) -> None:
+    page.add_init_script(SLOW_CAMERA)
+    ready(page, colours[0])
+    page.click("#tab-camera")
+    page.click("#camera-start")
+    page.wait_for_function("() => window.allow")
+    page.click("#tab-verify")
+    page.evaluate("() => window.allow()")
+    page.wait_for_function("() => window.opened.length && window.opened[0].getTracks()[0].readyState === 'ended'")
+    assert page.locator("#camera-start").text_content() == "Start the camera"
+    page.context.close()
+
+
+def test_a_key_that_was_not_given_at_first_sets_the_page_up_later(page, staged, tools) -> None:
+    key, line = new_key("page")
+    with tools.serving(staged.make(), ApiKeys({"page": line.rpartition(":")[2]})) as client:
+        page.goto(str(client.base_url))
+        page.locator("#key[open]").wait_for()
+        page.get_by_role("button", name="Cancel").click()
+        page.locator("#notice", has_text="key").wait_for()
+        page.click("#key-open")
+        page.fill("#key-value", key)
+        page.keyboard.press("Enter")
+        page.wait_for_selector("html[data-ready]", state="attached")
+        assert page.locator("#notice").is_hidden()
+        page.evaluate("() => sessionStorage.clear()")
+        page.click("#tab-camera")
+        page.click("#camera-start")
+        page.locator("#key[open]").wait_for()
+        page.get_by_role("button", name="Cancel").click()
+        page.locator("#camera-status.bad").wait_for()
+        page.wait_for_timeout(1500)  # it used to ask again every second
+        assert not page.locator("#key").is_visible()
+        assert page.locator("#camera-start").inner_text() == "Start the camera"
+        page.context.close()
+
+
 def test_a_key_is_asked_for_and_sent(page, staged, tools) -> None:
     key, line = new_key("page")
     keys = ApiKeys({"page": line.rpartition(":")[2]})

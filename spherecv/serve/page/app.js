@@ -58,24 +58,32 @@ function askForKey() {
   return asking;
 }
 onMissingKey(askForKey);
-$("key-open").addEventListener("click", askForKey);
+$("key-open").addEventListener("click", async () => {
+  if ((await askForKey()) && !document.documentElement.dataset.ready) await setUp();
+});
 $("key-open").hidden = !key.get();
 
 // A file dropped beside its place would replace the page.
 for (const event of ["dragover", "drop"]) window.addEventListener(event, (happening) => happening.preventDefault());
 
-try {
-  const service = await call("/v1/models");
+async function setUp() {
+  let service;
+  try {
+    service = await call("/v1/models");
+  } catch (error) {
+    return notice(sentence(error));
+  }
+  notice("");
   setLimits(service.limits);
   setUpVerify(service);
   panels["tab-gallery"] = setUpGallery(service, notice);
   panels["tab-camera"] = setUpCamera(service);
+  panels[document.querySelector("[role=tab][aria-selected=true]").id]?.opened?.();
   $("about").textContent =
     `Model ${service.model}, detector ${service.detector_backend}, ${service.similarity_metric} distance, SphereCV ${service.version}.`;
   if (!service.threshold) {
     notice("No threshold is known for this model: the service can find and embed faces, but not decide. Whoever runs it can give one: spherecv serve --threshold …");
   }
   document.documentElement.dataset.ready = "true";
-} catch (error) {
-  notice(sentence(error));
 }
+await setUp();

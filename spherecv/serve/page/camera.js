@@ -14,7 +14,7 @@ export function setUpCamera(service) {
   const overlay = $("camera-overlay");
   const frame = document.createElement("canvas");
   let close = null;
-  let starting = false;
+  let starting = null;
 
   const say = (text, bad = false) => {
     $("camera-status").textContent = text;
@@ -29,23 +29,25 @@ export function setUpCamera(service) {
 
   async function start() {
     if (starting) return;
-    starting = true;
+    const mine = (starting = {});
     try {
-      close = await openCamera(video);
+      const opened = await openCamera(video);
+      if (starting !== mine) return opened(); // left while the browser asked for leave
+      close = opened;
       stage.style.aspectRatio = `${video.videoWidth} / ${video.videoHeight}`;
       $("camera-start").textContent = "Stop the camera";
       say("");
       watch(close);
     } catch (error) {
-      say(error.message, true);
+      if (starting === mine) say(error.message, true);
     } finally {
-      starting = false;
+      if (starting === mine) starting = null;
     }
   }
 
   function stop() {
     close?.();
-    close = null;
+    close = starting = null;
     $("camera-start").textContent = "Start the camera";
     overlay.getContext("2d").clearRect(0, 0, overlay.width, overlay.height);
     $("camera-faces").replaceChildren();
@@ -54,7 +56,12 @@ export function setUpCamera(service) {
 
   async function watch(mine) {
     let seconds = 0;
+    const [track] = video.srcObject.getTracks();
     while (close === mine) {
+      if (track.readyState === "ended") {
+        stop();
+        return say("The camera was taken away.", true);
+      }
       const started = performance.now();
       try {
         const scale = Math.min(1, WIDTH / video.videoWidth);
@@ -69,6 +76,7 @@ export function setUpCamera(service) {
         say(`${faces.length === 1 ? "1 face" : `${faces.length} faces`}, ${(1 / seconds).toFixed(1)} frames a second`);
       } catch (error) {
         if (close !== mine) return;
+        if (error.status === 401) stop(); // whoever does not want to give a key is not asked with every frame
         say(sentence(error), true);
         await pause(error.wait || 1);
       }

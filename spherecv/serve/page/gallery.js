@@ -16,6 +16,8 @@ export function setUpGallery(service, notice) {
   }
   let taken = [];
   let next = null;
+  let listing = null;
+  let enrolling = false;
 
   const say = (id, text, bad = false) => {
     $(id).textContent = text;
@@ -25,7 +27,9 @@ export function setUpGallery(service, notice) {
   async function list(after) {
     const query = new URLSearchParams({ limit: PAGE });
     if (after) query.set("after", after);
+    const mine = (listing = {});
     const page = await call(`/v1/gallery?${query}`);
+    if (listing !== mine) return; // asked for anew meanwhile
     const body = $("people").tBodies[0];
     if (!after) body.replaceChildren();
     body.append(...page.people.map(lineOf));
@@ -63,13 +67,14 @@ export function setUpGallery(service, notice) {
     const answer = await ask(`Remove ${name}?`, "Every number that was kept of this person is erased from the disk.", "Remove");
     if (answer === null) return;
     const gone = await call(address(name), { method: "DELETE" });
-    notice(`${name} is forgotten: ${several(gone.faces, "face")} of ${several(gone.images, "photo")}.`);
+    const later = gone.erased ? "" : " Another program still reads an older state of the file: the bytes go when it is done.";
+    notice(`${name} is forgotten: ${several(gone.faces, "face")} of ${several(gone.images, "photo")}.${later}`);
     await list();
   }
 
   async function rename(name) {
-    const wanted = await ask(`Rename ${name}`, "", "Rename", name);
-    if (wanted === null || wanted === name || !wanted.trim()) return;
+    const wanted = (await ask(`Rename ${name}`, "", "Rename", name))?.trim();
+    if (!wanted || wanted === name) return;
     try {
       await call(address(name), { method: "PATCH", body: { identity: wanted } });
     } catch (error) {
@@ -92,12 +97,19 @@ export function setUpGallery(service, notice) {
   });
   $("enrol").addEventListener("submit", async (event) => {
     event.preventDefault();
+    if (enrolling) return;
     const files = chosen();
     if (!files.length) return say("enrol-status", "Choose at least one photo.", true);
     if (files.length > service.limits.max_images) return say("enrol-status", `At most ${service.limits.max_images} photos at once.`, true);
     say("enrol-status", "Enrolling …");
+    enrolling = true;
     try {
-      const img = (await Promise.all(files.map(readPhoto))).map((photo) => photo.blob);
+      const img = [];
+      for (const file of files) { // one after another: opened all at once they would fill a phone
+        const { blob, bitmap } = await readPhoto(file);
+        bitmap.close();
+        img.push(blob);
+      }
       const fields = { identity: $("enrol-name").value.trim(), if_exists: $("enrol-exists").value, img };
       const done = await call("/v1/gallery", { method: "POST", body: form(fields) });
       const known = done.unchanged ? `, ${done.unchanged} known already` : "";
@@ -108,19 +120,23 @@ export function setUpGallery(service, notice) {
       await refresh();
     } catch (error) {
       say("enrol-status", sentence(error), true);
+    } finally {
+      enrolling = false;
     }
   });
 
   const who = photoPlace($("photo-who"), async (place) => {
+    const { photo } = place;
     say("who-status", "Looking …");
     $("who").replaceChildren();
     try {
-      const { matches } = await call("/v1/identify", { method: "POST", body: form({ img: place.photo.blob }) });
+      const { matches } = await call("/v1/identify", { method: "POST", body: form({ img: photo.blob }) });
+      if (place.photo !== photo) return; // names belong to the photo that was asked about
       place.draw(matches.map((match, index) => ({ ...match.face, label: `${index + 1} ${match.identity ?? ""}` })));
       $("who").replaceChildren(...matches.map(matchLine));
       say("who-status", "");
     } catch (error) {
-      say("who-status", sentence(error), true);
+      if (place.photo === photo) say("who-status", sentence(error), true);
     }
   });
   $("people-more").addEventListener("click", () => list(next).catch((error) => notice(sentence(error))));

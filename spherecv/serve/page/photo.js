@@ -24,6 +24,7 @@ export async function readPhoto(file) {
   canvas.width = Math.max(1, Math.round(bitmap.width * scale));
   canvas.height = Math.max(1, Math.round(bitmap.height * scale));
   canvas.getContext("2d").drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  bitmap.close();
   return { blob: await jpegOf(canvas, 0.92), bitmap: await createImageBitmap(canvas) };
 }
 
@@ -36,15 +37,18 @@ export function jpegOf(canvas, quality) {
 /** Open the camera; rejects with a sentence for people. */
 export async function openCamera(video) {
   if (!navigator.mediaDevices) throw new Error("The camera needs an address with https, or localhost.");
+  let stream = null;
+  const close = () => {
+    for (const track of stream?.getTracks() ?? []) track.stop();
+    if (video.srcObject === stream) video.srcObject = null;
+  };
   try {
-    const stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "user", width: { ideal: 1280 } } });
+    stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "user", width: { ideal: 1280 } } });
     video.srcObject = stream;
     await video.play();
-    return () => {
-      for (const track of stream.getTracks()) track.stop();
-      video.srcObject = null;
-    };
+    return close;
   } catch (error) {
+    close(); // it may be open, and only not play
     const words = { NotAllowedError: "The browser does not allow the camera here.", NotFoundError: "There is no camera." };
     throw new Error(words[error.name] || "The camera cannot be opened: another program may be using it.");
   }
@@ -111,16 +115,22 @@ export function photoPlace(element, changed) {
   row.append(input, choose, take, status);
   element.append(view, row);
 
+  let latest = null; // a large photo may take longer to open than the one chosen after it
   const place = {
     photo: null,
     async set(file) {
+      latest = file;
       status.textContent = "";
+      let photo;
       try {
-        place.photo = await readPhoto(file);
+        photo = await readPhoto(file);
       } catch (error) {
-        status.textContent = error.message;
+        if (latest === file) status.textContent = error.message;
         return;
       }
+      if (latest !== file) return photo.bitmap.close();
+      place.photo?.bitmap.close();
+      place.photo = photo;
       place.draw([]);
       changed(place);
     },

@@ -21,6 +21,8 @@ export function setUpVerify(service) {
   const changed = () => {
     $("compare").disabled = !ready();
     $("verdict").hidden = true;
+    running?.abort(); // its answer is about other photos
+    say("");
     for (const place of places) if (place.photo) place.draw([]);
     if (ready()) compare();
   };
@@ -37,7 +39,7 @@ export function setUpVerify(service) {
       say("");
       await show(answer);
     } catch (error) {
-      if (error.name === "AbortError") return;
+      if (error.name === "AbortError" || mine.signal.aborted) return;
       $("verdict").hidden = true;
       say(sentence(error), true);
     }
