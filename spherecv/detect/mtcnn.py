@@ -142,6 +142,7 @@ class Mtcnn:
         shrink = ceil(sqrt(pixels / _LARGEST_IMAGE))
         if preset.keep_size:
             shrink = max(shrink, int(least / preset.keep_size))
+        shrink = min(shrink, height, width)  # of an image smaller than the smallest face a pixel must be left
         # With a smallest face of under 12 pixels the first net would see the shrunk image blown up again.
         return _Plan(shrink, max(least / shrink, CELL) if shrink > 1 else least)
 

@@ -36,6 +36,8 @@ def labelled_files(folder: Path) -> list[Photo]:
     ImageError
         No such folder, no images in it, or images of nobody only.
     """
+    if folder.is_file():
+        raise ImageError(f"{folder} is a file: to enrol photos of one person, give the identity (--identity NAME)")
     if not folder.is_dir():
         raise ImageError(f"{folder}: no such folder")
     parts = ((path, path.relative_to(folder).parts) for path in find_images(folder))

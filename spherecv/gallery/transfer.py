@@ -99,7 +99,8 @@ def import_store(store: Store, path: str | os.PathLike[str], *, if_exists: IfExi
     except OSError as error:
         raise StorageError(f"{place} cannot be read: {error.strerror or error}") from None
     except _NOT_AN_EXPORT as error:
-        raise GalleryError(f"{place} is not an exported gallery, or a damaged one ({error})") from None
+        reason = error if zipfile.is_zipfile(place) else "it is no .npz"  # of which NumPy says to unpickle it
+        raise GalleryError(f"{place} is not an exported gallery, or a damaged one ({reason})") from None
     if not entries:
         return Added()  # an empty gallery has no model to be bound to
     check_origin(store.origin, origin, store.label)

@@ -57,11 +57,12 @@ def test_enrol_ask_list_and_forget(run, failure, photos: Path, model, tree: Path
         (("remove", place, "Zuck"), "nobody called 'Zuck'"),
         (("enrol", place, photos / "img2.jpg", "-i", "Angelina", *model), "already"),
         (("enrol", place, photos / "img2.jpg", photos / "img3.jpg", *model), "--identity"),
+        (("enrol", place, photos / "img2.jpg", *model), "--identity"),
         (("fit", place), "three people"),
         (("index", place), "1000"),
         (("cluster", place, "--threshold", 0.5), "unknown people"),
         (("enrol", place, photos / "img2.jpg", "-i", "X", "--metadata", "{", *model), "not JSON"),
-        (("import", place, photos / "img1.jpg"), "not an exported gallery"),
+        (("import", place, photos / "img1.jpg"), "it is no .npz"),
     ):
         assert words in failure(run("gallery", *arguments)), arguments
 

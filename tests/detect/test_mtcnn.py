@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from spherecv.detect import FaceDetector
 from spherecv.detect.base import Detections
 from spherecv.detect.mtcnn import PRESETS, Mtcnn, open_mtcnn
 from spherecv.errors import InvalidArgumentError, ModelFileError
@@ -112,6 +113,15 @@ def test_no_face_in_tiny_and_even_images(detectors, preset, shape, value):
     found = detectors[preset].find([np.full((*shape, 3), value, np.uint8)])[0]
     assert found.boxes.shape == (0, 4)
     assert found.landmarks.shape == (0, 5, 2)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (40, 60), (3, 5000)])
+def test_a_smallest_face_larger_than_the_image_finds_nothing(shape):
+    assert FaceDetector(min_size=100_000).detect(np.zeros((*shape, 3), np.uint8)) == []
+
+
+def test_a_large_image_of_one_row_finds_nothing():
+    assert FaceDetector(min_size=10).detect(np.zeros((1, 40_000_000, 3), np.uint8)) == []
 
 
 def test_no_images_no_answers(detectors):

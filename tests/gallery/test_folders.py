@@ -85,6 +85,9 @@ def test_a_run_drops_only_what_runs_like_it_took_in(empty: FaceGallery, album: P
 
 
 def test_folders_that_hold_nobody(empty: FaceGallery, tmp_path: Path, numbers) -> None:
+    (tmp_path / "a.jpg").touch()
+    with pytest.raises(ImageError, match="give the identity"):
+        empty.enrol_folder(tmp_path / "a.jpg")
     with pytest.raises(ImageError, match="no such folder"):
         empty.enrol_folder(tmp_path / "missing")
     (tmp_path / "void").mkdir()
