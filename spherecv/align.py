@@ -111,12 +111,18 @@ class FaceAligner:
         Raises
         ------
         InvalidArgumentError
-            A face has no landmarks, or the image is not `(H, W, 3)` uint8.
+            A face has no landmarks, or the image is not an array `(H, W, 3)` of uint8; `load_image` makes one.
         """
         import cv2
 
+        if not isinstance(image, np.ndarray):
+            raise InvalidArgumentError(
+                f"image must be an array, as load_image gives one, but got {type(image).__name__}"
+            )
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise InvalidArgumentError(f"image must be uint8 of shape (H, W, 3), but got {image.dtype} {image.shape}")
+        if not isinstance(faces, Sequence) or not all(isinstance(face, Face) for face in faces):
+            raise InvalidArgumentError("faces must be a list of Face, as FaceDetector.detect gives one")
         height, width = self.size
         crops = np.empty((len(faces), height, width, 3), np.uint8)
         for crop, face in zip(crops, faces, strict=True):

@@ -89,10 +89,11 @@ class FaceEmbedder:
             The net failed.
         """
         height, width = self.recipe.size
+        wanted = f"crops must be uint8 of shape (N, {height}, {width}, 3)"
+        if not isinstance(crops, np.ndarray):
+            raise InvalidArgumentError(f"{wanted}, as FaceAligner.align gives them, but got {type(crops).__name__}")
         if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != (height, width, 3):
-            raise InvalidArgumentError(
-                f"crops must be uint8 of shape (N, {height}, {width}, 3), but got {crops.dtype} {crops.shape}"
-            )
+            raise InvalidArgumentError(f"{wanted}, but got {crops.dtype} {crops.shape}")
         embeddings = np.concatenate(list(self._chunks(crops)))
         if self.recipe.normalize:
             norms = np.linalg.norm(embeddings, axis=1, keepdims=True)

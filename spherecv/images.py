@@ -88,6 +88,8 @@ def load_image(source: ImageSource, *, color: Color = "bgr", max_pixels: int = M
     if isinstance(source, np.ndarray):
         return _from_array(np.asarray(source), color, max_pixels)  # asarray: np.matrix has its own mind about shapes
     if isinstance(source, str | os.PathLike):
+        if not os.fspath(source):
+            raise ImageError("a path is empty: name an image")  # pathlib takes it for the current folder
         return _from_file(Path(os.fsdecode(source)), max_pixels)
     if isinstance(source, bytes | bytearray | memoryview):
         return _decode(io.BytesIO(bytes(source)), "the bytes given", max_pixels)

@@ -9,6 +9,7 @@ from spherecv.errors import ImageError
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 LIST_SUFFIXES = frozenset({".txt", ".lst", ".list"})
+EMPTY_PATH = "a path is empty: name an image, a folder or a list"
 
 
 def find_images(source: str | os.PathLike[str]) -> list[Path]:
@@ -29,8 +30,10 @@ def find_images(source: str | os.PathLike[str]) -> list[Path]:
     Raises
     ------
     ImageError
-        The source is missing, or holds no image.
+        The source is missing, an empty text, or holds no image.
     """
+    if not os.fspath(source):
+        raise ImageError(EMPTY_PATH)  # pathlib takes it for the current folder, with whatever lies there
     path = Path(source)
     if path.is_dir():
         found = _walk(path)

@@ -70,7 +70,8 @@ def test_the_number_of_crops_does_not_change_an_embedding(source: ModelSource, b
 
 def test_crops_of_another_shape_or_type_are_refused(source: ModelSource) -> None:
     embedder = FaceEmbedder(source)
-    for crops in (some_crops(2, (112, 96)), some_crops(2)[0], some_crops(2).astype(np.float32)):
+    bad = (some_crops(2, (112, 96)), some_crops(2)[0], some_crops(2).astype(np.float32), list(some_crops(2)), None)
+    for crops in bad:
         with pytest.raises(InvalidArgumentError, match=r"\(N, 112, 112, 3\)"):
             embedder.embed(crops)
 

@@ -38,6 +38,14 @@ def test_a_list_is_read_in_its_order_with_or_without_labels(tmp_path: Path) -> N
     ]
 
 
+def test_an_empty_path_is_not_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "a.jpg")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ImageError, match="a path is empty"):
+        find_images("")
+    assert find_images(".") == [Path("a.jpg")]
+
+
 def test_nothing_to_find_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="no such file or folder"):
         find_images(tmp_path / "missing")

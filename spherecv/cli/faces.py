@@ -80,7 +80,8 @@ class Failures:
         if self._as_json:
             typer.echo(json.dumps({"image": str(path), "error": str(error), "kind": type(error).__name__}))
         if self._total > 1:
-            typer.echo(f"{path}: {error}", err=True)
+            text = str(error)
+            typer.echo(text if str(path) in text else f"{path}: {text}", err=True)
 
     def close(self) -> None:
         """Raise where no image could be used."""

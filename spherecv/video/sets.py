@@ -57,7 +57,7 @@ def is_set(source: SetSource) -> bool:
     """Whether a source is several images (a list or tuple, a folder, a list file) or a clip, and not one image."""
     if isinstance(source, list | tuple) and not isinstance(source, LabelledImage):
         return True
-    if not isinstance(source, str | os.PathLike):
+    if not isinstance(source, str | os.PathLike) or not os.fspath(source):
         return False
     return is_film(source) or Path(source).suffix.lower() in LIST_SUFFIXES or Path(source).is_dir()
 

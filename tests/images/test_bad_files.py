@@ -19,7 +19,7 @@ def test_a_missing_file(tmp_path: Path, refusal) -> None:
 
 def test_a_folder(tmp_path: Path, refusal) -> None:
     assert refusal(tmp_path) == f"{tmp_path} is a folder, not an image"
-    assert "is a folder" in refusal("")
+    assert refusal("") == "a path is empty: name an image"
 
 
 def test_names_that_cannot_be(tmp_path: Path, refusal) -> None:
