@@ -117,7 +117,7 @@ def test_tars_and_lists_and_processes_make_the_same_bytes(crops: Path, model, wa
 def test_a_killed_job_goes_on(crops: Path, model, wanted, tmp_path: Path) -> None:
     out = tmp_path / "out"
     files = model.files
-    command = [sys.executable, "-m", "spherecv", "embed", crops, "--out", out, "--face", "whole", "--shard-images", 3]
+    command = [sys.executable, "-c", STUCK, "embed", crops, "--out", out, "--face", "whole", "--shard-images", 3]
     command += [
         "--prototxt",
         files["prototxt"],
@@ -129,8 +129,10 @@ def test_a_killed_job_goes_on(crops: Path, model, wanted, tmp_path: Path) -> Non
         1,
     ]
     running = subprocess.Popen([str(word) for word in command], cwd=ROOT)
-    deadline = time.monotonic() + 60
-    while not (out / "part-000001.json").exists() and time.monotonic() < deadline:
+    deadline = time.monotonic() + 300
+    while not (out / "part-000001.json").exists():
+        assert running.poll() is None
+        assert time.monotonic() < deadline
         time.sleep(0.005)
     running.send_signal(signal.SIGKILL)
     running.wait()
@@ -143,6 +145,26 @@ def test_a_killed_job_goes_on(crops: Path, model, wanted, tmp_path: Path) -> Non
     assert (done.shards, done.resumed) == (7, finished)
     check(out, wanted)
     assert before["part-000000.npy"] == (out / "part-000000.npy").stat().st_mtime_ns
+
+
+STUCK = """
+import sys, time
+from pathlib import Path
+from spherecv.cli import main
+from spherecv.embed import FaceEmbedder
+
+embed = FaceEmbedder.embed
+
+
+def embed_or_wait(self, crops):
+    while Path(sys.argv[4], "part-000001.json").exists():
+        time.sleep(1)  # to be killed before the job is done, however late that is
+    return embed(self, crops)
+
+
+FaceEmbedder.embed = embed_or_wait
+main()
+"""
 
 
 def test_only_what_changed_is_embedded_again(crops: Path, model, tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def test_a_search_and_a_removal_do_not_wait_for_each_other_for_ever(indexed) -> 
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=100)
+        thread.join(timeout=600)
     assert sorted(done) == ["asked", "asked", "forgot"]
 
 

@@ -37,7 +37,7 @@ def entry(number: int, size: int = 300) -> Entry:
 def run_script(*arguments: object) -> str:
     environment = {**os.environ, "PYTHONPATH": str(HERE.parent.parent), "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, *map(str, arguments)], capture_output=True, text=True, env=environment, timeout=250
+        [sys.executable, *map(str, arguments)], capture_output=True, text=True, env=environment, timeout=900
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -74,7 +74,7 @@ def test_a_full_disk_is_an_error_not_damage(tmp_path: Path) -> None:
     ours, theirs = context.Pipe()
     writer = context.Process(target=fill, args=(path, 4_000_000, theirs))
     writer.start()
-    assert ours.poll(60)
+    assert ours.poll(600)
     done, message = ours.recv()
     writer.join()
     assert "cannot be written" in message

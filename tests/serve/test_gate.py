@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import socket
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -140,15 +141,16 @@ def test_who_is_still_sending_when_refused_gets_the_answer(staged, tools, monkey
 
 
 def test_slow_callers_are_not_waited_for(staged, tools) -> None:
-    with tools.serving(staged.make(receive_limit=0.3)) as client:
+    with tools.serving(staged.make(receive_limit=1.0)) as client:
         address = (client.base_url.host, client.base_url.port)
 
         def told(*pieces: bytes) -> bytes:
             """What a caller gets who sends this and then nothing; empty for a closed connection."""
             with socket.create_connection(address, timeout=tools.patience) as connection:
-                for piece in pieces:
-                    connection.sendall(piece)
-                    time.sleep(0.05)
+                with suppress(ConnectionError):  # a caller who is slower still finds it closed
+                    for piece in pieces:
+                        connection.sendall(piece)
+                        time.sleep(0.05)
                 data = b""
                 while chunk := connection.recv(65536):
                     data += chunk
