@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import warnings
 from typing import Annotated, Any
@@ -32,8 +33,11 @@ from spherecv.errors import SphereCVError
 
 FAILED = 2
 INTERRUPTED = 130
-# What typer itself raises and handles: exits, wrong usage, a reader that went away.
-_NOT_OURS = (typer.Exit, typer.Abort, typer.BadParameter.__mro__[1], BrokenPipeError)
+BROKEN_PIPE = 141
+"""What a shell reports of a program that SIGPIPE ended."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+# What typer itself raises and handles: exits and wrong usage.
+_NOT_OURS = (typer.Exit, typer.Abort, typer.BadParameter.__mro__[1])
 
 
 class _Root(TyperGroup):
@@ -47,7 +51,14 @@ class _Root(TyperGroup):
             raise typer.Exit(FAILED) from None
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            # The reader went away, as `head` does. typer would exit with 1, which is verify's "different people".
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains when it flushes at its end
+            raise typer.Exit(BROKEN_PIPE) from None
         except Exception as fault:
+            if isinstance(fault, OSError) and fault.errno in _FULL:
+                _complain("error", f"the answer cannot be written: {fault.strerror}")
+                raise typer.Exit(FAILED) from None
             if "SPHERECV_DEBUG" in os.environ or isinstance(fault, _NOT_OURS):
                 raise
             _complain("internal error", fault)

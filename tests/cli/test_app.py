@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -189,6 +190,27 @@ def test_a_fault_of_ours_is_not_the_answer_different(run, monkeypatch: pytest.Mo
     result = run("detect", "x.jpg")
     assert result.exit_code == 2
     assert "internal error: division by zero" in result.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes and /dev/full of POSIX")
+def test_a_reader_that_went_away_is_not_the_answer_different() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "spherecv", "models", "path", "mtcnn"]
+    try:
+        answer = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    finally:
+        os.close(writer)
+    assert (answer.returncode, answer.stderr) == (141, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_no_fault_of_ours() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "spherecv", "models", "list"]
+        answer = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert answer.returncode == 2
+    assert answer.stderr.splitlines() == ["error: the answer cannot be written: No space left on device"]
 
 
 def test_importing_spherecv_loads_nothing_heavy() -> None:
