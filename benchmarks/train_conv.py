@@ -57,7 +57,7 @@ def main() -> None:
         tw, tb = torch.tensor(weight.transpose(3, 2, 0, 1).copy(), requires_grad=True), torch.tensor(bias)
         tdy = torch.tensor(dy.transpose(0, 3, 1, 2).copy())
         runs: dict[str, list[tuple[float, float]]] = {}
-        names = ["COLUMNS"] if stride > 1 else ["COLUMNS", "SHIFTED", "WINOGRAD2", "WINOGRAD4"]
+        names = ["COLUMNS"] if stride > 1 else ["COLUMNS", "WINOGRAD2", "WINOGRAD4"]
         pick = [(name, images) for name in names for images in arguments.images if images <= arguments.batch]
         for _ in range(arguments.rounds):
             start = time.process_time()

@@ -29,32 +29,29 @@ _NO, _YES = ctypes.c_char(b"N"), ctypes.c_char(b"T")
 class Accumulator:
     """The product of matrices with fixed sizes, added to what is there or replacing it.
 
-    For row-major A (rows x m), B (rows x n) it gives C (m x n) = A^T B; with ``transpose=False``, A is (m x rows).
-    Row-major C = op(A) B is column-major C^T = B^T op(A)^T, so the operands change places.
+    For row-major A (rows x m), B (rows x n) it gives C (m x n) = A^T B. Row-major C = A^T B is column-major
+    C^T = B^T A, so the operands change places.
 
     Parameters
     ----------
     m, n, rows : int
         The sizes of C, and the length of the sums.
     dtype : {float32, float64}
-    transpose : bool
-        Whether A is stored with its sums running down the columns.
     """
 
-    def __init__(self, m: int, n: int, rows: int, dtype: npt.DTypeLike, *, transpose: bool = True) -> None:
+    def __init__(self, m: int, n: int, rows: int, dtype: npt.DTypeLike) -> None:
         name = "sgemm" if np.dtype(dtype) == np.float32 else "dgemm"
         if name not in _ROUTINES:
             _ROUTINES[name] = _routine(name)
         real = ctypes.c_float if name == "sgemm" else ctypes.c_double
         self._call = _ROUTINES[name]
-        lda = m if transpose else rows
-        self._sizes = (ctypes.c_int * 6)(n, m, rows, n, lda, n)
+        self._sizes = (ctypes.c_int * 6)(n, m, rows, n, m, n)
         self._scalars = (real * 2)(1.0, 0.0)
         sizes, one = ctypes.addressof(self._sizes), ctypes.addressof(self._scalars)
         word = ctypes.sizeof(ctypes.c_int)
         self._head = (
             ctypes.addressof(_NO),
-            ctypes.addressof(_YES if transpose else _NO),
+            ctypes.addressof(_YES),
             sizes,
             sizes + word,
             sizes + 2 * word,
@@ -62,7 +59,7 @@ class Accumulator:
         )
         self._ld = (sizes + 3 * word, sizes + 4 * word, sizes + 5 * word)
         self._beta = {True: one, False: one + ctypes.sizeof(real)}
-        self._shapes = ((rows, m) if transpose else (m, rows), (rows, n), (m, n))
+        self._shapes = ((rows, m), (rows, n), (m, n))
         self._dtype = np.dtype(dtype)
 
     def __call__(self, a: npt.NDArray[Any], b: npt.NDArray[Any], c: npt.NDArray[Any], *, add: bool) -> None:

@@ -1,5 +1,5 @@
 # ruff: noqa: ARG002, D102 - these methods are documented where their interface is
-"""Four ways to convolve on the CPU, and the table that says which one is used for which shape.
+"""Three ways to convolve on the CPU, and the table that says which one is used for which shape.
 
 Each kernel works on a few images at a time, so that its temporaries stay in a core's cache; lanes take different
 images. Measured ratios are in `benchmarks/train_conv.py`; the choice is made by shape alone, so that a resumed run
@@ -15,7 +15,6 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from spherecv.train.backend.blas import Accumulator
 from spherecv.train.backend.memory import Scratch
 from spherecv.train.backend.winograd import Winograd
 from spherecv.train.geometry import Window
@@ -127,102 +126,6 @@ class Columns:
         dx[...] = padded[:, top : top + height, left : left + width]
 
 
-class Shifted:
-    """Nine products on shifted runs of padded rows: no columns are copied. For windows without stride or groups.
-
-    A map is laid out as rows of pixels with one run of padding between lines, which ends one line and starts the
-    next. A tap of the kernel then reads the whole map from another starting row.
-    """
-
-    def prepare(self, weight: Floats, empty: Any) -> Floats:
-        return weight
-
-    def forward(self, x: Floats, ready: Any, bias: Floats | None, y: Floats, window: Window, scratch: Scratch) -> None:
-        plan = _Lines(x.shape, window)
-        source = plan.spread(x, plan.before, scratch, "spread")
-        out = scratch.take("sum", (plan.rows, ready.shape[3]), x.dtype)
-        product = Accumulator(plan.rows, ready.shape[3], x.shape[3], x.dtype, transpose=False)
-        for count, (ky, kx, shift) in enumerate(plan.shifts()):
-            product(source[shift : shift + plan.rows], ready[ky, kx], out, add=count > 0)
-        result = plan.inner(out, y.shape)
-        if bias is None:
-            y[...] = result
-        else:
-            np.add(result, bias, out=y)
-
-    def gradient_shape(self, weight: Floats) -> tuple[int, ...]:
-        return weight.shape
-
-    def backward(
-        self,
-        x: Floats,
-        ready: Any,
-        dy: Floats,
-        dx: Floats | None,
-        total: Floats | None,
-        window: Window,
-        scratch: Scratch,
-        *,
-        add: bool,
-    ) -> None:
-        plan = _Lines(x.shape, window)
-        if total is not None:
-            source = plan.spread(x, plan.before, scratch, "spread")
-            gradient = plan.spread(dy, 0, scratch, "gradient")[: plan.rows]
-            outer = Accumulator(x.shape[3], dy.shape[3], plan.rows, x.dtype)
-            for ky, kx, shift in plan.shifts():
-                outer(source[shift : shift + plan.rows], gradient, total[ky, kx], add=add)
-        if dx is not None:
-            # The input's gradient is a convolution of dy with the kernel turned round, from the other side.
-            source = plan.spread(dy, plan.after, scratch, "gradient")
-            back = scratch.take("sum", (plan.rows, x.shape[3]), x.dtype)
-            product = Accumulator(plan.rows, x.shape[3], dy.shape[3], x.dtype, transpose=False)
-            turned = np.ascontiguousarray(ready.transpose(0, 1, 3, 2))
-            for count, (ky, kx, shift) in enumerate(plan.shifts()):
-                start = plan.before + plan.after - shift
-                product(source[start : start + plan.rows], turned[ky, kx], back, add=count > 0)
-            dx[...] = plan.inner(back, x.shape)
-
-    def finish(self, total: Floats, dweight: Floats) -> None:
-        dweight[...] = total
-
-
-class _Lines:
-    """Where each pixel goes in the layout of `Shifted`."""
-
-    def __init__(self, shape: tuple[int, ...], window: Window) -> None:
-        self.count, height, width, _ = shape
-        out_height, out_width = window.output(height, width)
-        self.window = window
-        top, left = window.pad
-        reach = [d * (k - 1) for d, k in zip(window.dilation, window.kernel, strict=True)]
-        self.stride = max(width + left, out_width - left + reach[1], width + reach[1] - left)
-        self.lines = max(height + top, out_height - top + reach[0], height + reach[0] - top)
-        self.rows = self.count * self.lines * self.stride
-        self.before = top * self.stride + left
-        self.after = max(0, reach[0] - top) * self.stride + max(0, reach[1] - left)
-
-    def shifts(self) -> Iterator[tuple[int, int, int]]:
-        for ky in range(self.window.kernel[0]):
-            for kx in range(self.window.kernel[1]):
-                yield ky, kx, ky * self.window.dilation[0] * self.stride + kx * self.window.dilation[1]
-
-    def spread(self, maps: Floats, before: int, scratch: Scratch, name: str) -> Floats:
-        channels = maps.shape[3]
-        rows = scratch.take(name, (self.before + self.rows + self.after, channels), maps.dtype)
-        rows[:before] = 0
-        rows[before + self.rows :] = 0
-        grid = rows[before : before + self.rows].reshape(self.count, self.lines, self.stride, channels)
-        height, width = maps.shape[1:3]
-        grid[:, :height, :width] = maps
-        grid[:, height:] = 0
-        grid[:, :height, width:] = 0
-        return rows
-
-    def inner(self, rows: Floats, shape: tuple[int, ...]) -> Floats:
-        return rows.reshape(self.count, self.lines, self.stride, -1)[:, : shape[1], : shape[2]]
-
-
 class Channelwise:
     """One filter per channel (depthwise): a weighted sum of shifted maps, without any product of matrices."""
 
@@ -294,7 +197,7 @@ def taps(window: Window, size: tuple[int, ...]) -> Iterator[tuple[int, int, slic
             yield ky, kx, rows, slice(x, x + (size[1] - 1) * window.stride[1] + 1, window.stride[1])
 
 
-COLUMNS, SHIFTED, CHANNELWISE = Columns(), Shifted(), Channelwise()
+COLUMNS, CHANNELWISE = Columns(), Channelwise()
 WINOGRAD2, WINOGRAD4 = Winograd(2), Winograd(4)
 
 
