@@ -34,3 +34,8 @@ def test_what_is_refused(run, failure, tmp_path, monkeypatch) -> None:
     assert "plain-key" not in refused
     monkeypatch.delenv(VARIABLE)
     assert "max_pixels must be above 0" in failure(run("serve", "--max-pixels", "0"))
+    for value in ("nan", "inf", "-1"):
+        assert "max_upload must be above 0" in failure(run("serve", "--max-upload", value))
+    (tmp_path / "text.pem").write_text("no certificate")
+    assert "not in PEM" in failure(run("serve", "--tls-cert", tmp_path / "text.pem"))
+    assert "needs its certificate" in failure(run("serve", "--tls-key", tmp_path / "text.pem"))
