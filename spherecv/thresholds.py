@@ -103,7 +103,13 @@ def choose_threshold(
             ThresholdWarning,
             stacklevel=3,
         )
-    return Threshold(row.threshold, row.far, f"{row.chosen_for} on {row.dataset}, {row.pairs:,} pairs, {row.source}")
+    aim = _aim(row.chosen_for, row.far, row.measured_far)
+    return Threshold(row.threshold, row.far, f"{aim} on {row.dataset}, {row.pairs:,} pairs, {row.source}")
+
+
+def _aim(chosen_for: str, far: float | None, measured: float | None) -> str:
+    """What a threshold was chosen for; where that is no rate, what its false accept rate turned out to be."""
+    return chosen_for if far is not None or measured is None else f"{chosen_for} (FAR {measured:.2g} measured)"
 
 
 def _by_preference(rows: Sequence[KnownThreshold]) -> list[KnownThreshold]:
@@ -241,7 +247,8 @@ class Calibration:
         for row in self.thresholds:
             if far is None or (row.far is not None and math.isclose(row.far, far, rel_tol=1e-9)):
                 counts = f"{self.genuine:,} genuine and {self.impostors:,} impostor pairs"
-                return Threshold(row.threshold, row.far, f"{row.chosen_for} on {self.dataset}, {counts}, calibrated")
+                aim = _aim(row.chosen_for, row.far, row.measured_far)
+                return Threshold(row.threshold, row.far, f"{aim} on {self.dataset}, {counts}, calibrated")
         known = ", ".join(f"{row.far:g}" for row in self.thresholds if row.far is not None) or "none"
         raise MissingThresholdError(
             f"the calibration of {self.model} holds no threshold for FAR {far:g} (known rates: {known}): "

@@ -189,6 +189,7 @@ def _read_threshold(values: Any, where: str, recipes: Mapping[str, Recipe]) -> K
         fingerprint=entry.take("fingerprint", str),
         rate=entry.rate("rate"),
         interval=None if interval is None else (float(interval[0]), float(interval[1])),
+        measured_far=entry.rate("measured_far"),
         reproduced=entry.take("reproduced", bool),
         source=entry.take("source", str),
     )

@@ -91,6 +91,8 @@ class KnownThreshold:
         What was measured at the threshold, 0..1: the accuracy, or the false accept rate; None if nobody said.
     interval : (float, float) or None
         95 % interval of `rate`.
+    measured_far : float or None
+        The false accept rate at a threshold for best accuracy, 0..1; None if nobody said.
     reproduced : bool
         Whether this project measured it, or only passes it on.
     source : str
@@ -109,6 +111,7 @@ class KnownThreshold:
     interval: tuple[float, float] | None
     reproduced: bool
     source: str
+    measured_far: float | None = None
 
     @property
     def chosen_for(self) -> str:

@@ -161,6 +161,7 @@ def test_a_good_manifest_is_read(tmp_path: Path) -> None:
         ("far = 1e-3", 'far = 1e-3\nchosen_for = "best accuracy"', "needs either far or chosen_for"),
         ("interval = [0.0005, 0.002]", "interval = [0.2, 0.1]", "interval must be"),
         ("interval = [0.0005, 0.002]", 'interval = ["a", "b"]', "interval must be"),
+        ("reproduced = true", "measured_far = 2\nreproduced = true", "measured_far must lie within 0..1"),
         ("reproduced = true", 'reproduced = "false"', "reproduced cannot be 'false'"),
         ('method = "logistic"', 'method = "guess"', "method must be one of logistic, isotonic"),
         ("distances = [0.1, 1]", "distances = [1, 0.1]", "a probability curve needs"),
