@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.align import FaceAligner
+from spherecv.checks import batch_of, check_stage
 from spherecv.detect import FaceDetector
+from spherecv.detect.detector import KINDS
 from spherecv.embed import FaceEmbedder
 from spherecv.errors import InvalidArgumentError, NoFaceError, SphereCVError
 from spherecv.images import ImageSource, LabelledImage, load_labelled
@@ -54,7 +56,9 @@ class FacePipeline:
         self, embedder: FaceEmbedder | str, *, detector: FaceDetector | str = "mtcnn", device: str = "cpu"
     ) -> None:
         self.embedder = FaceEmbedder(embedder, device=device) if isinstance(embedder, str) else embedder
+        check_stage("embedder must be a FaceEmbedder or the name of a model", self.embedder, "embed")
         self.detector = FaceDetector(detector, device=device) if isinstance(detector, str) else detector
+        check_stage(f"detector must be a FaceDetector or one of {', '.join(KINDS)}", self.detector, "detect_batch")
         recipe = self.embedder.recipe
         self.aligner = FaceAligner(recipe.template, size=recipe.size, alignment=recipe.alignment)
 
@@ -114,7 +118,7 @@ class FacePipeline:
         ImageError, NoFaceError
             With `errors="raise"`.
         InvalidArgumentError
-            An unknown `face` or `errors`, or `batch_size` below 1.
+            One image instead of several, an unknown `face` or `errors`, or `batch_size` below 1.
         """
         if face not in get_args(WhichFace):
             raise InvalidArgumentError(f"face must be one of {', '.join(get_args(WhichFace))}, but got {face!r}")
@@ -122,7 +126,7 @@ class FacePipeline:
             raise InvalidArgumentError(f"errors must be 'raise' or 'return', but got {errors!r}")
         if batch_size < 1:
             raise InvalidArgumentError(f"batch_size must be at least 1, but got {batch_size}")
-        return self._run(images, face, errors, batch_size)
+        return self._run(batch_of("images", images), face, errors, batch_size)
 
     def stream(self, frames: Source, **settings: Any) -> FaceStream:
         """Track the faces of a film: found every few frames, followed between, one template for each person.

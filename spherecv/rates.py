@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+import os
+
+from spherecv.checks import check_path, check_rate
 from spherecv.metrics import Metric
-from spherecv.pipeline import FacePipeline
-from spherecv.thresholds import Calibration, Threshold, choose_threshold
+from spherecv.pipeline import FacePipeline, WhichFace
+from spherecv.thresholds import WHOLE, Calibration, Threshold, choose_threshold
+
+
+def open_calibration(calibration: Calibration | str | os.PathLike[str] | None) -> Calibration | None:
+    """Read a calibration where a path is given.
+
+    Raises
+    ------
+    InvalidArgumentError, CalibrationError
+    """
+    if calibration is None or isinstance(calibration, Calibration):
+        return calibration
+    check_path("calibration must be a Calibration or the path of one", calibration)
+    return Calibration.load(calibration)
 
 
 def check_calibration(calibration: Calibration, pipeline: FacePipeline, metric: Metric) -> None:
@@ -19,17 +35,42 @@ def check_calibration(calibration: Calibration, pipeline: FacePipeline, metric: 
     calibration.check(model=name, model_key=source.key, metric=metric, detector=pipeline.detector.name)
 
 
+def detector_used(pipeline: FacePipeline, face: WhichFace) -> str:
+    """Name what finds the faces: the pipeline's detector, or `WHOLE` where images are taken as ready-made crops."""
+    return WHOLE if face == "whole" else pipeline.detector.name
+
+
 def threshold_at(
-    pipeline: FacePipeline, metric: Metric, far: float | None, calibration: Calibration | None = None
+    pipeline: FacePipeline,
+    metric: Metric,
+    far: float | None,
+    calibration: Calibration | None = None,
+    *,
+    face: WhichFace = "largest",
 ) -> Threshold:
     """Find the threshold for a false accept rate, 0..1, or for None the default one.
 
     Raises
     ------
+    InvalidArgumentError
+        The rate is none.
     MissingThresholdError
         None is known; the message says which rates are, and how to measure one.
+    CalibrationError
+        The calibration was measured with a detector, and with `face="whole"` there is none.
+
+    Warns
+    -----
+    ThresholdWarning
+        The model's threshold was measured with another detector, or with one where there is none.
     """
+    if far is not None:
+        check_rate("far", far)
+    detector = detector_used(pipeline, face)
     if calibration is not None:
+        if WHOLE == detector != calibration.detector:
+            source = pipeline.embedder.source
+            calibration.check(model=source.name, model_key=source.key, metric=metric, detector=detector)
         return calibration.threshold(far)
     embedder = pipeline.embedder
     return choose_threshold(
@@ -37,7 +78,7 @@ def threshold_at(
         model=embedder.name,
         recipe=embedder.recipe,
         metric=metric,
-        detector=pipeline.detector.name,
+        detector=detector,
         far=far,
     )
 

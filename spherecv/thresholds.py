@@ -90,9 +90,9 @@ def choose_threshold(
         raise MissingThresholdError(_missing(fitting, model, recipe, metric, far))
     row = next((row for row in exact if row.detector == detector), exact[0])
     if row.detector != detector:
+        used = "on whole images as crops" if detector == WHOLE else detector
         warnings.warn(
-            f"the threshold {row.threshold:.4f} of {model} was measured with the detector {row.detector}, "
-            f"not {detector}",
+            f"the threshold {row.threshold:.4f} of {model} was measured with the detector {row.detector}, not {used}",
             ThresholdWarning,
             stacklevel=3,
         )
@@ -122,7 +122,7 @@ def _missing(fitting: Sequence[KnownThreshold], model: str, recipe: Recipe, metr
     offered = f" (known rates: {', '.join(f'{rate:g}' for rate in rates)})" if rates else ""
     return (
         f"no {metric} threshold of {model} with the recipe {recipe.name!r} is known{wanted}{offered}: "
-        "pass threshold=..., or measure one on your own pairs with `spherecv calibrate`"
+        "pass threshold= (--threshold), or measure one on your own pairs with `spherecv calibrate`"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv import metrics
+from spherecv.checks import batch_of, check_distance, check_rate, shown
 from spherecv.detect import FaceDetector
 from spherecv.embed import FaceEmbedder
 from spherecv.errors import InvalidArgumentError, SphereCVError
 from spherecv.images import ImageSource, LabelledImage, load_labelled
 from spherecv.metrics import Metric
 from spherecv.pipeline import FacePipeline, OnError, WhichFace
-from spherecv.rates import check_calibration, measured_rates, threshold_at
+from spherecv.rates import check_calibration, detector_used, measured_rates, open_calibration, threshold_at
 from spherecv.records import EmbeddedFace, Verification, VerificationMatrix
 from spherecv.thresholds import Calibration, Threshold
 from spherecv.zoo import DEFAULT_MODEL, ModelSource, Recipe
@@ -77,18 +78,21 @@ class FaceVerifier:
         device: str = "cpu",
         threads: int | None = None,
     ) -> None:
-        if not 0.0 < prior < 1.0:
-            raise InvalidArgumentError(f"prior must be within 0..1, both exclusive, but got {prior}")
+        if threshold is not None and far is not None:
+            raise InvalidArgumentError("give threshold (--threshold) or far (--far), not both")
+        self._prior = check_rate("prior", prior)
         self.metric = metrics.check_metric(metric)
-        self._given = None if threshold is None else Threshold(threshold)
-        self._far = far
+        self._given = None if threshold is None else Threshold(check_distance("threshold", threshold))
+        self._far = None if far is None else check_rate("far", far)
+        self._settled: dict[str, Threshold] = {}
         if not isinstance(model, FaceEmbedder):
             model = FaceEmbedder(model, recipe=recipe, backend=backend, device=device, threads=threads)
         if isinstance(detector, str):
             detector = FaceDetector(detector, device=device, threads=threads)
         self.pipeline = FacePipeline(model, detector=detector)
-        self._prior = prior
-        self._calibration = None if calibration is None else self._checked(calibration)
+        self._calibration = open_calibration(calibration)
+        if self._calibration is not None:
+            check_calibration(self._calibration, self.pipeline, self.metric)
         self._curve = self._calibration.probability if self._calibration else model.source.probability(self.metric)
 
     @classmethod
@@ -128,19 +132,31 @@ class FaceVerifier:
     @property
     def threshold(self) -> Threshold:
         """The threshold in use, with its provenance; raises `MissingThresholdError` where none is known."""
-        if self._given is None:
-            self._given = self._threshold_at(self._far)
-        return self._given
+        return self.threshold_at(None)
 
-    def threshold_at(self, far: float | None) -> Threshold:
+    def threshold_at(self, far: float | None, *, face: WhichFace = "largest") -> Threshold:
         """Give the threshold that was measured at a false accept rate, 0..1; for None, the one in use.
 
         Raises
         ------
         MissingThresholdError
             None is known; the message says which rates are.
+        CalibrationError
+            With `face="whole"`, of a calibration that was measured with a detector.
+
+        Warns
+        -----
+        ThresholdWarning
+            With `face="whole"`, where the model's threshold was measured with a detector.
         """
-        return self.threshold if far is None else self._threshold_at(far)
+        if far is not None:
+            return self._threshold_at(far, face)
+        if self._given is not None:
+            return self._given
+        detector = detector_used(self.pipeline, face)
+        if detector not in self._settled:
+            self._settled[detector] = self._threshold_at(self._far, face)
+        return self._settled[detector]
 
     @property
     def known_thresholds(self) -> list[Threshold]:
@@ -153,8 +169,8 @@ class FaceVerifier:
         """The share of genuine pairs that probabilities assume, 0..1; None where no probability can be given."""
         return self._prior if self._curve is not None else None
 
-    def _threshold_at(self, far: float | None) -> Threshold:
-        return threshold_at(self.pipeline, self.metric, far, self._calibration)
+    def _threshold_at(self, far: float | None, face: WhichFace = "largest") -> Threshold:
+        return threshold_at(self.pipeline, self.metric, far, self._calibration, face=face)
 
     def distance(self, a: SetSource, b: SetSource, *, face: WhichFace = "largest") -> float:
         """Measure the distance between the faces of two images; needs no threshold.
@@ -207,9 +223,10 @@ class FaceVerifier:
             No threshold is known for this model, recipe and metric.
         """
         started = perf_counter()
-        threshold = self.threshold_at(far)
+        threshold = self.threshold_at(far, face=face)
         (first, one, faces), (second, other, others) = self._both(a, b, face)
-        answer = self.judge(first, second, threshold, images=(one, other), seconds=perf_counter() - started)
+        seconds = perf_counter() - started
+        answer = self.judge(first, second, threshold, face=face, images=(one, other), seconds=seconds)
         if faces == others == 1:
             return answer
         return replace(answer, templates=(faces, others), probability=None, prior=None)
@@ -239,15 +256,19 @@ class FaceVerifier:
         ------
         ImageError, NoFaceError
             With `errors="raise"`.
+        InvalidArgumentError
+            Not pairs of images.
         MissingThresholdError
             No threshold is known for this model, recipe and metric.
         """
-        threshold = self.threshold
-        rows = list(pairs)
+        rows = list(batch_of("pairs", pairs))
+        for place, pair in enumerate(rows):
+            _check_pair(place, pair)
+        threshold = self.threshold_at(None, face=face)
         sources = {_key(image): image for pair in rows for image in pair}
         answers = self._run(sources.values(), face, errors)
         known = {key: _without_crop(answer) for key, answer in zip(sources, answers, strict=True)}
-        return [self._judge_known(known[_key(a)], known[_key(b)], threshold) for a, b in rows]
+        return [self._judge_known(known[_key(a)], known[_key(b)], threshold, face) for a, b in rows]
 
     def verify_all(self, a: ImageSource, b: ImageSource) -> VerificationMatrix:
         """Compare every face of one image with every face of another.
@@ -279,12 +300,6 @@ class FaceVerifier:
             faces=(tuple(first), tuple(second)),
         )
 
-    def _checked(self, calibration: Calibration | str | os.PathLike[str]) -> Calibration:
-        if not isinstance(calibration, Calibration):
-            calibration = Calibration.load(calibration)
-        check_calibration(calibration, self.pipeline, self.metric)
-        return calibration
-
     def _run(
         self, images: Iterable[ImageSource | LabelledImage], face: WhichFace, errors: OnError = "raise"
     ) -> Iterator[list[EmbeddedFace] | SphereCVError]:
@@ -313,13 +328,17 @@ class FaceVerifier:
         return float(metrics.distance(first.embedding, second.embedding, self.metric)[0])
 
     def _judge_known(
-        self, first: EmbeddedFace | SphereCVError, second: EmbeddedFace | SphereCVError, threshold: Threshold
+        self,
+        first: EmbeddedFace | SphereCVError,
+        second: EmbeddedFace | SphereCVError,
+        threshold: Threshold,
+        face: WhichFace,
     ) -> Verification | SphereCVError:
         if isinstance(first, SphereCVError):
             return first
         if isinstance(second, SphereCVError):
             return second
-        return self.judge(first, second, threshold)
+        return self.judge(first, second, threshold, face=face)
 
     def judge(
         self,
@@ -327,6 +346,7 @@ class FaceVerifier:
         second: EmbeddedFace,
         threshold: Threshold | None = None,
         *,
+        face: WhichFace = "largest",
         images: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None,
         seconds: float | None = None,
     ) -> Verification:
@@ -337,6 +357,8 @@ class FaceVerifier:
         first, second : EmbeddedFace
         threshold : Threshold, optional
             By default the one in use.
+        face : {"largest", "center", "all", "whole"}
+            Which faces they are; with `"whole"` the answer says that no detector found them.
         images : tuple of two ndarrays, optional
             The images they are from, to be kept in the answer.
         seconds : float, optional
@@ -351,7 +373,7 @@ class FaceVerifier:
         MissingThresholdError
             No threshold was given, and none is known.
         """
-        threshold = threshold or self.threshold
+        threshold = threshold or self.threshold_at(None, face=face)
         distance = self._distance(first, second)
         curve = self._curve
         return Verification(
@@ -362,7 +384,7 @@ class FaceVerifier:
             similarity=float(metrics.similarity(distance, self.metric)),
             faces=(first, second),
             model=self.pipeline.embedder.name,
-            detector=self.pipeline.detector.name,
+            detector=detector_used(self.pipeline, face),
             threshold_source=threshold.source,
             far=threshold.far,
             probability=None if curve is None else curve.probability(distance, self._prior),
@@ -374,6 +396,13 @@ class FaceVerifier:
 
 def _embeddings(faces: list[EmbeddedFace]) -> NDArray[np.float32]:
     return np.stack([face.embedding for face in faces])
+
+
+def _check_pair(place: int, pair: object) -> None:
+    count = len(pair) if isinstance(pair, Sized) and not isinstance(pair, str | bytes) else None
+    if count != 2:
+        what = shown(pair) if count is None else f"{count} of them"
+        raise InvalidArgumentError(f"pairs[{place}] must be two images, but got {what}")
 
 
 def _key(source: ImageSource) -> object:

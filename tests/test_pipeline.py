@@ -158,3 +158,16 @@ photos = (np.full((480, 640, 3), shade % 256, np.uint8) for shade in range(int(s
 assert sum(len(faces) for faces in pipeline.run(photos, face="whole")) == int(sys.argv[2])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
+
+
+@pytest.mark.parametrize("images", [None, 3, "a.jpg", Path("a.jpg"), b"bytes", np.zeros((9, 9, 3), np.uint8)])
+def test_one_image_is_no_batch(parts, images: object) -> None:
+    with pytest.raises(InvalidArgumentError, match="images must be several"):
+        parts.pipeline.run(images)
+
+
+def test_stages_of_the_wrong_type_are_refused(parts) -> None:
+    with pytest.raises(InvalidArgumentError, match="^embedder must be a FaceEmbedder or .*, but got 3$"):
+        FacePipeline(3)
+    with pytest.raises(InvalidArgumentError, match="^detector must be a FaceDetector or one of .*, but got 3$"):
+        FacePipeline(parts.embedder, detector=3)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 
 from spherecv.errors import ImageError, InvalidArgumentError, MissingThresholdError, NoFaceError
 from spherecv.metrics import distance
+from spherecv.thresholds import WHOLE, ThresholdWarning
 from spherecv.verify import FaceVerifier
 
 
@@ -104,3 +106,62 @@ def test_files_that_nobody_knows_need_a_recipe(mobilefacenet: tuple[Path, Path])
         FaceVerifier.from_caffe(*mobilefacenet)
     with pytest.raises(InvalidArgumentError, match="metric"):
         FaceVerifier.from_caffe(*mobilefacenet, recipe="mobilefacenet", metric="manhattan")
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"detector": 3}, "detector must be a FaceDetector or one of mtcnn, yunet, retinaface, but got 3"),
+        ({"far": "0.001"}, "far must be a number within 0..1, both exclusive, but got '0.001'"),
+        ({"far": float("nan")}, "far must be a number within 0..1, both exclusive, but got nan"),
+        ({"far": 0}, "far must be a number within 0..1, both exclusive, but got 0"),
+        ({"far": 2}, "far must be a number within 0..1, both exclusive, but got 2"),
+        ({"threshold": True}, "threshold must be a distance of 0 or more, but got True"),
+        ({"threshold": "0.5"}, "threshold must be a distance of 0 or more, but got '0.5'"),
+        ({"threshold": float("nan")}, "threshold must be a distance of 0 or more, but got nan"),
+        ({"threshold": 0.5, "far": 0.001}, "give threshold (--threshold) or far (--far), not both"),
+        ({"prior": "x"}, "prior must be a number within 0..1, both exclusive, but got 'x'"),
+        ({"calibration": 3}, "calibration must be a Calibration or the path of one, but got 3"),
+        ({"model": 3}, "ModelSource or a FaceEmbedder, but got 3"),
+        ({"model": None}, "ModelSource or a FaceEmbedder, but got None"),
+    ],
+)
+def test_settings_of_the_wrong_type_or_range_say_what_was_expected_and_got(settings: dict, text: str) -> None:
+    with pytest.raises(InvalidArgumentError) as refused:
+        FaceVerifier(**settings)
+    assert str(refused.value).endswith(text)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "text"),
+    [
+        (None, "pairs must be several, in a list or another iterable, but got None"),
+        (3, "pairs must be several, in a list or another iterable, but got 3"),
+        ("a.jpg", "did you mean ['a.jpg']?"),
+        (["ab"], "pairs[0] must be two images, but got 'ab'"),
+        ([("a.jpg", "b.jpg"), ("a.jpg",)], "pairs[1] must be two images, but got 1 of them"),
+        ([("a.jpg", "b.jpg", "c.jpg")], "pairs[0] must be two images, but got 3 of them"),
+    ],
+)
+def test_what_is_no_list_of_pairs_is_refused_as_a_whole(verifier: FaceVerifier, pairs: object, text: str) -> None:
+    for errors in ("raise", "return"):
+        with pytest.raises(InvalidArgumentError) as refused:
+            verifier.verify_pairs(pairs, errors=errors)
+        assert str(refused.value).endswith(text)
+
+
+def test_whole_images_are_judged_without_a_detector_and_a_threshold_measured_with_one_warns(photos: Path) -> None:
+    pair = (photos / "img1.jpg", photos / "img2.jpg")
+    verifier = FaceVerifier()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert verifier.verify(*pair).detector == "mtcnn"
+    for answer in (
+        lambda: verifier.verify(*pair, face="whole", far=1e-2),
+        lambda: verifier.verify_pairs([pair], face="whole")[0],
+    ):
+        with pytest.warns(ThresholdWarning, match="with the detector mtcnn, not on whole images as crops"):
+            assert answer().detector == WHOLE
+    with warnings.catch_warnings():  # the caller's own threshold is the caller's
+        warnings.simplefilter("error")
+        assert FaceVerifier(threshold=0.5).verify(*pair, face="whole").to_dict()["detector_backend"] == WHOLE

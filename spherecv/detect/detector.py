@@ -11,6 +11,7 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from spherecv.checks import batch_of, shown
 from spherecv.detect.base import Detections, Kind
 from spherecv.errors import InvalidArgumentError, SphereCVError
 from spherecv.images import ImageSource, load_image
@@ -91,7 +92,7 @@ class FaceDetector:
         threads: int | None = None,
     ) -> None:
         if kind not in KINDS:
-            raise InvalidArgumentError(f"kind must be one of {', '.join(KINDS)}, but got {kind!r}")
+            raise InvalidArgumentError(f"a detector must be one of {', '.join(KINDS)}, but got {shown(kind)}")
         if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
             raise InvalidArgumentError(f"threads must be a whole number from 1, but got {threads!r}")
         settings: dict[str, Any] = {"preset": preset, "min_size": min_size, "factor": factor}
@@ -159,11 +160,13 @@ class FaceDetector:
         ------
         SphereCVError
             With `errors="raise"`: what went wrong with the first image that failed.
+        InvalidArgumentError
+            One image instead of several.
         """
         if errors not in ("raise", "return"):
             raise InvalidArgumentError(f"errors must be 'raise' or 'return', but got {errors!r}")
         answers: list[list[Face] | SphereCVError] = []
-        for batch in _loaded(images):
+        for batch in _loaded(batch_of("images", images)):
             for answer in self._answers(batch):
                 if isinstance(answer, SphereCVError) and errors == "raise":
                     raise answer
@@ -215,8 +218,7 @@ def _open_single_net(
     return RetinaFace(model, threshold=thresholds, backend=backend, device=device, threads=threads)
 
 
-def _loaded(sources: Iterable[ImageSource]) -> Iterator[list[Image | SphereCVError]]:
-    remaining = iter(sources)
+def _loaded(remaining: Iterator[ImageSource]) -> Iterator[list[Image | SphereCVError]]:
     while True:
         batch: list[Image | SphereCVError] = []
         pixels = 0

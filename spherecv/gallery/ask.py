@@ -8,12 +8,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from spherecv.checks import check_distance
 from spherecv.errors import GalleryError, IdentityError
 from spherecv.gallery import templates
 from spherecv.gallery.base import GalleryBase, check_choice, checked_count, checked_rows
 from spherecv.gallery.classifier import Classifier
 from spherecv.gallery.identify import Template, as_match, nearest_people
 from spherecv.gallery.rows import Hit, Vector
+from spherecv.gallery.sqlite import check_name
 from spherecv.images import ImageSource
 from spherecv.metrics import distance, similarity
 from spherecv.pipeline import WhichFace
@@ -72,7 +74,7 @@ class Asking(GalleryBase):
         ------
         ImageError, NoFaceError, MissingThresholdError
         """
-        settled = self._stages.threshold(self.metric, threshold, far)
+        settled = self._stages.threshold(self.metric, threshold, far, face)
         found = self.pipeline.faces(image, face=face)
         hits = self._people(_stacked(found), k, template)
         return [
@@ -84,7 +86,7 @@ class Asking(GalleryBase):
         self, embeddings: ArrayLike, k: int = 5, *, threshold: float, template: Template = "best"
     ) -> list[Match]:
         """Say who ready-made embeddings are of; arguments and answers as for `identify`, one for each row."""
-        settled = Threshold(threshold)
+        settled = Threshold(check_distance("threshold", threshold))
         hits = self._people(checked_rows(embeddings), k, template)
         return [as_match(self.store, near, None, settled, self.metric) for near in hits]
 
@@ -116,7 +118,7 @@ class Asking(GalleryBase):
         list of Match
             One for each face found; its candidates are the photos within the threshold, its identity is None.
         """
-        settled = self._stages.threshold(self.metric, threshold, far)
+        settled = self._stages.threshold(self.metric, threshold, far, face)
         found = self.pipeline.faces(image, face=face)
         hits = self.store.nearest(_stacked(found), checked_count(k), self.metric, "unknown")
         near = [[hit for hit in row if hit.distance <= settled.value] for row in hits]
@@ -158,9 +160,10 @@ class Asking(GalleryBase):
         IdentityError
             The gallery does not hold them.
         """
+        check_name(identity)
         check_choice("template", template, Template)
         check_choice("face", face, Literal["largest", "center", "whole"])
-        settled = self._stages.threshold(self.metric, threshold, far)
+        settled = self._stages.threshold(self.metric, threshold, far, face)
         with self.store.snapshot():
             table, (note,) = self.store.table(identity=identity), self.store.people_metadata([identity])
         if not len(table.ids):

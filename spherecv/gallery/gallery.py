@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
+from spherecv.checks import check_path
 from spherecv.detect import FaceDetector
 from spherecv.errors import GalleryKeyError, InvalidArgumentError, NotEnoughDataError
 from spherecv.gallery import classifier, transfer
@@ -100,6 +101,7 @@ class FaceGallery(Enrolling, Asking):
         GalleryKeyError, GalleryLockedError, StorageError, MissingDependencyError
         """
         check_metric(metric)
+        check_path("a gallery must be a path or a milvus:// address", location)
         store: Store
         if is_milvus(location):
             from spherecv.gallery.milvus import MilvusStore
@@ -242,7 +244,10 @@ class FaceGallery(Enrolling, Asking):
             table = self.store.table("unknown")
             described = self.store.describe(table.ids.tolist())
         if not len(table.ids):
-            raise NotEnoughDataError(f"{self.store.label} holds no faces of unknown people: add some with add_unknown")
+            raise NotEnoughDataError(
+                f"{self.store.label} holds no faces of unknown people: take some in with add_unknown "
+                "(`spherecv gallery enrol --unknown`)"
+            )
         groups = cluster_rows(table.vectors, settled.value, metric=self.metric, min_faces=min_faces)
         faces = tuple(("", None) if face is None else (face.path, face.box) for face in described)
         scores = (None, None, None) if labels is None else pair_scores(groups, labels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from spherecv.checks import check_distance, check_rate
 from spherecv.detect import FaceDetector
 from spherecv.embed import FaceEmbedder
 from spherecv.errors import InvalidArgumentError, MissingThresholdError, ModelNotFoundError
@@ -12,8 +13,8 @@ from spherecv.gallery.rows import Origin
 from spherecv.gallery.sqlite import check_origin
 from spherecv.gallery.store import Store
 from spherecv.metrics import Metric
-from spherecv.pipeline import FacePipeline
-from spherecv.rates import check_calibration, threshold_at
+from spherecv.pipeline import FacePipeline, WhichFace
+from spherecv.rates import check_calibration, open_calibration, threshold_at
 from spherecv.thresholds import Calibration, Threshold
 from spherecv.zoo import DEFAULT_MODEL, ModelSource, Recipe, model_names, open_model
 
@@ -50,9 +51,7 @@ class Stages:
         self._model = model
         self._recipe = recipe
         self._detector = detector
-        if isinstance(calibration, str | os.PathLike):
-            calibration = Calibration.load(calibration)
-        self._calibration = calibration
+        self._calibration = open_calibration(calibration)
         self._settings: dict[str, Any] = {"backend": backend, "device": device, "threads": threads}
         self._pipeline: FacePipeline | None = model if isinstance(model, FacePipeline) else None
         self._origin = model if isinstance(model, Origin) else None
@@ -88,7 +87,7 @@ class Stages:
             return open_model(DEFAULT_MODEL, recipe=self._recipe)
         if held.model not in model_names("embedder"):
             raise ModelNotFoundError(
-                f"{self._store.label} was made with {held.model}, files of your own: give model=..., or --prototxt, "
+                f"{self._store.label} was made with {held.model}, files of your own: give model=, or --prototxt, "
                 "--caffemodel and --recipe"
             )
         return open_model(held.model, recipe=self._recipe)
@@ -104,28 +103,32 @@ class Stages:
         detector = self._detector if self._pipeline is None else self._pipeline.detector
         return _origin_of(embedder.source, detector if isinstance(detector, str) else detector.name)
 
-    def threshold(self, metric: Metric, value: float | Threshold | None, far: float | None) -> Threshold:
+    def threshold(
+        self, metric: Metric, value: float | Threshold | None, far: float | None, face: WhichFace = "largest"
+    ) -> Threshold:
         """Settle which distance counts as the same person.
 
         Raises
         ------
         InvalidArgumentError
-            Both a threshold and a rate were given.
+            Both a threshold and a rate were given, or what is none.
         MissingThresholdError
             None is known for this model, recipe and metric.
         """
         if value is not None:
             if far is not None:
-                raise InvalidArgumentError("give threshold or far, not both")
-            return value if isinstance(value, Threshold) else Threshold(value)
+                raise InvalidArgumentError("give threshold (--threshold) or far (--far), not both")
+            return value if isinstance(value, Threshold) else Threshold(check_distance("threshold", value))
+        if far is not None:
+            check_rate("far", far)
         if self._origin is not None:
             raise MissingThresholdError(
                 f"{self._store.label} was opened for ready-made embeddings, of which no threshold is known: pass "
-                "threshold=..."
+                "threshold= (--threshold)"
             )
         if self._calibration is not None:
             check_calibration(self._calibration, self.pipeline, metric)
-        return threshold_at(self.pipeline, metric, far, self._calibration)
+        return threshold_at(self.pipeline, metric, far, self._calibration, face=face)
 
 
 def _origin_of(source: ModelSource, detector: str) -> Origin:

@@ -103,9 +103,10 @@ class FaceService:
         started = perf_counter()
         with self._explained():
             pictures = [self._upload(form.img1, "img1"), self._upload(form.img2, "img2")]
-            threshold = self._verifier.threshold_at(form.far)
+            threshold = self._verifier.threshold_at(form.far, face=form.face)
             first, second = self._faces(pictures, form.face)
-            result = self._verifier.judge(first[0], second[0], threshold, seconds=perf_counter() - started)
+            seconds = perf_counter() - started
+            result = self._verifier.judge(first[0], second[0], threshold, face=form.face, seconds=seconds)
             answer = result.to_dict()
             if form.crops:
                 answer["crops"] = {"img1": self._crop(first[0]), "img2": self._crop(second[0])}
@@ -140,7 +141,7 @@ class FaceService:
         started = perf_counter()
         with self._explained():
             gallery = self._people()
-            threshold = self._verifier.threshold_at(form.far)
+            threshold = self._verifier.threshold_at(form.far, face=form.face)
             matches = gallery.identify(
                 self._upload(form.img, "img"), form.k, threshold=threshold, template=form.template, face=form.face
             )

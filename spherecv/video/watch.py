@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from spherecv.checks import check_rate, shown
 from spherecv.errors import GalleryMismatchError, InvalidArgumentError
 from spherecv.metrics import distance
 from spherecv.records import Match
@@ -108,6 +109,12 @@ class FaceWatcher:
     ) -> None:
         if references is not None and gallery is not None:
             raise InvalidArgumentError("give references or a gallery, not both")
+        if references is not None and not isinstance(references, Mapping):
+            raise InvalidArgumentError(
+                f'references must be a mapping of names to images, as {{"Ann": "ann.jpg"}}, but got {shown(references)}'
+            )
+        if far is not None:
+            check_rate("far", far)
         if template not in ("best", "mean"):
             raise InvalidArgumentError(f"template must be 'best' or 'mean', but got {template!r}")
         self._verifier = verifier

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from spherecv.checks import check_path
 from spherecv.errors import InvalidArgumentError, ModelFileError, ModelNotFoundError
 from spherecv.files import cache_dir
 from spherecv.probability import ProbabilityCurve
@@ -188,6 +189,7 @@ def open_model(model: str | os.PathLike[str], *, recipe: AnyRecipe | None = None
     DownloadError, HashMismatchError, StorageError
         As for `require`.
     """
+    check_path("a model must be a name, the path of an .onnx file, a ModelSource or a FaceEmbedder", model)
     name = os.fspath(model)
     if isinstance(model, str) and name in model_names():
         return _named(model_info(name), recipe)
@@ -271,6 +273,7 @@ def _sha256(path: Path) -> str:
 
 
 def _file(path: str | os.PathLike[str]) -> Path:
+    check_path("a model's file must be a path", path)
     found = Path(path)
     if found.is_dir():
         raise ModelFileError(f"{found} is a folder, not a model file")

@@ -160,5 +160,5 @@ def test_other_settings_or_places_that_cannot_be_are_refused(photos: Path, align
 
 
 def test_an_error_of_a_model_crosses_from_process_to_process(photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match="kind must be one of"):
+    with pytest.raises(InvalidArgumentError, match="a detector must be one of"):
         align_dataset(photos, tmp_path, detector="haar", processes=2)

@@ -87,6 +87,12 @@ def test_every_form_of_image(detector, tmp_path):
     assert [len(faces) for faces in detector.detect_batch([path, str(path), data, grey])] == [2] * 4
 
 
+@pytest.mark.parametrize("images", [None, "a.jpg", picture(1)])
+def test_one_image_is_no_batch(detector, images):
+    with pytest.raises(InvalidArgumentError, match="images must be several"):
+        detector.detect_batch(images)
+
+
 def test_errors_are_raised_or_returned(detector, tmp_path):
     images = [picture(1), tmp_path / "nothing.jpg", picture(255), picture(2)]
     answers = detector.detect_batch(images, errors="return")
@@ -115,7 +121,7 @@ def test_what_cannot_be_a_face_is_left_out():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"kind": "haar"}, "kind must be one of mtcnn, yunet, retinaface, but got 'haar'"),
+        ({"kind": "haar"}, "a detector must be one of mtcnn, yunet, retinaface, but got 'haar'"),
         ({"threads": 0}, "threads must be a whole number from 1, but got 0"),
         ({"threads": 1.5}, "threads"),
         ({"preset": "best"}, "preset"),

@@ -271,3 +271,17 @@ def test_names_of_all_kinds(tmp_path: Path, numbers) -> None:
         for name in names:
             assert gallery.remove(name, name).faces == 1
         assert gallery.identities() == []
+
+
+@pytest.mark.parametrize("location", [None, 3])
+def test_what_is_no_address_is_refused(location: object) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"must be a path or a milvus:// address, but got {location}$"):
+        FaceGallery.open(location)
+
+
+def test_questions_of_the_wrong_type_are_refused(known: FaceGallery, album: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match="an identity must be a text, but got None"):
+        known.verify(None, album / "Ann" / "1.png", threshold=1)
+    for settings, text in (({"threshold": True}, "a distance"), ({"far": "0.1"}, "a number"), ({"far": 2}, "a number")):
+        with pytest.raises(InvalidArgumentError, match=text):
+            known.identify(album / "Ann" / "1.png", **settings)

@@ -151,3 +151,11 @@ def test_references_are_found_in_a_film_of_photographs(source, pipeline, scenes,
     assert watcher.names == ("Ann",)
     assert sorted((told["state"], told["identity"]) for told in ended) == [("different", None), ("same", "Ann")]
     assert all(told["far"] is None and told["threshold"] == 0.6 for told in ended)
+
+
+@pytest.mark.parametrize("references", [["ann.jpg"], "ann.jpg"])
+def test_references_need_names(told, knowing, references: object) -> None:
+    with pytest.raises(InvalidArgumentError, match=r'as \{"Ann": "ann.jpg"\}, but got'):
+        FaceWatcher(knowing([]), references=references)
+    with pytest.raises(InvalidArgumentError, match="far must be a number"):
+        FaceWatcher(knowing([]), far=float("nan"))

@@ -1,0 +1,72 @@
+"""What several stages ask of their arguments: a refusal says what was expected and what came instead."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator
+from numbers import Real
+from typing import Any, TypeVar
+
+from spherecv.errors import InvalidArgumentError
+
+T = TypeVar("T")
+
+_LONGEST = 60
+
+
+def check_rate(name: str, value: Any) -> float:
+    """Return a rate within 0..1, both exclusive, or raise `InvalidArgumentError`."""
+    if not _is_number(value) or not 0.0 < value < 1.0:  # written so that NaN fails too
+        raise InvalidArgumentError(f"{name} must be a number within 0..1, both exclusive, but got {shown(value)}")
+    return float(value)
+
+
+def check_distance(name: str, value: Any) -> float:
+    """Return a distance, finite and not negative, or raise `InvalidArgumentError`."""
+    if not _is_number(value) or not 0.0 <= value < math.inf:
+        raise InvalidArgumentError(f"{name} must be a distance of 0 or more, but got {shown(value)}")
+    return float(value)
+
+
+def check_path(what: str, value: Any) -> None:
+    """Raise `InvalidArgumentError` unless a value is a path; `what` says what is wanted."""
+    if not isinstance(value, str | os.PathLike):
+        raise InvalidArgumentError(f"{what}, but got {shown(value)}")
+
+
+def check_stage(what: str, value: Any, method: str) -> None:
+    """Raise `InvalidArgumentError` unless a value can do what a stage does; `what` says what is wanted."""
+    if not callable(getattr(value, method, None)):
+        raise InvalidArgumentError(f"{what}, but got {shown(value)}")
+
+
+def batch_of(name: str, values: Iterable[T]) -> Iterator[T]:
+    """Go through a batch, or raise `InvalidArgumentError` for what is none, one image instead of several above all."""
+    single: Any = values
+    wanted = f"{name} must be several, in a list or another iterable"
+    if isinstance(single, str | os.PathLike):
+        text = shown(os.fspath(single))
+        raise InvalidArgumentError(f"{wanted}, but got {text}: did you mean [{text}]?")
+    if not (isinstance(single, bytes | bytearray | memoryview) or hasattr(single, "read") or _is_one_image(single)):
+        try:
+            return iter(values)
+        except TypeError:
+            pass
+    raise InvalidArgumentError(f"{wanted}, but got {shown(single)}")
+
+
+def _is_one_image(values: Any) -> bool:
+    shape: tuple[int, ...] = getattr(values, "shape", ())
+    kind = getattr(getattr(values, "dtype", None), "kind", "")
+    return kind in ("u", "i", "f") and (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4)))
+
+
+def shown(value: Any) -> str:
+    """What to call a value that was refused: itself where it is short, else its type."""
+    text = repr(value) if value is None or isinstance(value, str | bool | Real) else ""
+    return text if 0 < len(text) <= _LONGEST else f"a value of type {type(value).__name__}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
