@@ -19,7 +19,7 @@ def test_what_is_no_rate_is_refused_and_shown(value: object) -> None:
 
 @pytest.mark.parametrize("value", ["0.5", float("nan"), float("inf"), -0.1, True, False, None])
 def test_what_is_no_distance_is_refused_and_shown(value: object) -> None:
-    with pytest.raises(InvalidArgumentError, match="^threshold must be a distance of 0 or more, but got "):
+    with pytest.raises(InvalidArgumentError, match=r"^threshold must be a distance of 0 or more, but got "):
         check_distance("threshold", value)
 
 
@@ -41,7 +41,7 @@ def test_numbers_of_any_kind_are_numbers() -> None:
     ],
 )
 def test_one_image_is_no_batch(one: object) -> None:
-    with pytest.raises(InvalidArgumentError, match="^images must be several"):
+    with pytest.raises(InvalidArgumentError, match=r"^images must be several"):
         batch_of("images", one)
 
 
@@ -61,9 +61,9 @@ def test_batches_of_every_kind_pass_item_by_item() -> None:
 def test_paths_and_stages_are_told_from_what_is_none() -> None:
     check_path("a model must be a path", Path("x"))
     check_stage("a", np.random.default_rng(), "random")
-    with pytest.raises(InvalidArgumentError, match="^a model must be a path, but got None$"):
+    with pytest.raises(InvalidArgumentError, match=r"^a model must be a path, but got None$"):
         check_path("a model must be a path", None)
-    with pytest.raises(InvalidArgumentError, match="^a detector, but got a value of type object$"):
+    with pytest.raises(InvalidArgumentError, match=r"^a detector, but got a value of type object$"):
         check_stage("a detector", object(), "detect_batch")
 
 

@@ -99,5 +99,5 @@ def test_a_net_with_several_outputs_needs_the_name_of_one(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("model", [None, b"", 3])
 def test_what_is_no_model_is_refused(model: object) -> None:
-    with pytest.raises(InvalidArgumentError, match="^a model must be a name, the path of an .onnx file"):
+    with pytest.raises(InvalidArgumentError, match=r"^a model must be a name, the path of an \.onnx file"):
         FaceEmbedder(model)

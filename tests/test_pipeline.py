@@ -167,7 +167,7 @@ def test_one_image_is_no_batch(parts, images: object) -> None:
 
 
 def test_stages_of_the_wrong_type_are_refused(parts) -> None:
-    with pytest.raises(InvalidArgumentError, match="^embedder must be a FaceEmbedder or .*, but got 3$"):
+    with pytest.raises(InvalidArgumentError, match=r"^embedder must be a FaceEmbedder or .*, but got 3$"):
         FacePipeline(3)
-    with pytest.raises(InvalidArgumentError, match="^detector must be a FaceDetector or one of .*, but got 3$"):
+    with pytest.raises(InvalidArgumentError, match=r"^detector must be a FaceDetector or one of .*, but got 3$"):
         FacePipeline(parts.embedder, detector=3)
