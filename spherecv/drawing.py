@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from spherecv.errors import InvalidArgumentError
-from spherecv.files import atomic_path
+from spherecv.errors import InvalidArgumentError, StorageError
+from spherecv.files import atomic_path, check_writable
+from spherecv.probability import probability_text
+from spherecv.thresholds import detector_text
 
 if TYPE_CHECKING:
     from spherecv.records import EmbeddedFace, Face, Verification
@@ -125,11 +127,12 @@ def draw_verification(result: Verification) -> Image.Image:
         raise InvalidArgumentError("this result kept no images to draw: use verify(a, b), not a batch call")
     color = SAME if result.verified else DIFFERENT
     top = 96
-    sheet = Image.new("RGB", (_WIDTH, top + _PHOTO[1] + 190), PAPER)
+    sheet = Picture()
+    sheet.__setstate__(Image.new("RGB", (_WIDTH, top + _PHOTO[1] + 190), PAPER).__getstate__())
     pen = ImageDraw.Draw(sheet)
     pen.rectangle((0, 0, _WIDTH, 8), fill=color)
     pen.text((_MARGIN, 26), "Same person" if result.verified else "Different people", fill=color, font=_font(34))
-    detail = f"{result.model}, detector {result.detector}, {result.metric}"
+    detail = f"{result.model}, {detector_text(result.detector)}, {result.metric}"
     pen.text((_WIDTH - _MARGIN, 42), detail, fill=SOFT, font=_font(17), anchor="ra")
     for image, embedded, left in zip(result.images, result.faces, (_MARGIN, _WIDTH - _MARGIN - _PHOTO[0]), strict=True):
         _paste_photo(sheet, image, embedded.face, (left, top))
@@ -148,11 +151,53 @@ def save_picture(picture: Image.Image, path: str | os.PathLike[str]) -> None:
     StorageError
         The file cannot be written.
     """
-    suffix = Path(path).suffix.lower()
-    if suffix not in Image.registered_extensions():
-        raise InvalidArgumentError(f"{path}: no picture format has the suffix {suffix!r}; use .png or .jpg")
+    _check_suffix(path)
     with atomic_path(path) as temporary:
         picture.save(temporary)
+
+
+def check_picture_path(path: str | os.PathLike[str]) -> None:
+    """Refuse now what `save_picture` would refuse after the work.
+
+    Raises
+    ------
+    InvalidArgumentError
+        No picture format has this suffix.
+    StorageError
+        The path is a folder, or its folder cannot be made or written to.
+    """
+    _check_suffix(path)
+    check_writable(path)
+
+
+def _check_suffix(path: str | os.PathLike[str]) -> None:
+    suffix = Path(path).suffix.lower()
+    registered = Image.registered_extensions()  # which fills SAVE, too
+    if registered.get(suffix) not in Image.SAVE:
+        raise InvalidArgumentError(f"{path}: no picture format has the suffix {suffix!r}; use .png or .jpg")
+
+
+class Picture(Image.Image):
+    """A picture whose `save` fails as everything here does: with one line that says what to do."""
+
+    def save(self, fp: Any, format: str | None = None, **params: Any) -> None:  # noqa: A002 - Pillow's name
+        """Write the picture to a path or a file object, as Pillow does.
+
+        Raises
+        ------
+        InvalidArgumentError
+            No picture format has the path's suffix.
+        StorageError
+            The file cannot be written.
+        """
+        if not isinstance(fp, str | os.PathLike):
+            return super().save(fp, format, **params)
+        if format is None:
+            _check_suffix(fp)
+        try:
+            super().save(fp, format, **params)
+        except OSError as error:
+            raise StorageError(f"{fp} cannot be written: {error.strerror or error}") from None
 
 
 def _paste_photo(sheet: Image.Image, image: NDArray[np.uint8], face: Face, corner: tuple[int, int]) -> None:
@@ -208,7 +253,7 @@ def _provenance(result: Verification) -> str:
     if result.far is not None:
         parts.append(f"False accept rate {result.far:g}.")
     if result.probability is not None:
-        parts.append(f"Probability of the same person {result.probability:.3f}.")
+        parts.append(f"Probability of the same person {probability_text(result.probability)}.")
     text = " ".join(parts)
     return text if len(text) <= 135 else text[:132] + "..."
 

@@ -45,6 +45,18 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink()
 
 
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise `StorageError` where `atomic_path` would, as far as can be told without writing: before long work."""
+    goal = Path(path)
+    if goal.is_dir():
+        raise StorageError(f"{goal} cannot be written: it is a folder")
+    folder = next(parent for parent in goal.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise StorageError(f"{goal} cannot be written: {folder} is no folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StorageError(f"{goal} cannot be written: {folder} may not be written to")
+
+
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a whole file atomically; raises `StorageError` where that fails."""
     with atomic_path(path) as temporary:

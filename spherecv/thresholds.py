@@ -24,6 +24,11 @@ WHOLE = "whole"
 """Stands for the detector where a calibration was measured on ready-made crops."""
 
 
+def detector_text(detector: str) -> str:
+    """Say in an answer what found the faces."""
+    return "no detector, whole images as crops" if detector == WHOLE else f"detector {detector}"
+
+
 class ThresholdWarning(UserWarning):
     """A threshold used with another detector than it was measured with, or one that nobody has reproduced."""
 

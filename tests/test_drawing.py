@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from spherecv.drawing import BOX, POINT, draw_aligned, draw_faces, save_picture
+from spherecv.drawing import BOX, POINT, Picture, draw_aligned, draw_faces, save_picture
 from spherecv.errors import InvalidArgumentError, StorageError
 from spherecv.records import Face
 
@@ -47,3 +48,15 @@ def test_pictures_are_saved_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(StorageError):
         save_picture(picture, tmp_path / "a.png" / "d.png")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.JPG"]
+
+
+def test_a_plot_that_cannot_be_saved_says_so_in_one_line(tmp_path: Path) -> None:
+    picture = Picture()
+    picture.__setstate__(Image.new("RGB", (4, 3), "red").__getstate__())
+    with pytest.raises(StorageError, match=r"missing.x\.png cannot be written: No such file"):
+        picture.save(tmp_path / "missing" / "x.png")
+    with pytest.raises(InvalidArgumentError, match="suffix"):
+        picture.save(tmp_path / "x.xyz")
+    picture.save(tmp_path / "x.png")
+    picture.save(stream := io.BytesIO(), format="PNG")
+    assert Image.open(tmp_path / "x.png").size == Image.open(stream).size == (4, 3)

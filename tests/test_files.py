@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from spherecv.errors import StorageError
-from spherecv.files import atomic_path, write_bytes
+from spherecv.files import atomic_path, check_writable, write_bytes
 
 
 def test_a_file_appears_whole_in_a_new_folder_with_ordinary_permissions(tmp_path: Path) -> None:
@@ -50,3 +50,12 @@ def test_other_errors_pass_and_clean_up(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         broken()
     assert os.listdir(tmp_path) == []
+
+
+def test_what_cannot_be_written_is_known_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for goal in (tmp_path, tmp_path / "file" / "x.png"):
+        with pytest.raises(StorageError, match="cannot be written"):
+            check_writable(goal)
+    check_writable(tmp_path / "new" / "folder" / "x.png")
+    assert not (tmp_path / "new").exists()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from spherecv.errors import InvalidArgumentError
-from spherecv.probability import ProbabilityCurve
+from spherecv.probability import ProbabilityCurve, probability_text
 
 
 def curve(method: str = "isotonic", distances=(0.2, 0.4, 0.8), ratios=(3.0, 1.0, -4.0)) -> ProbabilityCurve:
@@ -47,3 +47,8 @@ def test_what_is_no_falling_curve_is_refused(distances, ratios) -> None:
         curve("isotonic", distances, ratios)
     with pytest.raises(InvalidArgumentError, match="method"):
         curve("magic")
+
+
+def test_no_probability_is_written_as_certain() -> None:
+    shown = {0.0: "below 0.001", 4e-4: "below 0.001", 6e-4: "0.001", 0.5: "0.500", 0.9994: "0.999", 1.0: "above 0.999"}
+    assert {value: probability_text(value) for value in shown} == shown

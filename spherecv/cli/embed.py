@@ -11,7 +11,7 @@ import typer
 from spherecv.cli import options
 from spherecv.cli.counting import counted, counting
 from spherecv.cli.faces import Failures
-from spherecv.errors import SphereCVError
+from spherecv.errors import InvalidArgumentError, SphereCVError
 
 
 def embed(
@@ -61,6 +61,8 @@ def embed(
         job |= {"threads": threads or 1, "processes": processes, "shard_images": shard_images, "format": shard_format}
         _embed_in_shards(source, out, given, {**job, "engine": engine, "address": address}, as_json)
         return
+    if engine != "local" or address is not None:
+        raise InvalidArgumentError("--engine and --address go with a folder of shards for --out, not with one .npz")
     from spherecv.embeddings import write_embeddings
     from spherecv.pipeline import FacePipeline
     from spherecv.sources import find_images

@@ -46,6 +46,7 @@ def detect(
     paths = find_images(source)
     finder = options.make_detector(detector, device, threads, preset, min_size)
     failures = Failures(len(paths), as_json)
+    drawn: list[Path] = []
     for path in counting(paths, len(paths), "detecting"):
         try:
             image = load_image(path)
@@ -53,7 +54,9 @@ def detect(
             if draw is not None:
                 from spherecv.drawing import draw_faces, save_picture
 
-                save_picture(draw_faces(image, faces), _goal(draw, path, paths))
+                goal = _goal(draw, path, paths)
+                save_picture(draw_faces(image, faces), goal)
+                drawn.append(goal)
         except SphereCVError as error:
             failures.add(path, error)
             continue
@@ -61,6 +64,8 @@ def detect(
             typer.echo(json.dumps({"image": str(path), "faces": [face.to_dict() for face in faces]}))
         else:
             typer.echo(_faces_text(path, faces))
+    if drawn:
+        typer.echo(f"wrote {drawn[0]}" if len(paths) == 1 else f"wrote {len(drawn)} pictures to {draw}", err=True)
     failures.close()
 
 

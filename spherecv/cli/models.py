@@ -108,7 +108,9 @@ def _print_table(infos: list[ModelInfo]) -> None:
     for info in infos:
         terms.add_row(info.name, Text(info.terms))  # Text: no markup, whatever brackets are in it
     console = Console()
-    console.print(table, "\nTerms of use", terms)
+    with console.capture() as answer:  # rich itself would end with exit code 1 where the reader goes away
+        console.print(table, "\nTerms of use", terms)
+    typer.echo(answer.get(), nl=False)
     typer.echo("\nModels of your own need no name: --prototxt with --caffemodel, or --model FILE.onnx, and --recipe.")
 
 

@@ -65,6 +65,12 @@ def verify(
     from spherecv.metrics import check_metric
     from spherecv.verify import FaceVerifier
 
+    if plot is not None:
+        if face == "all":
+            raise InvalidArgumentError("--plot draws one comparison: it does not go with --face all")
+        from spherecv.drawing import check_picture_path
+
+        check_picture_path(plot)  # before the work, not after
     verifier = FaceVerifier(
         options.make_embedder(model, prototxt, caffemodel, recipe, backend, device, threads),
         metric=check_metric(metric),
@@ -75,30 +81,32 @@ def verify(
         prior=prior,
     )
     if face == "all":
-        if plot is not None:
-            raise InvalidArgumentError("--plot draws one comparison: it does not go with --face all")
         matrix = verifier.verify_all(a, b)
         typer.echo(json.dumps(matrix.to_dict()) if as_json else _matrix_text(matrix))
         raise typer.Exit(SAME if matrix.verified.any() else DIFFERENT)
     result = verifier.verify(a, b, face=options.which_face(face))
+    typer.echo(json.dumps(result.to_dict()) if as_json else _text(result))
     if plot is not None:
         _save_plot(result, plot)
-    typer.echo(json.dumps(result.to_dict()) if as_json else _text(result))
     raise typer.Exit(SAME if result.verified else DIFFERENT)
 
 
 def _text(result: Verification) -> str:
+    from spherecv.probability import probability_text
+    from spherecv.thresholds import detector_text
+
     relation = "at most" if result.verified else "above"
     lines = [
         "Same person." if result.verified else "Different people.",
         f"  {result.metric} distance {result.distance:.4f}, {relation} the threshold {result.threshold:.4f}",
         f"  threshold: {result.threshold_source or 'given on the command line'}",
-        f"  model {result.model}, detector {result.detector}",
+        f"  model {result.model}, {detector_text(result.detector)}",
     ]
     if result.templates != (1, 1):
         lines.append(f"  templates of {result.templates[0]} and {result.templates[1]} faces")
     if result.probability is not None:
-        lines.insert(2, f"  probability of the same person {result.probability:.3f}, at a prior of {result.prior:g}")
+        shown = probability_text(result.probability)
+        lines.insert(2, f"  probability of the same person {shown}, at a prior of {result.prior:g}")
     return "\n".join(lines)
 
 

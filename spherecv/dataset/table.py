@@ -187,7 +187,10 @@ class Journal:
                     break
                 if not end and line != head:
                     folder = self._path.parent
-                    raise DatasetError(f"{folder} holds crops of other settings: choose another folder, or start anew")
+                    raise DatasetError(
+                        f"{folder} holds crops of other settings: choose another folder, or start anew with "
+                        "restart=True (--restart)"
+                    )
                 if end:
                     try:
                         row = TableRow(**json.loads(line))

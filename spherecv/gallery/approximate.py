@@ -91,7 +91,10 @@ class FaceIndex:
         """
         faiss = import_faiss()
         if len(sample) < _FEWEST:
-            raise NotEnoughDataError(f"an index pays from {_FEWEST} faces on, but there are {len(sample)}: use exact")
+            raise NotEnoughDataError(
+                f"an index pays from {_FEWEST} faces on, but there are {len(sample)}: "
+                "search without one, which is exact"
+            )
         measure = faiss.METRIC_INNER_PRODUCT if note.metric == "cosine" else faiss.METRIC_L2
         quantised = faiss.ScalarQuantizer.QT_8bit_direct_signed
         note = replace(note, scale=_scale_of(_prepared(sample[:_SCALED_BY], note)))

@@ -223,7 +223,7 @@ class MilvusStore:
         self._known([old])
         with explained(self._address):
             if old != new and self._people([word(new)]):
-                raise IdentityError(f"{new!r} is in {self.label} already: merge the two instead")
+                raise IdentityError(f"{new!r} is in {self.label} already: merge the two instead (merge, or --merge)")
         self.merge([old], new)
 
     def merge(self, names: Sequence[str], into: str) -> None:

@@ -225,7 +225,7 @@ class SqliteStore:
             owner = self._known(connection, old)
             taken = self._rows.find(connection, new)
             if taken not in (None, owner):
-                raise IdentityError(f"{new!r} is in {self.label} already: merge the two instead")
+                raise IdentityError(f"{new!r} is in {self.label} already: merge the two instead (merge, or --merge)")
             traces = self._rows.rename(connection, owner, new)
             note = self._rows.note_removal(connection)
         self._erase(note, traces)

@@ -109,7 +109,10 @@ def import_openvino() -> Any:
 def opencv_cuda_missing(cv2: Any) -> str:
     """Say why OpenCV cannot run nets on CUDA; nothing if it can."""
     if cv2.dnn.DNN_TARGET_CUDA not in cv2.dnn.getAvailableTargets(cv2.dnn.DNN_BACKEND_CUDA):
-        return f"OpenCV {cv2.__version__} was built without CUDA, as all of pip's wheels are: build it with CUDA"
+        return (
+            f"OpenCV {cv2.__version__} was built without CUDA, as all of pip's wheels are: take "
+            "backend='onnxruntime' (--backend onnxruntime) with spherecv[gpu], or build OpenCV with CUDA"
+        )
     if cv2.cuda.getCudaEnabledDeviceCount() < 1:
         return "OpenCV sees no CUDA device: check nvidia-smi and CUDA_VISIBLE_DEVICES"
     if hasattr(cv2.dnn, "ENGINE_NEW") and not hasattr(cv2.dnn, "ENGINE_CLASSIC"):

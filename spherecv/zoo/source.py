@@ -163,7 +163,13 @@ class ModelSource:
         from spherecv.runtime import Session
 
         outputs = [self.recipe.output] if self.recipe.output else None
-        return Session(self.onnx(), backend=backend, device=device, threads=threads, outputs=outputs)
+        try:
+            return Session(self.onnx(), backend=backend, device=device, threads=threads, outputs=outputs)
+        except ModelFileError as error:
+            path = str(list(self.files.values())[-1])
+            if path in str(error) or self.format != "onnx":
+                raise
+            raise ModelFileError(f"{path}: {error}") from None
 
 
 def open_model(model: str | os.PathLike[str], *, recipe: AnyRecipe | None = None) -> ModelSource:

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from spherecv.errors import StorageError
+
 
 def broken_images(folder: Path, photo: Path) -> dict[str, Path]:
     header = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
@@ -217,3 +219,59 @@ def test_importing_spherecv_loads_nothing_heavy() -> None:
     code = "import spherecv, sys; print([m for m in ('cv2', 'numpy', 'scipy', 'onnx', 'rich') if m in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
+
+
+def test_a_threshold_and_a_rate_are_never_both_taken(run, failure, tmp_path: Path) -> None:
+    both = ("--far", "0.001", "--threshold", "0.5")
+    assert "not both" in failure(run("verify", "a.jpg", "b.jpg", *both))
+    assert "not both" in failure(run("find", "a.jpg", tmp_path, "--index", tmp_path / "i.db", *both))
+    for rate in ("nan", "0", "2"):
+        assert "far must be a number within 0..1, both exclusive" in failure(run("verify", "a", "b", "--far", rate))
+
+
+def test_a_picture_that_cannot_be_saved_stops_before_the_work(run, failure, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("spherecv.verify.FaceVerifier", lambda *_, **__: 1 / 0)
+    (tmp_path / "file").touch()
+    assert "suffix" in failure(run("verify", "a.jpg", "b.jpg", "--plot", tmp_path / "x.txt"))
+    assert "no folder" in failure(run("verify", "a.jpg", "b.jpg", "--plot", tmp_path / "file" / "x.png"))
+
+
+def test_the_answer_comes_before_its_picture(run, failure, photos: Path, tmp_path: Path, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr("spherecv.drawing.save_picture", full)
+    result = run("verify", photos / "img1.jpg", photos / "img1.jpg", "--plot", tmp_path / "x.png", "--face", "whole")
+    assert "the disk is full" in failure(result)
+    assert result.stdout.startswith("Same person.")
+    assert "probability of the same person above 0.999" in result.stdout
+    assert "no detector" in result.stdout
+    assert "not on whole images as crops" in result.stderr
+
+
+def test_options_of_shards_do_not_go_with_one_file(run, failure, tmp_path: Path) -> None:
+    assert "--engine" in failure(run("embed", tmp_path, "--out", tmp_path / "x.npz", "--engine", "ray"))
+
+
+def test_a_broken_onnx_is_named(run, failure, tmp_path: Path) -> None:
+    (tmp_path / "bad.onnx").write_bytes(b"junk")
+    settings = ("--model", tmp_path / "bad.onnx", "--recipe", "sphereface")
+    assert "bad.onnx" in failure(run("verify", "a.jpg", "b.jpg", *settings))
+
+
+@pytest.mark.runtime
+def test_detect_says_what_it_drew(run, photos: Path, tmp_path: Path) -> None:
+    result = run("detect", photos / "img1.jpg", "--draw", tmp_path / "found.png")
+    assert f"wrote {tmp_path / 'found.png'}" in result.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
+def test_a_reader_that_went_away_from_a_table_is_told_as_from_any_answer() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "spherecv", "models", "list"]
+    try:
+        answer = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    finally:
+        os.close(writer)
+    assert (answer.returncode, answer.stderr) == (141, "")

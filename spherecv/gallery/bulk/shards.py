@@ -130,8 +130,8 @@ def begin(folder: Path, job: dict[str, Any]) -> bool:
     if different:
         name = different[0]
         raise GalleryMismatchError(
-            f"{folder} holds embeddings made with another {name} ({held.get(name)!r}, not {job.get(name, _FORMAT)!r}): "
-            "choose another folder"
+            f"{folder} holds embeddings made with another {name.removesuffix('_of_shards')} "
+            f"({held.get(name)!r}, not {job.get(name, _FORMAT)!r}): choose another folder"
         )
     return False
 
