@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -136,12 +136,13 @@ def _weights() -> Path:
             f"retinaface: {path} is missing, and SPHERECV_OFFLINE forbids to download it: unset that, or {by_hand}"
         )
     try:
-        # It prints its progress, and stdout may be a program's.
-        with contextlib.redirect_stdout(sys.stderr):
+        # It prints what it tries, five lines for one failure; gdown's bar goes to stderr and stays.
+        with contextlib.redirect_stdout(io.StringIO()):
             found = module.weight_utils.download_weights_if_necessary(file_name=path.name, source_urls=urls)
     except Exception as error:  # requests, gdown and the file system each have their own
+        reason = _one_line(error.__cause__ if isinstance(error.__cause__, Exception) else error)
         raise DownloadError(
-            f"retinaface: {path} is missing and could not be downloaded ({_one_line(error)}): {by_hand}"
+            f"retinaface: {path} is missing and could not be downloaded ({reason}): {by_hand}"
         ) from None
     return Path(found)
 
