@@ -249,11 +249,10 @@ def _scale_end(result: Verification) -> float:
 
 
 def _provenance(result: Verification) -> str:
-    parts = [f"Threshold: {result.threshold_source}." if result.threshold_source else "Threshold: given by the caller."]
-    if result.far is not None:
-        parts.append(f"False accept rate {result.far:g}.")
+    parts = [] if result.far is None else [f"False accept rate {result.far:.2g}."]
     if result.probability is not None:
         parts.append(f"Probability of the same person {probability_text(result.probability)}.")
+    parts.append(f"Threshold: {result.threshold_source or 'given by the caller'}.")
     text = " ".join(parts)
     return text if len(text) <= 135 else text[:132] + "..."
 

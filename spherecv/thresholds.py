@@ -45,11 +45,19 @@ class Threshold:
         The false accept rate it was chosen for, 0..1; None where it was chosen for something else.
     source : str
         What it was measured on, in words; empty where the caller gave it.
+    measured_far : float or None
+        The false accept rate that was measured at a threshold chosen for something else, 0..1.
     """
 
     value: float
     far: float | None = None
     source: str = ""
+    measured_far: float | None = None
+
+    @property
+    def rate(self) -> float | None:
+        """The false accept rate that is known of it, 0..1, whatever it was chosen for."""
+        return self.measured_far if self.far is None else self.far
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.value < float("inf"):
@@ -108,13 +116,8 @@ def choose_threshold(
             ThresholdWarning,
             stacklevel=3,
         )
-    aim = _aim(row.chosen_for, row.far, row.measured_far)
-    return Threshold(row.threshold, row.far, f"{aim} on {row.dataset}, {row.pairs:,} pairs, {row.source}")
-
-
-def _aim(chosen_for: str, far: float | None, measured: float | None) -> str:
-    """What a threshold was chosen for; where that is no rate, what its false accept rate turned out to be."""
-    return chosen_for if far is not None or measured is None else f"{chosen_for} (FAR {measured:.2g} measured)"
+    source = f"{row.chosen_for} on {row.dataset}, {row.pairs:,} pairs, {row.source}"
+    return Threshold(row.threshold, row.far, source, row.measured_far)
 
 
 def _by_preference(rows: Sequence[KnownThreshold]) -> list[KnownThreshold]:
@@ -252,8 +255,8 @@ class Calibration:
         for row in self.thresholds:
             if far is None or (row.far is not None and math.isclose(row.far, far, rel_tol=1e-9)):
                 counts = f"{self.genuine:,} genuine and {self.impostors:,} impostor pairs"
-                aim = _aim(row.chosen_for, row.far, row.measured_far)
-                return Threshold(row.threshold, row.far, f"{aim} on {self.dataset}, {counts}, calibrated")
+                source = f"{row.chosen_for} on {self.dataset}, {counts}, calibrated"
+                return Threshold(row.threshold, row.far, source, row.measured_far)
         known = ", ".join(f"{row.far:g}" for row in self.thresholds if row.far is not None) or "none"
         raise MissingThresholdError(
             f"the calibration of {self.model} holds no threshold for FAR {far:g} (known rates: {known}): "

@@ -386,7 +386,7 @@ class FaceVerifier:
             model=self.pipeline.embedder.name,
             detector=detector_used(self.pipeline, face),
             threshold_source=threshold.source,
-            far=threshold.far,
+            far=threshold.rate,
             probability=None if curve is None else curve.probability(distance, self._prior),
             prior=None if curve is None else self._prior,
             images=images,

@@ -96,9 +96,10 @@ def _text(result: Verification) -> str:
     from spherecv.thresholds import detector_text
 
     relation = "at most" if result.verified else "above"
+    rate = "" if result.far is None else f" (FAR {result.far:.2g})"
     lines = [
         "Same person." if result.verified else "Different people.",
-        f"  {result.metric} distance {result.distance:.4f}, {relation} the threshold {result.threshold:.4f}",
+        f"  {result.metric} distance {result.distance:.4f}, {relation} the threshold {result.threshold:.4f}{rate}",
         f"  threshold: {result.threshold_source or 'given on the command line'}",
         f"  model {result.model}, {detector_text(result.detector)}",
     ]

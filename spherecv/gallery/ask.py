@@ -178,7 +178,7 @@ class Asking(GalleryBase):
             threshold=settled.value,
             metric=self.metric,
             face=found.face,
-            far=settled.far,
+            far=settled.rate,
             threshold_source=settled.source,
         )
 

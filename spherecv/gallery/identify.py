@@ -85,7 +85,7 @@ def as_match(
         threshold=threshold.value,
         metric=metric,
         face=face,
-        far=threshold.far,
+        far=threshold.rate,
         threshold_source=threshold.source,
     )
 

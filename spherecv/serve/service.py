@@ -308,7 +308,7 @@ class FaceService:
 
 
 def _told(threshold: Threshold) -> dict[str, Any]:
-    return {"value": threshold.value, "far": threshold.far, "source": threshold.source}
+    return {"value": threshold.value, "far": threshold.rate, "source": threshold.source}
 
 
 def _png(crop: NDArray[np.uint8]) -> str:
