@@ -97,3 +97,14 @@ def test_the_rate_that_is_stated_holds_on_other_people(data_dir: Path) -> None:
     cut = next(row.threshold for row in known if (row.metric, row.far) == ("cosine", 1e-2))
     # Pairs of one age, sex and origin are many there, so the rate is higher than on LFW; ten times would not hold.
     assert (distances <= cut).mean() < 0.1
+
+
+@pytest.mark.parametrize("name", ["sphereface-mini.toml", "sphereface-mini-polish.toml"])
+def test_its_recipes_are_recipes(name: str) -> None:
+    pytest.importorskip("threadpoolctl")
+    from spherecv.train.distill import DistillRecipe
+
+    recipe = DistillRecipe.from_toml(models_dir() / name)
+    assert (recipe.batch_size, recipe.mixtures) == (32, 17_700)
+    settings = recipe.solver_settings(35_400)
+    assert settings.policy(settings.max_iter - 1) < 1e-3 * recipe.base_lr
