@@ -23,16 +23,17 @@ def open_calibration(calibration: Calibration | str | os.PathLike[str] | None) -
     return Calibration.load(calibration)
 
 
-def check_calibration(calibration: Calibration, pipeline: FacePipeline, metric: Metric) -> None:
+def check_calibration(
+    calibration: Calibration, pipeline: FacePipeline, metric: Metric, face: WhichFace = "largest"
+) -> None:
     """Refuse a calibration that was measured with another model, recipe, metric or detector.
 
     Raises
     ------
     CalibrationError
     """
-    source = pipeline.embedder.source
-    name = pipeline.embedder.name
-    calibration.check(model=name, model_key=source.key, metric=metric, detector=pipeline.detector.name)
+    embedder, detector = pipeline.embedder, detector_used(pipeline, face)
+    calibration.check(model=embedder.name, model_key=embedder.source.key, metric=metric, detector=detector)
 
 
 def detector_used(pipeline: FacePipeline, face: WhichFace) -> str:
@@ -66,11 +67,9 @@ def threshold_at(
     """
     if far is not None:
         check_rate("far", far)
-    detector = detector_used(pipeline, face)
     if calibration is not None:
-        if WHOLE == detector != calibration.detector:
-            source = pipeline.embedder.source
-            calibration.check(model=source.name, model_key=source.key, metric=metric, detector=detector)
+        if face == "whole" and calibration.detector != WHOLE:
+            check_calibration(calibration, pipeline, metric, face)
         return calibration.threshold(far)
     embedder = pipeline.embedder
     return choose_threshold(
@@ -78,7 +77,7 @@ def threshold_at(
         model=embedder.name,
         recipe=embedder.recipe,
         metric=metric,
-        detector=detector,
+        detector=detector_used(pipeline, face),
         far=far,
     )
 

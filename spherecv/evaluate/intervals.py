@@ -118,9 +118,9 @@ def bootstrap(
     )
 
 
-def opened(interval: Interval, people: int) -> Interval:
-    """Rule of three at either end of the scale: nothing seen among n people leaves up to 3 / n."""
-    reach = min(1.0, 3.0 / people)
+def opened(interval: Interval, count: float) -> Interval:
+    """Rule of three at either end of the scale: nothing seen among n people, or pairs, leaves up to 3 / n."""
+    reach = min(1.0, 3.0 / count)
     if interval == (0.0, 0.0):
         return 0.0, reach
     return (1.0 - reach, 1.0) if interval == (1.0, 1.0) else interval

@@ -37,9 +37,9 @@ def rate_interval(
     """
     accepted = np.asarray(people, dtype=np.intp).reshape(-1, 2)
     sizes = np.asarray(images, dtype=np.float64)
-    total = (sizes.sum() ** 2 - np.square(sizes).sum()) / 2
+    total = float(sizes.sum() ** 2 - np.square(sizes).sum()) / 2
     if not len(accepted):
-        return 0.0, float(min(1.0, 3.0 / total)) if total else float("nan")
+        return opened((0.0, 0.0), total) if total else (0.0, float("nan"))
     shares = []
     for counts, false in _false_accepts(accepted, len(sizes), replicates, seed):
         weighed = counts * sizes
@@ -84,7 +84,7 @@ def group_interval(
     if total <= 0:
         return float("nan"), float("nan")
     if not len(taken):
-        return 0.0, float(min(1.0, 3.0 / total))
+        return opened((0.0, 0.0), total)
     shares = []
     for counts, false in _false_accepts(taken, size, replicates, seed):
         shares.append(_shares(false, half * ((counts @ one) * (counts @ two) - np.square(counts) @ (one * two))))
