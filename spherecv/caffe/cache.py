@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,6 +25,7 @@ def onnx_of(
     prototxt: str | os.PathLike[str],
     caffemodel: str | os.PathLike[str],
     *,
+    outputs: Sequence[str] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> bytes:
     """Return the ONNX of a Caffe model, converted once and then read from disk.
@@ -33,6 +34,8 @@ def onnx_of(
     ----------
     prototxt, caffemodel : path
         The two files. Their content is the key, not their names.
+    outputs : sequence of str, optional
+        Blobs to end at, as for `load`.
     cache_dir : path, optional
         Where entries are kept; by default the folder `onnx` in `SPHERECV_CACHE` or in the user's cache folder. A folder
         that cannot be written to is no error: the model is then converted each time. The 16 entries used last are kept.
@@ -40,21 +43,28 @@ def onnx_of(
     Returns
     -------
     bytes
-        What ``load(prototxt, caffemodel).to_onnx()`` returns.
+        What ``load(prototxt, caffemodel, outputs=outputs).to_onnx()`` returns.
 
     Raises
     ------
     ModelFileError
         If a file cannot be read, is damaged, or does not go with the other.
     """
-    key = f"{_hash(Path(prototxt))[:32]}-{_hash(Path(caffemodel))[:32]}"
+    key = f"{_hash(Path(prototxt))[:32]}-{_hash(Path(caffemodel))[:32]}{ending_key(outputs)}"
 
     def convert() -> bytes:
         from spherecv.caffe.net import load
 
-        return load(prototxt, caffemodel).to_onnx()
+        return load(prototxt, caffemodel, outputs=outputs).to_onnx()
 
     return cached_onnx(key, convert, cache_dir=cache_dir)
+
+
+def ending_key(outputs: Sequence[str] | None) -> str:
+    """Return what outputs of one's own choice add to a cache's key; nothing for a net's own."""
+    if outputs is None:
+        return ""
+    return "-" + hashlib.sha256("\0".join(outputs).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def cached_onnx(

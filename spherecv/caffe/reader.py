@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError, Message
 
 from spherecv.caffe import text, wire
 from spherecv.caffe.graph import Layer
+from spherecv.caffe.hdf5 import is_hdf5, read_hdf5
 from spherecv.caffe.layers import is_known, unknown_type
 from spherecv.caffe.spherecv_caffe_pb2 import LayerParameter, NetParameter
 from spherecv.errors import CaffeModelError, InvalidArgumentError, ModelFileError, PrototxtError
@@ -119,7 +120,7 @@ def read_caffemodel(source: Source) -> NetParameter:
     Parameters
     ----------
     source : str, path or bytes
-        A file, or its content.
+        A file, or its content: a caffemodel, or what Caffe stores with `snapshot_format: HDF5`.
 
     Returns
     -------
@@ -132,8 +133,12 @@ def read_caffemodel(source: Source) -> NetParameter:
         For a file that is truncated, damaged, or no caffemodel at all.
     ModelFileError
         If the file cannot be read.
+    MissingDependencyError
+        If it is HDF5, and the extra `hdf5` is not installed.
     """
     data, name = load_bytes(source, "<caffemodel>")
+    if is_hdf5(data):
+        return read_hdf5(data, name)
     try:
         _look_over(memoryview(data))
     except CaffeModelError as error:
