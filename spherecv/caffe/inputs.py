@@ -145,7 +145,9 @@ def deployed(
 
 def _is_source(layer: Layer) -> bool:
     """Tell whether a layer only brings data in: Input, a data layer, or one of a type of its own that reads nothing."""
-    return layer.type == "Input" or layer.type in DATA or (not layer.bottoms and layer.type not in KINDS)
+    if layer.type == "Input" or layer.type in DATA:
+        return True
+    return bool(layer.type and layer.tops) and not layer.bottoms and layer.type not in KINDS
 
 
 def _trains(layer: Layer) -> bool:

@@ -85,7 +85,7 @@ def refusal(definition: Definition, unknown: text.Unknown) -> ModelFileError:
         modern = len(outline.layer) > unknown.layer and outline.layer[unknown.layer] <= unknown.line
         if modern and unknown.layer < len(message.layer):
             param = message.layer[unknown.layer]
-            if not is_known(param.type):
+            if param.type and not is_known(param.type):
                 layer = Layer(param.name, param.type, (), (), LayerParameter(), line=outline.layer[unknown.layer])
                 error = unknown_type(layer)
                 return type(error)(f"{definition.name}: {error}")

@@ -50,7 +50,7 @@ def convert(
     ] = False,
     tolerance: Annotated[
         float, typer.Option("--tolerance", help="Of --verify: a share of an output's largest value.")
-    ] = 1e-3,
+    ] = 1e-4,
     as_json: options.Json = False,
 ) -> None:
     """Convert a Caffe model to ONNX, with no Caffe at hand; the numbers stay Caffe's.
