@@ -75,8 +75,8 @@ class FaceEmbedder:
         Parameters
         ----------
         crops : ndarray of uint8, shape (N, H, W, 3)
-            BGR, of the recipe's size, as `FaceAligner` cuts them. N may be 0. A recipe of color GRAY makes them grey, and
-            takes grey ones of shape (N, H, W, 1) too.
+            BGR, of the recipe's size, as `FaceAligner` cuts them. N may be 0. A recipe of color GRAY makes them
+            grey, and takes grey ones of shape (N, H, W, 1) too.
 
         Returns
         -------
@@ -145,7 +145,8 @@ class FaceEmbedder:
         if len(inputs) != 1:
             raise ModelFileError(f"{self.name} has {len(inputs)} inputs ({', '.join(inputs)}); an embedder has one")
         ((name, shape),) = inputs.items()
-        fixed = dict(zip(shape[1:], (self.recipe.channels, *self.recipe.size), strict=True)) if len(shape) == 4 else {None: 0}
+        crop = (self.recipe.channels, *self.recipe.size)
+        fixed = dict(zip(shape[1:], crop, strict=True)) if len(shape) == 4 else {None: 0}
         if len(shape) != 4 or any(side not in (None, want) for side, want in fixed.items()):
             raise ModelFileError(f"{self.name} wants input of shape {shape}, which the recipe's crops do not have")
         wanted = self.recipe.output or (outputs[0] if len(outputs) == 1 else None)

@@ -1,4 +1,4 @@
-"""Caffe's other form of weights, HDF5 (`.caffemodel.h5`): a group `data`, in it a group per layer, in it a set per blob."""
+"""Caffe's other form of weights, HDF5 (`.caffemodel.h5`): in `data` a group for each layer, in it a set for each blob."""
 
 from __future__ import annotations
 
@@ -66,7 +66,16 @@ def read_hdf5(data: bytes, name: str) -> NetParameter:
                 budget = _add(net, layer, blobs, name, budget)
     except CaffeModelError:
         raise
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, OverflowError, MemoryError) as error:
+    except (
+        OSError,
+        KeyError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        MemoryError,
+    ) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise CaffeModelError(f"{name} is HDF5 that is truncated or damaged: {reason}") from None
     if not net.layer:

@@ -106,7 +106,7 @@ def read_message(source: Source, kind: type[MessageT]) -> MessageT:
     name = f"<{kind.DESCRIPTOR.name}>"
     data, name = load_bytes(source, name)
     if kind.DESCRIPTOR.name == "SolverParameter":
-        solver = kind()
+        solver: MessageT = kind()
         for unknown in text.parse(text.decode(data, name), solver, name).unknown:
             place = f"{name}:{unknown.line}:{unknown.column}"
             raise PrototxtError(f"{place}: {unknown.reason}", line=unknown.line, column=unknown.column)

@@ -167,7 +167,8 @@ def _check_sharing(
     same = math.prod(shapes[place]) == math.prod(shape) if permissive else shapes[place] == shape
     if not same:
         raise layer.mistake(
-            f"shares the param {_key(layer, index)!r} with {first}, whose blob has the shape {shapes[place]}, not {shape}"
+            f"shares the param {_key(layer, index)!r} with {first}, whose blob has the shape {shapes[place]}, "
+            f"not {shape}"
         )
 
 

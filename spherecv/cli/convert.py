@@ -27,15 +27,17 @@ def convert(
     output: Annotated[
         list[str] | None,
         typer.Option(
-            "--output", help="Blob to end at, any of the net, instead of its ends; may be repeated. What lies behind "
+            "--output",
+            help="Blob to end at, any of the net, instead of its ends; may be repeated. What lies behind "
             "it may be of types that nobody knows.",
         ),
     ] = None,
     input_shape: Annotated[
         list[str] | None,
         typer.Option(
-            "--input-shape", metavar="NAME=N,C,H,W", help="Shape of an input, where the prototxt states none or "
-            "another one; may be repeated.",
+            "--input-shape",
+            metavar="NAME=N,C,H,W",
+            help="Shape of an input, where the prototxt states none or another one; may be repeated.",
         ),
     ] = None,
     summary: Annotated[
@@ -44,7 +46,8 @@ def convert(
     verify: Annotated[
         bool,
         typer.Option(
-            "--verify", help="Run the net on random inputs in every backend that is installed (and in OpenCV 4's "
+            "--verify",
+            help="Run the net on random inputs in every backend that is installed (and in OpenCV 4's "
             "importer and in Caffe, where they are) and print the largest differences; exit code 1 above --tolerance.",
         ),
     ] = False,

@@ -151,9 +151,7 @@ def _faults_of_others() -> Iterator[None]:
         raise BackendError(str(error) or type(error).__name__) from None
 
 
-def _runtimes(
-    net: CaffeNet, model: bytes, prototxt: Path, caffemodel: Path
-) -> Iterator[tuple[str, Callable[[], Run]]]:
+def _runtimes(net: CaffeNet, model: bytes, prototxt: Path, caffemodel: Path) -> Iterator[tuple[str, Callable[[], Run]]]:
     import cv2
 
     from spherecv.runtime import Session, available_backends
@@ -179,8 +177,9 @@ def _of_session(session: Any) -> Run:
 def _of_importer(net: CaffeNet, prototxt: Path, caffemodel: Path) -> Run:
     import cv2
 
+    read: Any = vars(cv2.dnn)["readNetFromCaffe"]
     files = (np.frombuffer(path.read_bytes(), np.uint8) for path in (prototxt, caffemodel))
-    opencv: Any = cv2.dnn.readNetFromCaffe(*files)
+    opencv = read(*files)
     known = set(opencv.getLayerNames())
     # It asks for layers, not blobs: for the last that writes a blob, and then its first top.
     writers = {layer.tops[0]: layer.name for layer in net.layers if layer.tops and layer.name in known}

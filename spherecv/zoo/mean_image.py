@@ -10,11 +10,13 @@ import zlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from spherecv.errors import InvalidArgumentError, ModelFileError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _MARK = "float32"
 _MOST_SIDE = 4096
@@ -44,12 +46,14 @@ class MeanImage:
             )
         if len(self.data) != 4 * math.prod(self.shape):
             raise InvalidArgumentError(f"a mean image of shape {self.shape} has other data: {len(self.data):,} bytes")
-        if not np.isfinite(self.array).all():
+        if not (abs(self.array) < math.inf).all():  # NaN is not less either
             raise InvalidArgumentError("a mean image must hold finite numbers")
 
     @classmethod
-    def from_array(cls, array: NDArray[np.generic]) -> MeanImage:
+    def from_array(cls, array: NDArray[Any]) -> MeanImage:
         """Take an array of shape (C, H, W) or (1, C, H, W), or (H, W) for one channel."""
+        import numpy as np
+
         values = np.asarray(array)
         if values.ndim == 4 and len(values) == 1:
             values = values[0]
@@ -71,6 +75,8 @@ class MeanImage:
         InvalidArgumentError
             It holds no mean image.
         """
+        import numpy as np
+
         path = Path(path)
         try:
             if path.suffix.lower() == ".npy":
@@ -123,11 +129,13 @@ class MeanImage:
     @cached_property
     def array(self) -> NDArray[np.float32]:
         """The numbers, shape (C, H, W); read-only."""
+        import numpy as np
+
         return np.frombuffer(self.data, "<f4").reshape(self.shape)
 
     def cut(self, size: tuple[int, int]) -> MeanImage:
         """Return the middle, of a height and width, as Caffe cuts it in phase TEST (`crop_size`)."""
-        channels, height, width = self.shape
+        _, height, width = self.shape
         if size == (height, width):
             return self
         if size[0] > height or size[1] > width:

@@ -39,6 +39,7 @@ TEMPLATES: Mapping[str, Points] = {
 """Named templates: `x, y` in pixels, in the order of `Face.landmarks`."""
 
 _MAX_SIDE = 4096
+_MEAN_FILES = (".binaryproto", ".npy")
 _FINGERPRINT_DIGITS = 12
 
 
@@ -218,9 +219,12 @@ def _checked_channels(name: str, value: Any, channels: int) -> tuple[float, ...]
 
 
 def _checked_mean(value: Any, channels: int, size: tuple[int, int]) -> tuple[float, ...] | MeanImage:
-    if isinstance(value, str | Path):
-        text = str(value)
-        value = MeanImage.from_text(text) if MeanImage.is_text(text) else MeanImage.read(text)
+    if isinstance(value, str) and MeanImage.is_text(value):
+        value = MeanImage.from_text(value)
+    elif isinstance(value, str | Path):
+        if Path(value).suffix.lower() not in _MEAN_FILES:
+            raise InvalidArgumentError(f"mean must be numbers, or a file {' or '.join(_MEAN_FILES)}, but got {value!r}")
+        value = MeanImage.read(value)
     if not isinstance(value, MeanImage):
         return _checked_channels("mean", value, channels)
     if value.shape[0] != channels:
