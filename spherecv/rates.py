@@ -7,7 +7,8 @@ import os
 from spherecv.checks import check_path, check_rate
 from spherecv.metrics import Metric
 from spherecv.pipeline import FacePipeline, WhichFace
-from spherecv.thresholds import WHOLE, Calibration, Threshold, choose_threshold
+from spherecv.records import WHOLE
+from spherecv.thresholds import Calibration, Threshold, choose_threshold
 
 
 def open_calibration(calibration: Calibration | str | os.PathLike[str] | None) -> Calibration | None:

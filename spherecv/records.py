@@ -10,12 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.errors import InvalidArgumentError
+from spherecv.probability import probability_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 FloatArray = NDArray[np.float32]
 ImageArray = NDArray[np.uint8]
+
+
+WHOLE = "whole"
+"""Stands for the detector where whole images were taken as ready-made crops."""
+
+
+def detector_text(detector: str) -> str:
+    """Say in an answer what found the faces."""
+    return "no detector, whole images as crops" if detector == WHOLE else f"detector {detector}"
 
 
 def _checked(name: str, value: Any, *shapes: tuple[int, ...]) -> FloatArray:
@@ -202,7 +212,22 @@ class Verification:
         """
         from spherecv.drawing import draw_verification
 
-        return draw_verification(self)
+        if self.images is None:
+            raise InvalidArgumentError("this result kept no images to draw: use verify(a, b), not a batch call")
+        notes = [] if self.far is None else [f"False accept rate {self.far:.2g}."]
+        if self.probability is not None:
+            notes.append(f"Probability of the same person {probability_text(self.probability)}.")
+        notes.append(f"Threshold: {self.threshold_source or 'given by the caller'}.")
+        return draw_verification(
+            self.images,
+            [embedded.face for embedded in self.faces],
+            [embedded.crop for embedded in self.faces],
+            distance=self.distance,
+            threshold=self.threshold,
+            metric=self.metric,
+            heading=f"{self.model}, {detector_text(self.detector)}, {self.metric}",
+            note=" ".join(notes),
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,19 +14,12 @@ from spherecv.errors import CalibrationError, InvalidArgumentError, MissingThres
 from spherecv.files import write_bytes
 from spherecv.metrics import Metric, check_metric
 from spherecv.probability import ProbabilityCurve
+from spherecv.records import WHOLE
 from spherecv.toml import read_toml, toml_table, toml_value
 from spherecv.zoo import KnownThreshold, Recipe
 
 FORMAT = 1
 """Of calibration files; a number that this version does not know is refused."""
-
-WHOLE = "whole"
-"""Stands for the detector where a calibration was measured on ready-made crops."""
-
-
-def detector_text(detector: str) -> str:
-    """Say in an answer what found the faces."""
-    return "no detector, whole images as crops" if detector == WHOLE else f"detector {detector}"
 
 
 class ThresholdWarning(UserWarning):

@@ -7,7 +7,8 @@ import pytest
 from spherecv import FacePipeline
 from spherecv.errors import CalibrationError, InvalidArgumentError, MissingThresholdError
 from spherecv.rates import detector_used, measured_rates, open_calibration, threshold_at
-from spherecv.thresholds import WHOLE, CalibratedThreshold, Calibration, ThresholdWarning
+from spherecv.records import WHOLE
+from spherecv.thresholds import CalibratedThreshold, Calibration, ThresholdWarning
 from spherecv.zoo import DEFAULT_MODEL
 
 

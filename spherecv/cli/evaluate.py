@@ -259,7 +259,7 @@ def _with_groups(
     from dataclasses import replace
 
     from spherecv.evaluate.run import evaluate_groups
-    from spherecv.thresholds import WHOLE
+    from spherecv.records import WHOLE
 
     source = subject.source
     if len(experiment.variants) > 1:  # the last variant is the plain one, whose threshold is for the image alone

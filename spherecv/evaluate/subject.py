@@ -12,7 +12,7 @@ from spherecv.detect import FaceDetector
 from spherecv.embed import FaceEmbedder
 from spherecv.errors import InvalidArgumentError
 from spherecv.pipeline import FacePipeline, WhichFace
-from spherecv.thresholds import WHOLE
+from spherecv.records import WHOLE
 from spherecv.zoo import ModelSource, Recipe, open_model
 
 
