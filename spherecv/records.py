@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.errors import InvalidArgumentError
-from spherecv.probability import probability_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,6 +25,13 @@ WHOLE = "whole"
 def detector_text(detector: str) -> str:
     """Say in an answer what found the faces."""
     return "no detector, whole images as crops" if detector == WHOLE else f"detector {detector}"
+
+
+def probability_text(probability: float) -> str:
+    """Write a probability to three digits; at the ends, where these would claim certainty, as a bound."""
+    if probability >= 0.9995:
+        return "above 0.999"
+    return "below 0.001" if probability < 0.0005 else f"{probability:.3f}"
 
 
 def _checked(name: str, value: Any, *shapes: tuple[int, ...]) -> FloatArray:

@@ -13,9 +13,9 @@ from typing import Any
 from spherecv.errors import CalibrationError, InvalidArgumentError, MissingThresholdError
 from spherecv.files import read_toml, write_toml
 from spherecv.metrics import Metric, check_metric
-from spherecv.probability import ProbabilityCurve
 from spherecv.records import WHOLE
 from spherecv.zoo import KnownThreshold, Recipe
+from spherecv.zoo.probability import ProbabilityCurve
 
 FORMAT = 1
 """Of calibration files; a number that this version does not know is refused."""

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from spherecv.errors import CalibrationError, InvalidArgumentError, MissingThresholdError
-from spherecv.probability import ProbabilityCurve
 from spherecv.thresholds import CalibratedThreshold, Calibration, Threshold, ThresholdWarning, choose_threshold
 from spherecv.zoo import KnownThreshold, get_recipe
+from spherecv.zoo.probability import ProbabilityCurve
 
 RECIPE = get_recipe("sphereface")
 ROW = KnownThreshold(

@@ -194,7 +194,7 @@ def test_without_a_gallery_or_a_threshold_the_rest_works(staged, tools) -> None:
 
 
 def test_rates_and_probabilities_come_from_the_calibration(net, tmp_path, photos, tools) -> None:
-    from spherecv.probability import ProbabilityCurve
+    from spherecv.zoo.probability import ProbabilityCurve
 
     pool = open_pool(net, workers=1)
     measured = {"measured_tar": 0.9, "tar_interval": (0.8, 0.95), "false_accepts": 1}
