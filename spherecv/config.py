@@ -15,11 +15,10 @@ from spherecv.detect.base import detector_name
 from spherecv.detect.detector import check_kind
 from spherecv.embed import FaceEmbedder
 from spherecv.errors import InvalidArgumentError
-from spherecv.files import write_bytes
+from spherecv.files import read_toml, write_toml
 from spherecv.pipeline import FacePipeline
 from spherecv.records import Fingerprint
 from spherecv.runtime.devices import check_settings
-from spherecv.toml import read_toml, toml_table, toml_value
 from spherecv.zoo import DEFAULT_MODEL, ModelSource, Recipe, get_recipe, open_model
 
 PathLike: TypeAlias = str | os.PathLike[str]
@@ -191,15 +190,11 @@ class PipelineConfig:
     def save(self, path: PathLike) -> None:
         """Write the settings as TOML, whole or not at all, files by their absolute paths; raises `StorageError`."""
         values = self.to_dict()
-        recipe = values.pop("recipe", None)
         if isinstance(self.model, tuple) or _is_path(str(self.model)):
             files = [self.model] if isinstance(self.model, str) else list(values["model"])
             absolute = [str(Path(file).absolute()) for file in files]
             values["model"] = absolute if len(absolute) > 1 else absolute[0]
-        lines = [f"format = {FORMAT}", *(f"{name} = {toml_value(value)}" for name, value in values.items())]
-        if recipe is not None:
-            lines += toml_table("[recipe]", recipe)
-        write_bytes(path, ("\n".join(lines) + "\n").encode())
+        write_toml(path, {"format": FORMAT, **values})
 
     @classmethod
     def load(cls, path: PathLike) -> PipelineConfig:

@@ -14,8 +14,9 @@ from spherecv.checks import check_distance, check_path, check_rate
 from spherecv.errors import InvalidArgumentError
 from spherecv.metrics import Metric, check_metric
 from spherecv.pipeline import WhichFace
-from spherecv.probability import ProbabilityCurve
-from spherecv.thresholds import WHOLE, Calibration, Threshold, choose_threshold
+from spherecv.records import WHOLE
+from spherecv.thresholds import Calibration, Threshold, choose_threshold
+from spherecv.zoo.probability import ProbabilityCurve
 
 if TYPE_CHECKING:
     from spherecv.config import Stages

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,6 @@ from spherecv.errors import InvalidArgumentError, NoFaceError, SphereCVError
 from spherecv.images import ImageSource, LabelledImage, load_labelled
 from spherecv.records import EmbeddedFace, Face, Fingerprint
 from spherecv.zoo import ModelSource, Recipe
-
-if TYPE_CHECKING:
-    from spherecv.video.frames import Source
-    from spherecv.video.stream import FaceStream
 
 WhichFace = Literal["largest", "center", "all", "whole"]
 OnError = Literal["raise", "return"]
@@ -147,37 +143,6 @@ class FacePipeline:
         if batch_size < 1:
             raise InvalidArgumentError(f"batch_size must be at least 1, but got {batch_size}")
         return self._run(batch_of("images", images), face, errors, batch_size)
-
-    def stream(self, frames: Source, **settings: Any) -> FaceStream:
-        """Track the faces of a film: found every few frames, followed between, one template for each person.
-
-        Parameters
-        ----------
-        frames : str, path, int or iterable of images
-            A video file, an address, a camera's number, a folder or list of frames, or images from anywhere; see
-            `spherecv.video.open_frames`.
-        **settings
-            `every` (frames from one detection to the next), `best` (faces that a template stands on), `patience`
-            (seconds without their face that end a track), `metric`, `drop`, `give_up`, `rate`; see
-            `spherecv.video.FaceStream`.
-
-        Returns
-        -------
-        FaceStream
-            An iterator over `TrackedFrame`, in bounded memory.
-
-        Raises
-        ------
-        VideoError, ImageError, InvalidArgumentError
-
-        Examples
-        --------
-        >>> for seen in pipeline.stream("door.mp4"):                         # doctest: +SKIP
-        ...     print(seen.frame.index, [track.id for track in seen.tracks])
-        """
-        from spherecv.video.stream import FaceStream  # stands on this module: only known when called
-
-        return FaceStream(self, frames, **settings)
 
     def _run(
         self, images: Iterable[ImageSource | LabelledImage], face: WhichFace, errors: OnError, batch_size: int

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spherecv import FaceVerifier
+from spherecv.cli.samples import altered_copy, sample_portrait
 from spherecv.config import PipelineConfig, describe
 from spherecv.errors import InvalidArgumentError
 from spherecv.pipeline import FacePipeline
-from spherecv.samples import altered_copy, sample_portrait
 from spherecv.zoo import DEFAULT_MODEL, get_recipe, models_dir, open_model
 
 MINI = (str(models_dir() / "sphereface-mini.prototxt"), str(models_dir() / "sphereface-mini.caffemodel"))

@@ -10,7 +10,8 @@ from spherecv import FacePipeline
 from spherecv.config import PipelineConfig
 from spherecv.decision import DecisionRule
 from spherecv.errors import CalibrationError, InvalidArgumentError, MissingThresholdError
-from spherecv.thresholds import WHOLE, CalibratedThreshold, Calibration, ThresholdWarning
+from spherecv.records import WHOLE
+from spherecv.thresholds import CalibratedThreshold, Calibration, ThresholdWarning
 from spherecv.zoo import DEFAULT_MODEL
 
 

@@ -63,8 +63,7 @@ def verify(
 
 
 def _text(result: Verification) -> str:
-    from spherecv.probability import probability_text
-    from spherecv.thresholds import detector_text
+    from spherecv.records import detector_text, probability_text
 
     relation = "at most" if result.verified else "above"
     rate = "" if result.far is None else f" (FAR {result.far:.2g})"

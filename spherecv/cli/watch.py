@@ -19,8 +19,8 @@ from spherecv.errors import InvalidArgumentError
 if TYPE_CHECKING:
     from spherecv.gallery import FaceGallery
     from spherecv.verify import FaceVerifier
-    from spherecv.video import Event, FaceWatcher
-    from spherecv.video.session import Session
+    from spherecv.watch import Event, FaceWatcher
+    from spherecv.watch.session import Session
 
 INTERRUPTED = 130
 
@@ -105,12 +105,12 @@ def watch(
         raise InvalidArgumentError("give --reference or --gallery, not both")
     with ExitStack() as stack:
         from spherecv.video.capture import without_password
-        from spherecv.video.events import EventLog
         from spherecv.video.frames import open_frames
-        from spherecv.video.recording import VideoFile
-        from spherecv.video.session import Session
-        from spherecv.video.watch import FaceWatcher
-        from spherecv.video.window import Window
+        from spherecv.watch.events import EventLog
+        from spherecv.watch.recording import VideoFile
+        from spherecv.watch.session import Session
+        from spherecv.watch.watcher import FaceWatcher
+        from spherecv.watch.window import Window
 
         screen = Window(f"spherecv watch {without_password(source)}") if window else None
         if screen is not None:

@@ -9,7 +9,7 @@ from spherecv.config import ModelName, PipelineSettings, Stages, describe, open_
 from spherecv.dataset.crops import NoFacePolicy, check_policy
 from spherecv.errors import InvalidArgumentError
 from spherecv.pipeline import FacePipeline, WhichFace
-from spherecv.thresholds import WHOLE
+from spherecv.records import WHOLE
 from spherecv.zoo import ModelSource, Recipe
 
 

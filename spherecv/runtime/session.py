@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.errors import DeviceError, InvalidArgumentError, ModelFileError
-from spherecv.runtime.backend import Backend, FloatArray, Model, Settings, backend_error, open_backend
+from spherecv.runtime.backend import Backend, FloatArray, Model, Settings, backend_error
 from spherecv.runtime.devices import backends_for, check_settings
 from spherecv.runtime.inputs import Inputs, listed
 from spherecv.runtime.signature import Batch, read_signature
@@ -209,6 +209,21 @@ def _open(model: Model, backend: str, device: str, settings: Settings) -> tuple[
     pairs = backends_for(backend, device)
     for name, on in pairs[:-1]:
         with suppress(DeviceError):
-            return open_backend(name, model, on, settings), on
+            return _load(name, model, on, settings), on
     name, on = pairs[-1]
-    return open_backend(name, model, on, settings), on
+    return _load(name, model, on, settings), on
+
+
+def _load(name: str, model: Model, device: str, settings: Settings) -> Backend:
+    """Load a model into the backend of that name, on device "cpu" or "cuda"."""
+    if name == "opencv":
+        from spherecv.runtime.opencv_backend import OpenCVBackend
+
+        return OpenCVBackend(model, device, settings)
+    if name == "onnxruntime":
+        from spherecv.runtime.onnxruntime_backend import OnnxRuntimeBackend
+
+        return OnnxRuntimeBackend(model, device, settings)
+    from spherecv.runtime.openvino_backend import OpenVINOBackend
+
+    return OpenVINOBackend(model, device, settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from spherecv.probability import ProbabilityCurve
+from spherecv.zoo.probability import ProbabilityCurve
 
 Kind = Literal["embedder", "detector"]
 Format = Literal["caffe", "onnx", "wheel"]

@@ -202,7 +202,7 @@ def test_a_service_that_could_never_decide_is_refused_when_it_is_made(staged) ->
 
 
 def test_rates_and_probabilities_come_from_the_calibration(net, tmp_path, photos, tools) -> None:
-    from spherecv.probability import ProbabilityCurve
+    from spherecv.zoo.probability import ProbabilityCurve
 
     pool = open_pool(PipelineConfig.of(net), workers=1)
     measured = {"measured_tar": 0.9, "tar_interval": (0.8, 0.95), "false_accepts": 1}

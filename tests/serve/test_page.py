@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from spherecv.cli.samples import altered_copy, sample_portrait
 from spherecv.config import PipelineConfig
-from spherecv.samples import altered_copy, sample_portrait
 from spherecv.serve import ApiKeys, FaceService
 from spherecv.serve.keys import new_key
 from spherecv.serve.pool import open_pool
