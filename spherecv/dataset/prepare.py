@@ -15,6 +15,7 @@ from spherecv.dataset.jobs import jobs_of
 from spherecv.dataset.table import Journal, State, check_table, is_inside, write_table
 from spherecv.dataset.work import Work, run_jobs
 from spherecv.errors import DatasetError, InvalidArgumentError
+from spherecv.runtime.devices import usable_cores
 from spherecv.zoo import Recipe, get_recipe
 
 JOURNAL = ".align.jsonl"
@@ -198,7 +199,7 @@ def _checked_work(
 
 def _processes(processes: int | None) -> int:
     if processes is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return usable_cores()
     if processes < 1:
         raise InvalidArgumentError(f"processes must be at least 1, but got {processes}")
     return processes

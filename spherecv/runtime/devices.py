@@ -14,6 +14,14 @@ from typing import Any
 from spherecv.errors import BackendError, MissingDependencyError
 
 
+def usable_cores() -> int:
+    """Count the processor cores that this process may use, which a container or `taskset` limits."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows
+        return os.cpu_count() or 1
+
+
 def available_backends() -> dict[str, str]:
     """Say which backends can be used here.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,6 +21,7 @@ from spherecv.errors import SphereCVError
 from spherecv.images import ImageSource, LabelledImage, load_labelled
 from spherecv.pipeline import FacePipeline, OnError, WhichFace
 from spherecv.records import EmbeddedFace, Face
+from spherecv.runtime.devices import usable_cores
 from spherecv.serve.uploads import Upload
 from spherecv.zoo import ModelSource
 
@@ -305,7 +305,7 @@ def open_pool(
     SphereCVError
         As for `FaceEmbedder` and `FaceDetector`.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     count = workers or (cores if device == "cpu" else 1)
     each = threads or max(1, cores // count)
     pipelines = []

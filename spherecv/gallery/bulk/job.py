@@ -17,6 +17,7 @@ from spherecv.gallery.bulk.parts import Part, parts_of
 from spherecv.gallery.bulk.shards import JOB, begin, check_format, finish, finished
 from spherecv.gallery.bulk.work import Work
 from spherecv.pipeline import WhichFace
+from spherecv.runtime.devices import usable_cores
 from spherecv.zoo import DEFAULT_MODEL, ModelSource, open_model
 
 Engine = Literal["local", "ray"]
@@ -174,7 +175,7 @@ def _left(parts: Iterator[Part], folder: Path, job: Work, notes: dict[int, Note]
 
 
 def _by_processes(job: Work, todo: Iterator[Part], processes: int | None) -> Iterator[tuple[int, Note]]:
-    count = processes or _cores()
+    count = processes or usable_cores()
     if count == 1:
         worker = None
         for part in todo:
@@ -212,10 +213,3 @@ def _by_ray(job: Work, todo: Iterator[Part], processes: int | None, address: str
     from spherecv.gallery.bulk.on_ray import embed_parts
 
     return embed_parts(job, list(todo), processes, address)
-
-
-def _cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS and Windows
-        return os.cpu_count() or 1
