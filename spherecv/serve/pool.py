@@ -18,7 +18,7 @@ import numpy as np
 from spherecv.detect import FaceDetector
 from spherecv.embed import FaceEmbedder
 from spherecv.errors import SphereCVError
-from spherecv.images import ImageSource, LabelledImage, load_labelled
+from spherecv.images import BATCH_PIXELS, ImageSource, LabelledImage, load_labelled, load_or_error
 from spherecv.pipeline import FacePipeline, OnError, WhichFace
 from spherecv.records import EmbeddedFace, Face
 from spherecv.runtime.devices import usable_cores
@@ -29,8 +29,6 @@ Task: TypeAlias = WhichFace | Literal["detect"]
 Observer: TypeAlias = Callable[[int, float], None]
 """Told the pictures and the seconds of every batch."""
 
-_BATCH_PIXELS = 40_000_000
-"""Pixels decoded at once by one worker, 120 MB of BGR."""
 _DEEP = 4
 """Pictures that wait for each worker from which on they are taken in batches."""
 _SMOOTHING = 0.1
@@ -217,7 +215,7 @@ class PipelinePool(FacePipeline):
         batch: list[_Job] = []
         later: list[_Job] = []
         pixels = 0
-        while self._jobs and len(batch) < most and pixels < _BATCH_PIXELS:
+        while self._jobs and len(batch) < most and pixels < BATCH_PIXELS:
             job = self._jobs.popleft()
             if batch and job.task != batch[0].task:
                 later.append(job)
@@ -246,7 +244,7 @@ def _settle(pipeline: FacePipeline, jobs: Sequence[_Job]) -> None:
 
 
 def _run(pipeline: FacePipeline, jobs: Sequence[_Job]) -> list[Any]:
-    loaded = [_load(job.source) for job in jobs]
+    loaded = [load_or_error(_decoded, job.source) for job in jobs]
     usable = [item for item in loaded if not isinstance(item, SphereCVError)]
     task = jobs[0].task
     if task == "detect":
@@ -256,13 +254,8 @@ def _run(pipeline: FacePipeline, jobs: Sequence[_Job]) -> list[Any]:
     return [item if isinstance(item, SphereCVError) else next(found) for item in loaded]
 
 
-def _load(source: ImageSource | LabelledImage) -> LabelledImage | SphereCVError:
-    try:
-        if isinstance(source, Upload):
-            return LabelledImage(source.decode_image(), source.name)
-        return load_labelled(source)
-    except SphereCVError as error:
-        return error
+def _decoded(source: ImageSource | LabelledImage) -> LabelledImage:
+    return LabelledImage(source.decode_image(), source.name) if isinstance(source, Upload) else load_labelled(source)
 
 
 def _detected(pipeline: FacePipeline, images: Sequence[LabelledImage]) -> list[Detected | SphereCVError]:

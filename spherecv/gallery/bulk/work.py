@@ -12,7 +12,7 @@ from spherecv.embed import FaceEmbedder
 from spherecv.errors import SphereCVError
 from spherecv.gallery.bulk.parts import Item, Part
 from spherecv.gallery.bulk.shards import Format, Rows, write_shard
-from spherecv.images import LabelledImage
+from spherecv.images import LabelledImage, load_or_error
 from spherecv.pipeline import FacePipeline, WhichFace
 from spherecv.zoo import ModelSource
 
@@ -77,10 +77,11 @@ class Worker:
     def _embed(self, items: tuple[Item, ...], rows: Rows) -> None:
         loaded: list[tuple[Item, LabelledImage]] = []
         for item in items:
-            try:
-                loaded.append((item, item.load()))
-            except SphereCVError as error:
-                rows.failures.append((item.name, str(error)))
+            image = load_or_error(Item.load, item)
+            if isinstance(image, SphereCVError):
+                rows.failures.append((item.name, str(image)))
+            else:
+                loaded.append((item, image))
         answers = self._pipeline.run([image for _, image in loaded], face=self._work.face, errors="return")
         for (item, _), found in zip(loaded, answers, strict=True):
             if isinstance(found, SphereCVError):
