@@ -24,6 +24,7 @@ from spherecv.files import write_bytes
 from spherecv.images import load_image
 from spherecv.pipeline import choose_faces
 from spherecv.records import Face
+from spherecv.runtime.opencv_settings import keep_opencv_threads, opencv_threads
 from spherecv.zoo import Recipe
 
 _CHUNK = 2
@@ -195,14 +196,10 @@ def _here(work: Work, jobs: Sequence[Job]) -> Iterator[TableRow]:
     """Work in this process, and leave OpenCV's threads as they were."""
     import cv2
 
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(work.threads)
-    try:
+    with opencv_threads(cv2, work.threads):
         aligning = Aligning(work)
         for job in jobs:
             yield aligning.row(job)
-    finally:
-        cv2.setNumThreads(before)
 
 
 def _collected(pool: ProcessPoolExecutor, jobs: Sequence[Job], processes: int) -> Iterator[TableRow]:
@@ -239,10 +236,8 @@ _aligning: Aligning | _Failure | None = None
 def _start(work: Work) -> None:
     """Open the models once for each process; an error must reach the parent as what it is."""
     global _aligning
-    import cv2
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and lets every image be finished
-    cv2.setNumThreads(work.threads)  # processes share the cores; more threads would only wait for each other
+    keep_opencv_threads(work.threads)  # processes share the cores; more threads would only wait for each other
     try:
         _aligning = Aligning(work)
     except SphereCVError as error:

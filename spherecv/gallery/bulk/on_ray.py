@@ -11,15 +11,14 @@ from typing import Any
 from spherecv.errors import BackendError, MissingDependencyError
 from spherecv.gallery.bulk.parts import Item, Part
 from spherecv.gallery.bulk.work import Work, Worker
+from spherecv.runtime.opencv_settings import keep_opencv_threads
 
 
 class Actor:
     """A worker as Ray Data wants it: rows in, rows out."""
 
     def __init__(self, job: Work) -> None:
-        import cv2
-
-        cv2.setNumThreads(job.threads)
+        keep_opencv_threads(job.threads)
         self._worker = Worker(job)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from spherecv.gallery.bulk.parts import Item, Part
 from spherecv.gallery.bulk.shards import Format, Rows, write_shard
 from spherecv.images import LabelledImage, load_or_error
 from spherecv.pipeline import FacePipeline, WhichFace
+from spherecv.runtime.opencv_settings import keep_opencv_threads
 from spherecv.zoo import ModelSource
 
 _LOADED_AT_ONCE = 16
@@ -105,9 +106,7 @@ _OWN = threading.local()
 def do(work: Work, part: Part) -> dict[str, Any]:
     """Do a part in a process of its own; the first makes it a worker, so that its failures are told as any other."""
     if getattr(_OWN, "work", None) != work:
-        import cv2
-
-        cv2.setNumThreads(work.threads)
+        keep_opencv_threads(work.threads)
         _OWN.work, _OWN.worker = work, Worker(work)
     note: dict[str, Any] = _OWN.worker(part)
     return note
