@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -153,11 +154,12 @@ def align_dataset(
     try:
         waiting = [job for job in jobs if not _is_done(journal.states.get(job.name), goal)]
         done = resumed = len(jobs) - len(waiting)
-        for row in run_jobs(work, waiting, count):
-            journal.add(row)
-            done += 1
-            if progress is not None:
-                progress(done, len(jobs))
+        with closing(run_jobs(work, waiting, count)) as rows:
+            for row in rows:
+                journal.add(row)
+                done += 1
+                if progress is not None:
+                    progress(done, len(jobs))
     finally:
         journal.close()
     write_table(sheet, journal.rows(job.name for job in jobs))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import astuple
 from typing import Any
 
@@ -29,7 +29,7 @@ class Actor:
 
 def embed_parts(
     job: Work, parts: Sequence[Part], processes: int | None, address: str | None
-) -> Iterator[tuple[int, dict[str, Any]]]:
+) -> Generator[tuple[int, dict[str, Any]], None, None]:
     """Embed parts on Ray; one shard is written where it is made, and only its note travels back.
 
     Parameters

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from spherecv.gallery.bulk.parts import Item, Part
 from spherecv.gallery.bulk.shards import Format, Rows, write_shard
 from spherecv.images import LabelledImage, load_or_error
 from spherecv.pipeline import FacePipeline, WhichFace
-from spherecv.runtime.opencv_settings import keep_opencv_threads
 from spherecv.zoo import ModelSource
 
 _LOADED_AT_ONCE = 16
@@ -98,15 +96,3 @@ class Worker:
             height, width = self._pipeline.embedder.recipe.size
             self._dimension = self._pipeline.embedder.embed(np.empty((0, height, width, 3), np.uint8)).shape[1]
         return self._dimension
-
-
-_OWN = threading.local()
-
-
-def do(work: Work, part: Part) -> dict[str, Any]:
-    """Do a part in a process of its own; the first makes it a worker, so that its failures are told as any other."""
-    if getattr(_OWN, "work", None) != work:
-        keep_opencv_threads(work.threads)
-        _OWN.work, _OWN.worker = work, Worker(work)
-    note: dict[str, Any] = _OWN.worker(part)
-    return note
