@@ -35,7 +35,17 @@ def test_crops_stand_beside_the_photo() -> None:
 
 
 def test_a_face_without_landmarks_or_beyond_the_border_is_drawn_too() -> None:
-    draw_faces(PHOTO, [Face(box=(-20, -10, 30, 500), score=0.5, quality=0.25)])
+    drawn = np.asarray(draw_faces(PHOTO, [Face(box=(-20, -10, 30, 500), score=0.5, quality=0.25)]))
+    assert (drawn[:, 30] == BOX).all()  # the only side of the box that lies on the image
+    assert (drawn[:, 34:] == 30).all()
+    assert not (drawn == POINT).all(axis=2).any()
+
+
+def test_a_label_stands_above_its_face_or_below_where_there_is_no_room() -> None:
+    drawn = np.asarray(draw_faces(PHOTO, [FACE], labels=["M"], colors=[(9, 8, 7)]))
+    low = np.asarray(draw_faces(PHOTO, [Face(box=(40, 2, 100, 80), score=0.9)], labels=["M"], colors=[(9, 8, 7)]))
+    assert tuple(drawn[27, 41]) == tuple(low[84, 41]) == (9, 8, 7)
+    assert (drawn[115:, :] == 30).all()
 
 
 def test_pictures_are_saved_whole_or_not_at_all(tmp_path: Path) -> None:

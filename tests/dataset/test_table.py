@@ -15,7 +15,7 @@ ROWS = [
 
 
 def test_csv_and_parquet_hold_the_same(tmp_path) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet")
+    from pyarrow import parquet
     write_table(tmp_path / "t.csv", ROWS)
     write_table(tmp_path / "t.parquet", ROWS)
     with (tmp_path / "t.csv").open(newline="") as stream:
