@@ -52,7 +52,8 @@ def test_pictures_are_saved_whole_or_not_at_all(tmp_path: Path) -> None:
     picture = draw_faces(PHOTO, [FACE])
     for name in ("a.png", "b.JPG"):
         save_picture(picture, tmp_path / name)
-        assert Image.open(tmp_path / name).size == (160, 120)
+        with Image.open(tmp_path / name) as saved:
+            assert saved.size == (160, 120)
     with pytest.raises(InvalidArgumentError, match=r"\.xyz"):
         save_picture(picture, tmp_path / "c.xyz")
     with pytest.raises(StorageError):
@@ -69,4 +70,5 @@ def test_a_plot_that_cannot_be_saved_says_so_in_one_line(tmp_path: Path) -> None
         picture.save(tmp_path / "x.xyz")
     picture.save(tmp_path / "x.png")
     picture.save(stream := io.BytesIO(), format="PNG")
-    assert Image.open(tmp_path / "x.png").size == Image.open(stream).size == (4, 3)
+    with Image.open(tmp_path / "x.png") as saved:
+        assert saved.size == Image.open(stream).size == (4, 3)

@@ -36,7 +36,8 @@ def test_verify_answers_by_text_json_picture_and_exit_code(run, photos: Path, mo
     same = run("verify", photos / "img1.jpg", photos / "img2.jpg", *model, "--threshold", 0.7, "--plot", plot)
     assert same.exit_code == 0, same.output
     assert same.stdout.startswith("Same person.")
-    assert Image.open(plot).width == 1120
+    with Image.open(plot) as drawn:
+        assert drawn.width == 1120
     other = run("verify", photos / "img1.jpg", photos / "img3.jpg", *model, "--threshold", 0.7, "--json")
     answer = json.loads(other.stdout)
     assert other.exit_code == (0 if answer["verified"] else 1)
