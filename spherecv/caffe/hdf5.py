@@ -1,4 +1,4 @@
-"""Caffe's other form of weights, HDF5 (`.caffemodel.h5`): in `data` a group for each layer, in it a set for each blob."""
+"""Caffe's other form of weights, HDF5 (`.caffemodel.h5`): in `data` a group per layer, in it a set per blob."""
 
 from __future__ import annotations
 

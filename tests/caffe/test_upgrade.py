@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spherecv.caffe import load, read_prototxt, wire
+from spherecv import protobuf as wire
+from spherecv.caffe import load, read_prototxt
 from spherecv.caffe.spherecv_caffe_pb2 import (
     BlobProto,
     LayerParameter,
