@@ -147,7 +147,8 @@ def _is_source(layer: Layer) -> bool:
     """Tell whether a layer only brings data in: Input, a data layer, or one of a type of its own that reads nothing."""
     if layer.type == "Input" or layer.type in DATA:
         return True
-    return bool(layer.type and layer.tops) and not layer.bottoms and layer.type not in KINDS
+    own = layer.type == "Python" or layer.type not in KINDS
+    return own and bool(layer.type and layer.tops) and not layer.bottoms
 
 
 def _trains(layer: Layer) -> bool:
