@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +84,9 @@ class OnnxGraph:
         inputs: Mapping[str, Sequence[int | str]],
         outputs: Mapping[str, Sequence[int | str]],
         producer_version: str,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        unread: Collection[str] = (),
     ) -> bytes:
         """Return the model as bytes: equal graphs as equal bytes.
 
@@ -95,6 +98,10 @@ class OnnxGraph:
             Their float32 shapes; a size known only at run time is a name. Inputs that no node reads are left out.
         producer_version : str
             Stored in the model.
+        metadata : dict of str to str, optional
+            Stored in the model too.
+        unread : collection of str
+            Inputs that are kept though no node reads them.
         """
         from onnx import TensorProto, helper
 
@@ -103,7 +110,8 @@ class OnnxGraph:
         graph = helper.make_graph(
             [helper.make_node(n.operator, n.inputs, [n.output], name=n.name, **n.attributes) for n in nodes],
             name or "net",
-            [helper.make_tensor_value_info(key, TensorProto.FLOAT, inputs[key]) for key in inputs if key in read],
+            [helper.make_tensor_value_info(key, TensorProto.FLOAT, inputs[key]) for key in inputs
+             if key in read or key in unread],  # fmt: skip
             [helper.make_tensor_value_info(key, TensorProto.FLOAT, shape) for key, shape in outputs.items()],
         )
         model = helper.make_model(
@@ -113,6 +121,8 @@ class OnnxGraph:
             ir_version=IR_VERSION,
             opset_imports=[helper.make_opsetid("", OPSET)],
         )
+        for key, value in (metadata or {}).items():
+            model.metadata_props.add(key=key, value=value)
         # The weights come last, and straight into the model: make_model copies the graph.
         for key, array in self._constants.items():
             if key not in read:

@@ -8,6 +8,7 @@ from spherecv.caffe.layers.arrangement import Concat, Crop, Eltwise, Flatten, Pe
 from spherecv.caffe.layers.base import LayerKind, SizeNeededError, Value
 from spherecv.caffe.layers.convolution import Convolution, Deconvolution
 from spherecv.caffe.layers.dense import InnerProduct
+from spherecv.caffe.layers.detection import DetectionOutput, PriorBox, PriorBoxClustered
 from spherecv.caffe.layers.normalization import LRN, BatchNorm, Bias, Normalize, Scale, Softmax
 from spherecv.caffe.layers.pooling import Pooling
 from spherecv.errors import UnsupportedLayerError
@@ -31,6 +32,7 @@ KINDS: dict[str, LayerKind] = {
     "Convolution": Convolution(),
     "Crop": Crop(),
     "Deconvolution": Deconvolution(),
+    "DetectionOutput": DetectionOutput(),
     "Dropout": Dropout(),
     "Eltwise": Eltwise(),
     "Flatten": Flatten(),
@@ -41,6 +43,8 @@ KINDS: dict[str, LayerKind] = {
     "Permute": Permute(),
     "Pooling": Pooling(),
     "Power": Power(),
+    "PriorBox": PriorBox(),
+    "PriorBoxClustered": PriorBoxClustered(),
     "ReLU": ReLU(),
     "Reshape": Reshape(),
     "Scale": Scale(),
