@@ -136,12 +136,15 @@ def _meets(state: NetState, rule: NetStateRule) -> bool:
     )
 
 
-def check_wiring(layers: Sequence[Layer], inputs: Sequence[str]) -> None:
-    """Check that every bottom was made before it is used, and every top is made once (or in place)."""
+def check_wiring(layers: Sequence[Layer], inputs: Sequence[str], *, names_repeat: bool = False) -> None:
+    """Check that every bottom was made before it is used, and every top is made once (or in place).
+
+    With `names_repeat` several layers may have one name, or none, as Caffe allows.
+    """
     made = set(inputs)
     names: set[str] = set()
     for layer in layers:
-        if layer.name in names:
+        if layer.name in names and not names_repeat:
             raise layer.mistake("another layer has the same name: rename one, weights are found by name")
         names.add(layer.name)
         for bottom in layer.bottoms:

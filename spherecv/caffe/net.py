@@ -10,9 +10,9 @@ from os import PathLike
 from spherecv.caffe.cache import CONVERTER_VERSION
 from spherecv.caffe.graph import Layer, Shape, check_wiring, in_phase, layers_of, listed, open_ends
 from spherecv.caffe.inputs import deployed
-from spherecv.caffe.layers import kind_of
+from spherecv.caffe.layers import DATA, kind_of
 from spherecv.caffe.onnx_export import export
-from spherecv.caffe.reader import Source, read_caffemodel, read_definition
+from spherecv.caffe.reader import Definition, Source, read_caffemodel, read_definition, refusal
 from spherecv.caffe.shapes import infer
 from spherecv.caffe.spherecv_caffe_pb2 import NetParameter
 from spherecv.caffe.summary import Summary, summarize
@@ -32,11 +32,12 @@ class CaffeNet:
     inputs : dict of str to tuple of int
         The declared shape of every input, (N, C, H, W) for images.
     outputs : tuple of str
-        The blobs that no layer reads, and no Silence layer hides.
+        The blobs asked for; else those that no layer reads, and no Silence layer hides.
     layers : tuple of Layer
         In the order in which they run, with weights if a caffemodel was given.
     definition : NetParameter
-        The whole prototxt as it was read, training layers included.
+        The whole prototxt as it was read, training layers included, but for fields that the schema lacks (of layers
+        that are not used: in others they are refused).
     weights : NetParameter or None
         The whole caffemodel as it was read.
     """
@@ -114,6 +115,7 @@ def load(
     caffemodel: Source | None = None,
     *,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
+    outputs: Sequence[str] | None = None,
 ) -> CaffeNet:
     """Read a Caffe model for deployment.
 
@@ -121,11 +123,16 @@ def load(
     ----------
     prototxt : str, path or bytes
         The definition: a file, or its text as bytes. A training prototxt will do: its data layer becomes the input, its
-        loss layers (MarginInnerProduct among them) are dropped.
+        loss layers (MarginInnerProduct among them, and what else is called a loss) and all that reads labels are
+        dropped. The forms V0, V1 and that of today are read as Caffe reads them.
     caffemodel : str, path or bytes, optional
-        The weights; without them the net can be looked at but not converted.
+        The weights, a caffemodel or Caffe's HDF5 (which needs the extra `hdf5`); without them the net can be looked at
+        but not converted.
     input_shapes : dict of str to sequence of int, optional
         Shapes of inputs in place of the declared ones, or where none is declared.
+    outputs : sequence of str, optional
+        Blobs to end at, any of the net. What lies behind them is neither checked nor converted, and may be of types
+        that nobody knows.
 
     Returns
     -------
@@ -142,21 +149,39 @@ def load(
     ModelFileError
         If a file cannot be read.
     """
-    definition = read_definition(prototxt)
+    definition = read_definition(prototxt, strict=False)
+    wanted = None if outputs is None else tuple(dict.fromkeys(outputs))
     with _named(definition.name):
         message = upgrade(definition.message)
-        layers = in_phase(layers_of(message, definition.outline), message)
-        running, inputs = deployed(layers, message, input_shapes)
-        check_wiring(running, list(inputs))
+        net = layers_of(message, definition.outline)
+        layers = in_phase(net, message)
+        taking_part = {id(layer) for layer in layers}
+        others = [layer for layer in net if id(layer) not in taking_part]
+        whole = deployed(layers, message, input_shapes, others)
+        running, inputs = whole.needed(wanted)
+    _check_fields(definition, net, [*running, *whole.origin.values()])
+    with _named(definition.name):
+        check_wiring(running, list(inputs), names_repeat=True)
         shapes = infer(running, inputs)
         silenced = {bottom for layer in layers if layer.type == "Silence" for bottom in layer.bottoms}
     weights = None
     if caffemodel is not None:
         weights = read_caffemodel(caffemodel)
         with _named("<caffemodel>" if isinstance(caffemodel, bytes) else str(caffemodel)):
-            running = merge(running, shapes, upgrade(weights))
-    outputs = tuple(blob for blob in open_ends(running) if blob not in silenced)
-    return CaffeNet(message.name, inputs, outputs, tuple(running), definition.message, weights)
+            running = merge(running, shapes, upgrade(weights), whole.layers)
+    ends = wanted or tuple(blob for blob in open_ends(running) if blob not in silenced)
+    return CaffeNet(message.name, inputs, ends, tuple(running), definition.message, weights)
+
+
+def _check_fields(definition: Definition, net: Sequence[Layer], used: Sequence[Layer]) -> None:
+    """Refuse fields that the schema lacks in layers that are used; data layers may have them, they do not compute."""
+    faults = definition.outline.unknown
+    if faults and len(net) != max(len(definition.outline.layer), len(definition.outline.layers)):
+        raise refusal(definition, faults[0])  # V0's padding layers are gone: places no longer tell which layer it is
+    computing = {id(layer) for layer in used if layer.type not in DATA and layer.type != "Python"}
+    for fault in faults:
+        if fault.layer is not None and id(net[fault.layer]) in computing:
+            raise refusal(definition, fault)
 
 
 @contextmanager
