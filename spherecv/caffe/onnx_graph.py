@@ -66,6 +66,10 @@ class OnnxGraph:
         constants = [self.constant(np.array(numbers, np.int64), label) for label, numbers in bounds.items()]
         return self.node("Slice", [value, *constants])
 
+    def gather(self, value: str, indices: npt.ArrayLike, axis: int) -> str:
+        """Add a Gather of constant indices along an axis."""
+        return self.node("Gather", [value, self.constant(np.array(indices, np.int64), "indices")], axis=axis)
+
     def name_output(self, value: str, output: str) -> None:
         """Give a value the name of a net's output, through an Identity."""
         self._nodes.append(_Node("Identity", output, (value,), output, {}))

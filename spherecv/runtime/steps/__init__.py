@@ -10,6 +10,17 @@ from numpy.typing import NDArray
 
 from spherecv.runtime.steps.detection import detection_output
 from spherecv.runtime.steps.proposal import proposal
+from spherecv.runtime.steps.recurrent import lstm, lstm_unit, rnn
+from spherecv.runtime.steps.regions import psroi_pooling, roi_pooling
+from spherecv.runtime.steps.selection import (
+    argmax,
+    batch_reindex,
+    embed,
+    filter_items,
+    max_pool_with_mask,
+    max_unpool,
+    reduction,
+)
 
 __all__ = ["FUNCTIONS", "Function"]
 
@@ -19,6 +30,18 @@ Function = Callable[
 """Takes the inputs, the settings and the weights, and returns the outputs: float32 arrays, made anew."""
 
 FUNCTIONS: dict[str, Function] = {
+    "ArgMax": argmax,
+    "BatchReindex": batch_reindex,
     "DetectionOutput": detection_output,
+    "Embed": embed,
+    "Filter": filter_items,
+    "LSTM": lstm,
+    "LSTMUnit": lstm_unit,
+    "MaxPoolWithMask": max_pool_with_mask,
+    "MaxUnPool": max_unpool,
+    "PSROIPooling": psroi_pooling,
     "Proposal": proposal,
+    "RNN": rnn,
+    "ROIPooling": roi_pooling,
+    "Reduction": reduction,
 }

@@ -27,13 +27,14 @@ def proposal(inputs: Sequence[Array], settings: Mapping[str, Any], arrays: Seque
     settings : mapping
         `feat_stride`, `min_size` (in pixels of the unscaled image), `pre_nms_topn`, `post_nms_topn`, `nms_thresh` (None:
         nothing is suppressed), `drop_small` (small boxes are dropped; else they count as of score 0), `scaled` (whether
-        `min_size` grows with the image's scale).
+        `min_size` grows with the image's scale), `empty` (a region for where there is none, or None), `columns` (whether
+        scores have a second axis).
     arrays : sequence of one ndarray of float32, shape (A, 4)
         The anchors at the first place of the map.
 
     Returns
     -------
-    list of two ndarrays of float32, shapes (R, 5) and (R, 1)
+    list of two ndarrays of float32, shapes (R, 5) and (R,) or (R, 1)
         Image, x1, y1, x2, y2 in pixels of the net's input; and the scores.
     """
     scores, deltas, info = inputs
@@ -53,7 +54,11 @@ def proposal(inputs: Sequence[Array], settings: Mapping[str, Any], arrays: Seque
         boxes, found = _of_image(placed, moves, flat, info[min(image, len(info) - 1)], settings)
         rois.append(np.concatenate([np.full((len(boxes), 1), image, np.float32), boxes], 1))
         kept_scores.append(found)
-    return [np.concatenate(rois).astype(np.float32), np.concatenate(kept_scores).astype(np.float32)]
+    regions = np.concatenate(rois).astype(np.float32)
+    if not len(regions) and settings["empty"] is not None:
+        regions = np.array([settings["empty"]], np.float32)
+    best = np.concatenate(kept_scores).astype(np.float32)
+    return [regions, best[:, None] if settings["columns"] else best]
 
 
 def _of_image(
