@@ -161,8 +161,11 @@ class _Writer:
                 read = self._read(level)
                 made = {blob: blob for blob in self._given(level)}
                 tail.net(self._net(self._levels[level], read, made), read, list(made))
-        metadata = {TAIL_KEY: tail.render(self._wanted, given)}
-        return self._net(head, self._inputs, {blob: blob for blob in given}, metadata, keep=True)
+        read = {bottom for layer in head for bottom in layer.bottoms}
+        inputs = [key for key in self._inputs if key in read] or self._inputs[:1]
+        others = {key: self._named(f"{key}_", key, self._inputs) for key in self._inputs if key not in inputs}
+        metadata = {TAIL_KEY: tail.render(self._wanted, given, others)}
+        return self._net(head, inputs, {blob: blob for blob in given} or {f"{inputs[0]}@copy": inputs[0]}, metadata)
 
     def _place(self, layers: Sequence[Layer]) -> None:
         """Give every layer its level, and compute what is constant."""
@@ -221,10 +224,8 @@ class _Writer:
         inputs: Sequence[str],
         outputs: Mapping[str, str],
         metadata: Mapping[str, str] | None = None,
-        *,
-        keep: bool = False,
     ) -> bytes:
-        """Return layers as an ONNX model; with `keep` its inputs stay, even if no node reads them."""
+        """Return layers as an ONNX model."""
         graph = OnnxGraph()
         graph.reserve([*inputs, *outputs])
         values = {key: Value(key, self._sizes[key]) for key in inputs}
@@ -236,8 +237,6 @@ class _Writer:
             tops = [self._sizes[top] for top in layer.tops]
             names = kind_of(layer).emit(layer, [values[bottom] for bottom in layer.bottoms], tops, graph)
             values.update((top, Value(key, shape)) for top, key, shape in zip(layer.tops, names, tops, strict=True))
-        if keep and not outputs:  # a graph must give something; nobody reads it
-            outputs = {f"{inputs[0]}@copy": inputs[0]}
         for blob, value in outputs.items():
             graph.name_output(values[value].name, blob)
         return graph.serialize(
@@ -246,7 +245,6 @@ class _Writer:
             {blob: self._named(f"{blob}_", value, inputs) for blob, value in outputs.items()},
             self._version,
             metadata=metadata,
-            unread=inputs if keep else (),
         )
 
     def _named(self, prefix: str, blob: str, inputs: Sequence[str]) -> list[int | str]:

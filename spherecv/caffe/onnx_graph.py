@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,7 +90,6 @@ class OnnxGraph:
         producer_version: str,
         *,
         metadata: Mapping[str, str] | None = None,
-        unread: Collection[str] = (),
     ) -> bytes:
         """Return the model as bytes: equal graphs as equal bytes.
 
@@ -104,8 +103,6 @@ class OnnxGraph:
             Stored in the model.
         metadata : dict of str to str, optional
             Stored in the model too.
-        unread : collection of str
-            Inputs that are kept though no node reads them.
         """
         from onnx import TensorProto, helper
 
@@ -114,8 +111,7 @@ class OnnxGraph:
         graph = helper.make_graph(
             [helper.make_node(n.operator, n.inputs, [n.output], name=n.name, **n.attributes) for n in nodes],
             name or "net",
-            [helper.make_tensor_value_info(key, TensorProto.FLOAT, inputs[key]) for key in inputs
-             if key in read or key in unread],  # fmt: skip
+            [helper.make_tensor_value_info(key, TensorProto.FLOAT, inputs[key]) for key in inputs if key in read],
             [helper.make_tensor_value_info(key, TensorProto.FLOAT, shape) for key, shape in outputs.items()],
         )
         model = helper.make_model(

@@ -54,9 +54,22 @@ class TailWriter:
         """Add an array that is always the same."""
         self._add((), (output,), constant=_stored(array))
 
-    def render(self, outputs: Mapping[str, str], head: Sequence[str]) -> str:
-        """Return the tail as JSON, given the blob behind each output's name, and the blobs that the net itself gives."""
-        return json.dumps({"outputs": dict(outputs), "head": list(head), "steps": self._steps})
+    def render(
+        self, outputs: Mapping[str, str], head: Sequence[str], inputs: Mapping[str, Sequence[int | str]]
+    ) -> str:
+        """Return the tail as JSON.
+
+        Parameters
+        ----------
+        outputs : dict of str to str
+            The blob behind each output's name.
+        head : sequence of str
+            The blobs that the net itself gives.
+        inputs : dict of str to sequence of int or str
+            The shapes of the model's inputs that only the tail reads; a size known only at run time is a name.
+        """
+        sizes = {name: list(shape) for name, shape in inputs.items()}
+        return json.dumps({"inputs": sizes, "outputs": dict(outputs), "head": list(head), "steps": self._steps})
 
     def _add(self, inputs: Sequence[str], outputs: Sequence[str], **work: object) -> None:
         self._steps.append({"inputs": list(inputs), "outputs": list(outputs), **work})

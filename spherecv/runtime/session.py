@@ -7,6 +7,7 @@ import mmap
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -112,8 +113,13 @@ class Session:
             self._head = self._tail.open(self.outputs, net)
             if self._head:
                 self._head = _wanted(model, self._head)
-        self._batch = model.signature.batch(self._head)
-        self._inputs = Inputs(model, self._batch)
+        self._net_inputs = [port.name for port in model.signature.inputs]
+        whole = model
+        if self._tail is not None:
+            ports = (*model.signature.inputs, *self._tail.inputs)
+            whole = replace(model, signature=replace(model.signature, inputs=ports))
+        self._batch = whole.signature.batch(self._head)
+        self._inputs = Inputs(whole, self._batch)
         self.inputs = self._inputs.shapes
         # A net that nothing is wanted of is loaded all the same: it says which backend runs.
         settings = Settings(self._head or (model.signature.outputs[0].name,), threads, winograd)
@@ -178,7 +184,7 @@ class Session:
 
     def _forward(self, feeds: dict[str, FloatArray], size: int | None) -> dict[str, FloatArray]:
         # Only here, so that a strided view of many items is copied a chunk at a time.
-        arrays = self._backend.run({name: np.asarray(array, order="C") for name, array in feeds.items()})
+        arrays = self._backend.run({name: np.asarray(feeds[name], order="C") for name in self._net_inputs})
         answers = {}
         for name, array in zip(self._head, arrays, strict=True):
             if size is not None and (not array.ndim or array.shape[0] != size):

@@ -4,8 +4,8 @@ A converted Caffe net may end in layers like DetectionOutput, whose number of re
 in the model's bytes, as JSON under the key `spherecv.tail` of the ONNX file's metadata, so that other programs can still
 run the file: they get what the net gives, a Session gives what the tail makes of it.
 
-The JSON has `outputs`, the blob behind the name of each that the model gives, `head`, the blobs that the net itself
-gives, and `steps`, in the order in which they run. A step reads and makes blobs by name: `function` with
+The JSON has `inputs`, the shapes of those that only the tail reads, `outputs`, the blob behind the name of each that the
+model gives, `head`, the blobs that the net itself gives, and `steps`, in the order in which they run. A step reads and makes blobs by name: `function` with
 `settings` and `arrays` is one of `spherecv.runtime.steps` or one that was registered, `onnx` is a net, and `constant` an
 array. Arrays and nets are in base64.
 """
@@ -24,6 +24,7 @@ import numpy as np
 
 from spherecv.errors import BackendError, ModelFileError, SphereCVError
 from spherecv.runtime.backend import FloatArray
+from spherecv.runtime.signature import FLOAT, Port
 from spherecv.runtime.steps import FUNCTIONS, Function
 
 TAIL_KEY = "spherecv.tail"
@@ -59,6 +60,8 @@ class Tail:
 
     Attributes
     ----------
+    inputs : tuple of Port
+        What only the tail reads.
     outputs : tuple of str
         The names of all that the model gives.
 
@@ -72,13 +75,14 @@ class Tail:
         self._where = where
         try:
             content = json.loads(text)
+            self.inputs = tuple(Port(name, FLOAT, tuple(map(_dim, dims))) for name, dims in content["inputs"].items())
             self._outputs = dict(content["outputs"])
             self.outputs = tuple(_words(list(self._outputs)))
             _words(list(self._outputs.values()))
             self._head = frozenset(_words(content["head"]))
             self._parts = [(tuple(_words(part["inputs"])), tuple(_words(part["outputs"])), part)
                            for part in content["steps"]]  # fmt: skip
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise self._damaged(error) from None
         self._steps: list[_Step] = []
 
@@ -152,6 +156,12 @@ class Tail:
     def _damaged(self, error: Exception) -> ModelFileError:
         reason = f"{type(error).__name__} {str(error)[:100]}"
         return ModelFileError(f"the tail of {self._where} is damaged ({reason}): convert the model again")
+
+
+def _dim(size: object) -> int | str:
+    if not isinstance(size, int | str) or (isinstance(size, int) and size < 1):
+        raise TypeError("sizes must be numbers from 1 or names")
+    return size
 
 
 def _words(names: object) -> list[str]:

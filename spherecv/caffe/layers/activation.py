@@ -12,6 +12,7 @@ import numpy as np
 
 from spherecv.caffe.graph import Layer, Shape
 from spherecv.caffe.layers.base import Dims, LayerKind, Value
+from spherecv.caffe.spherecv_caffe_pb2 import TRAIN
 
 if TYPE_CHECKING:
     from spherecv.caffe.onnx_graph import OnnxGraph
@@ -261,6 +262,11 @@ class Dropout(LayerKind):
     """Nothing, outside training."""
 
     checked = _GOLDEN
+
+    def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+        if layer.param.HasField("phase") and layer.param.phase == TRAIN:
+            raise layer.unsupported("phase: TRAIN drops numbers by chance: remove the line")
+        return [bottoms[0]]
 
     def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
         return [bottoms[0].name]

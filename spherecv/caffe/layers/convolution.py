@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spherecv.caffe.graph import Array, Layer, Shape
-from spherecv.caffe.layers.base import Dims, LayerKind, Value, known
+from spherecv.caffe.layers.base import Dims, LayerKind, Value, known, reshape_target
 from spherecv.caffe.layers.window import Sizes, Window, pad_image, settings_given
 from spherecv.caffe.spherecv_caffe_pb2 import ConvolutionParameter
 
@@ -156,13 +156,20 @@ class Deconvolution(Convolution):
         outside = [pad if pad >= kernel else 0 for pad, kernel in zip(window.pad, window.kernel, strict=True)]
         window = replace(window, pad=tuple(pad - cut for pad, cut in zip(window.pad, outside, strict=True)))
         groups = self.groups(layer, known(bottoms[0].shape[1:2])[0])
+        one_axis = len(window.kernel) == 1
+        if one_axis:  # OpenCV 4.14 knows no ConvTranspose of one axis
+            window, outside = Window((1, *window.kernel), (1, *window.stride), (0, *window.pad)), [0, *outside]
+            blobs = (blobs[0][:, :, None], *blobs[1:])
         made = []
-        for bottom in bottoms:
-            value = self.emit_as("ConvTranspose", window, groups, blobs, bottom.name, graph)
+        for bottom, top in zip(bottoms, tops, strict=True):
+            value = bottom.name
+            if one_axis:
+                value = graph.reshape(value, reshape_target((*bottom.shape[:2], 1, *bottom.shape[2:]), kept=2))
+            value = self.emit_as("ConvTranspose", window, groups, blobs, value, graph)
             for axis, cut in enumerate(outside, start=2):
                 if cut:
                     value = graph.slice(value, [cut], [-cut], [axis])
-            made.append(value)
+            made.append(graph.reshape(value, reshape_target(top, kept=2)) if one_axis else value)
         return made
 
 

@@ -15,7 +15,7 @@ from spherecv.caffe.graph import Layer, Shape
 from spherecv.caffe.layers.base import Dims, LayerKind, SizeNeededError, Value, axis_of, known, reshape_target
 from spherecv.caffe.layers.pooling import average_pool
 from spherecv.caffe.layers.window import Window, four_axes
-from spherecv.caffe.spherecv_caffe_pb2 import BNParameter, LRNParameter
+from spherecv.caffe.spherecv_caffe_pb2 import TRAIN, BNParameter, LRNParameter
 
 if TYPE_CHECKING:
     from spherecv.caffe.onnx_graph import OnnxGraph
@@ -37,9 +37,10 @@ class BatchNorm(LayerKind):
         if len(bottoms[0]) < 2:
             raise layer.mistake(f"needs a blob with a channel axis, but its bottom has the shape {bottoms[0]}")
         param = layer.param.batch_norm_param
-        if param.HasField("use_global_stats") and not param.use_global_stats:
+        training = layer.param.HasField("phase") and layer.param.phase == TRAIN
+        if (training and not param.use_global_stats) or (param.HasField("use_global_stats") and not param.use_global_stats):
             raise layer.unsupported(
-                "use_global_stats: false normalises each batch by itself, so a face's result would depend on the other "
+                f"{'phase: TRAIN' if training else 'use_global_stats: false'} normalises each batch by itself, so a face's result would depend on the other "
                 "faces in the batch: remove the line to use the statistics of training"
             )
         return [bottoms[0]]
