@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from spherecv.caffe.layers import SizeNeededError, Value, kind_of
 from spherecv.caffe.layers.base import Dims
 from spherecv.caffe.onnx_graph import OnnxGraph
 from spherecv.caffe.shapes import infer
-from spherecv.caffe.tail import TailWriter
+from spherecv.caffe.tail import Step, TailWriter
 from spherecv.errors import SphereCVError, UnsupportedLayerError
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 TAIL_KEY = "spherecv.tail"
 """The key of the metadata under which the tail lies; see `spherecv.runtime.tail`."""
+
+_MOST_CONSTANT = 1 << 24  # numbers, 64 MiB: the priors of the largest SSD nets are a hundredth of it
 
 Change = Callable[[Shape], Shape]
 
@@ -140,6 +143,7 @@ class _Writer:
         self._declared, self._sizes = declared, sizes
         self._constants: dict[str, Array] = {}
         self._levels: dict[int, list[Layer]] = {}
+        self._steps: dict[str, Step] = {}
         self._place(layers)
 
     def write(self) -> bytes:
@@ -154,15 +158,13 @@ class _Writer:
         for level in sorted(self._levels):
             if level % 2:
                 for layer in self._levels[level]:
-                    step = kind_of(layer).step(layer, [self._sizes[bottom] for bottom in layer.bottoms])
-                    assert step is not None
-                    tail.function(step, layer.bottoms, layer.tops)
+                    tail.function(self._steps[layer.tops[0]], layer.bottoms, layer.tops)
             elif level:
-                read = self._read(level)
+                found = self._read(level)
                 made = {blob: blob for blob in self._given(level)}
-                tail.net(self._net(self._levels[level], read, made), read, list(made))
+                tail.net(self._net(self._levels[level], found, made), found, list(made))
         read = {bottom for layer in head for bottom in layer.bottoms}
-        inputs = [key for key in self._inputs if key in read] or self._inputs[:1]
+        inputs = [key for key in self._inputs if key in read] or list(self._inputs[:1])
         others = {key: self._named(f"{key}_", key, self._inputs) for key in self._inputs if key not in inputs}
         metadata = {TAIL_KEY: tail.render(self._wanted, given, others)}
         return self._net(head, inputs, {blob: blob for blob in given} or {f"{inputs[0]}@copy": inputs[0]}, metadata)
@@ -172,9 +174,13 @@ class _Writer:
         level = dict.fromkeys(self._inputs, 0)
         for layer in layers:
             kind, bottoms = kind_of(layer), [self._sizes[bottom] for bottom in layer.bottoms]
-            arrays = kind.constants(layer, bottoms)
+            constant = all(bottom in self._constants for bottom in layer.bottoms)
+            arrays = None
+            if constant or kind.is_constant:
+                self._check_size(layer)
+                arrays = kind.constants(layer, bottoms)
             step = None if arrays is not None else kind.step(layer, bottoms)
-            if arrays is None and step is None and all(bottom in self._constants for bottom in layer.bottoms):
+            if arrays is None and step is None and constant:
                 arrays = self._evaluate(layer)
             if arrays is not None:
                 self._constants.update(zip(layer.tops, arrays, strict=True))
@@ -182,7 +188,15 @@ class _Writer:
             depth = max((level[bottom] for bottom in layer.bottoms if bottom not in self._constants), default=0)
             depth += depth % 2 == (step is None)
             level.update(dict.fromkeys(layer.tops, depth))
+            if step is not None:
+                self._steps[layer.tops[0]] = step
             self._levels.setdefault(depth, []).append(layer)
+
+    def _check_size(self, layer: Layer) -> None:
+        """Refuse constants that would fill the memory."""
+        for top in layer.tops:
+            if math.prod(size or 1 for size in self._sizes[top]) > _MOST_CONSTANT:
+                raise layer.unsupported(f"its output {top!r}, a constant of {self._sizes[top]}, is too large")
 
     def _evaluate(self, layer: Layer) -> list[Array]:
         """Return what a layer of the net makes of constants."""
@@ -215,7 +229,7 @@ class _Writer:
         return [blob for blob in needed if blob in self._constants]
 
     def _own_names(self) -> bool:
-        """Tell whether every output can have its own name in an ONNX graph, where an input and an output may not share."""
+        """Tell whether every output can have its own name in an ONNX graph: not that of an input."""
         return not set(self._wanted) & set(self._inputs)
 
     def _net(

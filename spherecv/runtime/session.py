@@ -100,26 +100,26 @@ class Session:
             raise InvalidArgumentError(f"threads must be a whole number from 1 to {_MOST_THREADS}, but got {threads!r}")
         model = _model(onnx)
         self._where = model.where
-        self._tail = Tail(model.signature.metadata[TAIL_KEY], model.where) if TAIL_KEY in model.signature.metadata else None
+        text = model.signature.metadata.get(TAIL_KEY)
+        self._tail = None if text is None else Tail(text, model.where)
         if self._tail is None:
             self.outputs = self._head = _wanted(model, outputs)
         else:
             self.outputs = _chosen(model.where, self._tail.outputs, outputs)
 
             def net(part: bytes, some: Sequence[str]) -> Session:
-                options = {"backend": backend, "device": device, "threads": threads, "winograd": winograd}
-                return Session(part, outputs=some, **options)
+                return Session(part, outputs=some, backend=backend, device=device, threads=threads, winograd=winograd)
 
             self._head = self._tail.open(self.outputs, net)
             if self._head:
                 self._head = _wanted(model, self._head)
         self._net_inputs = [port.name for port in model.signature.inputs]
-        whole = model
+        fed = model
         if self._tail is not None:
             ports = (*model.signature.inputs, *self._tail.inputs)
-            whole = replace(model, signature=replace(model.signature, inputs=ports))
-        self._batch = whole.signature.batch(self._head)
-        self._inputs = Inputs(whole, self._batch)
+            fed = replace(model, signature=replace(model.signature, inputs=ports))
+        self._batch = fed.signature.batch(self._head)
+        self._inputs = Inputs(fed, self._batch)
         self.inputs = self._inputs.shapes
         # A net that nothing is wanted of is loaded all the same: it says which backend runs.
         settings = Settings(self._head or (model.signature.outputs[0].name,), threads, winograd)

@@ -1,13 +1,13 @@
 """The tail of a model: what runs after its net because ONNX has no word for it, in NumPy or in further nets.
 
-A converted Caffe net may end in layers like DetectionOutput, whose number of results depends on the numbers. They travel
-in the model's bytes, as JSON under the key `spherecv.tail` of the ONNX file's metadata, so that other programs can still
-run the file: they get what the net gives, a Session gives what the tail makes of it.
+A converted Caffe net may end in layers like DetectionOutput, whose number of results depends on the numbers. They
+travel in the model's bytes, as JSON under the key `spherecv.tail` of the ONNX file's metadata, so that other programs
+can still run the file: they get what the net gives, a Session gives what the tail makes of it.
 
-The JSON has `inputs`, the shapes of those that only the tail reads, `outputs`, the blob behind the name of each that the
-model gives, `head`, the blobs that the net itself gives, and `steps`, in the order in which they run. A step reads and makes blobs by name: `function` with
-`settings` and `arrays` is one of `spherecv.runtime.steps` or one that was registered, `onnx` is a net, and `constant` an
-array. Arrays and nets are in base64.
+The JSON has `inputs`, the shapes of those that only the tail reads, `outputs`, the blob behind the name of each that
+the model gives, `head`, the blobs that the net itself gives, and `steps`, in the order in which they run. A step reads
+and makes blobs by name: `function` with `settings` and `arrays` is one of `spherecv.runtime.steps` or one that was
+registered, `onnx` is a net, and `constant` an array. Arrays and nets are in base64.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -40,12 +40,11 @@ class _Step:
     run: Callable[[list[FloatArray]], Sequence[FloatArray]]
 
 
-class Net:
+class Net(Protocol):
     """What runs a net of the tail: a Session is one."""
 
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         """Return the outputs by name."""
-        raise NotImplementedError
 
 
 class Tail:

@@ -7,6 +7,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from spherecv.caffe.graph import Array, Layer, Shape
 
 if TYPE_CHECKING:
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
     from spherecv.caffe.tail import Step
 
 Dims = tuple[int | None, ...]
+
+_MOST_PLACES = 1 << 22
 
 
 class Value(NamedTuple):
@@ -30,8 +35,8 @@ class SizeNeededError(Exception):
 class LayerKind:
     """A type of layer: shapes, cost and form. Stateless; the settings are in the `Layer`.
 
-    A layer has one of three forms: ONNX (`emit`), a function that runs after the net (`step`), or numbers that are known
-    when the net is converted (`constants`).
+    A layer has one of three forms: ONNX (`emit`), a function that runs after the net (`step`), or numbers that are
+    known when the net is converted (`constants`).
 
     Attributes
     ----------
@@ -39,6 +44,8 @@ class LayerKind:
         Fewest and most; None where there is no limit.
     open_axis : int or None
         The axis of the tops whose size depends on numbers, where there is one: the shape then says what is the most.
+    is_constant : bool
+        Whether the tops depend on shapes only: `constants` then gives them.
     checked : str
         Against what the layer was checked, for the documentation.
     """
@@ -46,6 +53,7 @@ class LayerKind:
     bottoms: tuple[int, int | None] = (1, 1)
     tops: tuple[int, int | None] = (1, 1)
     open_axis: int | None = None
+    is_constant: bool = False
     checked: str = ""
 
     def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
@@ -73,8 +81,15 @@ class LayerKind:
         return None
 
     def constants(self, layer: Layer, bottoms: Sequence[Dims]) -> list[Array] | None:
-        """Return the tops where they depend on no numbers, only on shapes; None if they do."""
+        """Return the tops of a layer that is constant."""
         return None
+
+
+def places(layer: Layer, count: int) -> npt.NDArray[np.int64]:
+    """Return the places along an axis, 0, 1, ..., if they are not too many to list in a model."""
+    if count > _MOST_PLACES:
+        raise layer.unsupported(f"works along axes of {_MOST_PLACES:,} at most, but one has {count:,}")
+    return np.arange(count)
 
 
 def axis_of(layer: Layer, axis: int, rank: int, *, end: bool = False) -> int:

@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spherecv.caffe.graph import Layer, Shape
-from spherecv.caffe.layers.base import Dims, LayerKind, Value, axis_of, known, reshape_target
+from spherecv.caffe.layers.base import Dims, LayerKind, Value, axis_of, known, places, reshape_target
 from spherecv.caffe.layers.convolution import Convolution
 from spherecv.caffe.layers.window import four_axes
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _TRANSCRIPTION = "a transcription of its definition"
 _MOST_TILES = 1 << 16
+_MOST_PICKS = 1 << 24  # numbers in the kernels of an Im2col
 
 
 def rearranged(graph: OnnxGraph, value: str, split: Sequence[int], order: Sequence[int], target: Sequence[int]) -> str:
@@ -62,7 +64,7 @@ class ShuffleChannel(LayerKind):
 
     def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
         (channels,) = known(bottoms[0].shape[1:2])
-        order = np.arange(channels).reshape(layer.param.shuffle_channel_param.group, -1).T.reshape(-1)
+        order = places(layer, channels).reshape(layer.param.shuffle_channel_param.group, -1).T.reshape(-1)
         return [graph.gather(bottoms[0].name, order, 1)]
 
 
@@ -79,7 +81,7 @@ class Flip(LayerKind):
         param, (name, shape) = layer.param.flip_param, bottoms[0]
         for wanted, axis in ((param.flip_height, 2), (param.flip_width, 3)):
             if wanted:
-                name = graph.gather(name, np.arange(known(shape[axis : axis + 1])[0])[::-1], axis)
+                name = graph.gather(name, places(layer, known(shape[axis : axis + 1])[0])[::-1], axis)
         return [name]
 
 
@@ -179,6 +181,8 @@ class Im2col(Convolution):
         four_axes(layer, bottoms[0])
         batch, channels, *sizes = bottoms[0]
         window = self.window(layer, bottoms[0])
+        if channels * math.prod(window.kernel) ** 2 > _MOST_PICKS:
+            raise layer.unsupported(f"its kernel {window.kernel} is too large")
         out = map(self._output, sizes, window.pad, window.extent, window.stride)
         return [(batch, channels * window.kernel[0] * window.kernel[1], *out)]
 
@@ -191,8 +195,8 @@ class Im2col(Convolution):
     def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
         (channels,) = known(bottoms[0].shape[1:2])
         window = self.window(layer, bottoms[0].shape)
-        places = window.kernel[0] * window.kernel[1]
+        count = window.kernel[0] * window.kernel[1]
         # A convolution of each channel by kernels that pick one place each.
-        picks = np.tile(np.eye(places, dtype=np.float32).reshape(places, 1, *window.kernel), (channels, 1, 1, 1))
+        picks = np.tile(np.eye(count, dtype=np.float32).reshape(count, 1, *window.kernel), (channels, 1, 1, 1))
         return [self.emit_as("Conv", window, channels, [picks], bottoms[0].name, graph)]
 

@@ -22,6 +22,7 @@ class PriorBox(LayerKind):
     """Boxes of given sizes and ratios around every place of a map, relative to the image; and their variances."""
 
     bottoms = (2, 2)
+    is_constant = True
     checked = f"{_GOLDEN}; OpenCV 4.14"
 
     def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:

@@ -38,9 +38,10 @@ class BatchNorm(LayerKind):
             raise layer.mistake(f"needs a blob with a channel axis, but its bottom has the shape {bottoms[0]}")
         param = layer.param.batch_norm_param
         training = layer.param.HasField("phase") and layer.param.phase == TRAIN
-        if (training and not param.use_global_stats) or (param.HasField("use_global_stats") and not param.use_global_stats):
+        if not param.use_global_stats and (training or param.HasField("use_global_stats")):
+            setting = "phase: TRAIN" if training else "use_global_stats: false"
             raise layer.unsupported(
-                f"{'phase: TRAIN' if training else 'use_global_stats: false'} normalises each batch by itself, so a face's result would depend on the other "
+                f"{setting} normalises each batch by itself, so a face's result would depend on the other "
                 "faces in the batch: remove the line to use the statistics of training"
             )
         return [bottoms[0]]

@@ -18,6 +18,8 @@ from spherecv.caffe.tail import Step
 if TYPE_CHECKING:
     from spherecv.caffe.onnx_graph import OnnxGraph
 
+_HIGHEST_PYRAMID = 16
+
 # Stride and padding that global pooling may state: none, by either way of stating it.
 _GLOBAL = {(1, 0, 0, 0, 0, 0), (1, 1, 1, 0, 0, 0)}
 
@@ -121,7 +123,7 @@ class SPP(LayerKind):
     def _levels(self, layer: Layer, size: Sequence[int]) -> list[Layer]:
         """Return the poolings of the pyramid."""
         param = layer.param.spp_param
-        if param.pyramid_height < 1 or 2 ** (param.pyramid_height - 1) > max(size):
+        if not 1 <= param.pyramid_height <= _HIGHEST_PYRAMID or 2 ** (param.pyramid_height - 1) > max(size):
             raise layer.mistake(f"pyramid_height {param.pyramid_height} does not fit a map of {tuple(size)}")
         method = SPPParameter.PoolMethod.Name(param.pool)
         levels = []

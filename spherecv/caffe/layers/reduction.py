@@ -34,7 +34,8 @@ class Reduction(LayerKind):
         if axis_of(layer, param.axis, len(bottoms[0])):
             return None
         # A result without axes: OpenCV 4 crashes on it.
-        return Step("Reduction", {"operation": ReductionParameter.ReductionOp.Name(param.operation), "coeff": param.coeff})
+        operation = ReductionParameter.ReductionOp.Name(param.operation)
+        return Step("Reduction", {"operation": operation, "coeff": param.coeff})
 
     def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
         param, (name, shape) = layer.param.reduction_param, bottoms[0]
@@ -59,6 +60,8 @@ class ArgMax(LayerKind):
 
     def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
         param, shape = layer.param.argmax_param, bottoms[0]
+        if not shape:
+            raise layer.mistake("needs a blob with an axis")
         axis = axis_of(layer, param.axis, len(shape)) if param.HasField("axis") else None
         length = math.prod(shape[1:]) if axis is None else shape[axis]
         if not 1 <= param.top_k <= length:
@@ -136,6 +139,7 @@ class Parameter(LayerKind):
     """A learned blob that depends on nothing."""
 
     bottoms = (0, 0)
+    is_constant = True
     checked = _GOLDEN
 
     def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
@@ -152,6 +156,7 @@ class DummyData(LayerKind):
     """Constants, where the net has another input: without one, they stand for it."""
 
     bottoms = (0, 0)
+    is_constant = True
     tops = (1, None)
     checked = _GOLDEN
 

@@ -24,8 +24,8 @@ _MOST_SIDE = 1 << 10  # parts of a region along a side
 class Proposal(LayerKind):
     """Regions worth a closer look, from scored and moved anchors (PVANet's Caffe, and many after it).
 
-    Anchors are those of py-faster-rcnn, with whole-numbered sides. Where `base_size` is 1, which would make nearly all of
-    them squares, scales are sides in pixels, and the sides are rounded last, as brocolli's Caffe has it.
+    Anchors are those of py-faster-rcnn, with whole-numbered sides. Where `base_size` is 1, which would make nearly all
+    of them squares, scales are sides in pixels, and the sides are rounded last, as brocolli's Caffe has it.
     """
 
     bottoms = (3, 3)
@@ -38,8 +38,8 @@ class Proposal(LayerKind):
         anchors, settings = self.anchors(layer), self.settings(layer)
         if len(scores) != 4 or scores[1] != 2 * len(anchors) or deltas != (scores[0], 4 * len(anchors), *scores[2:]):
             raise layer.mistake(
-                f"has {len(anchors)} anchors, so it needs {2 * len(anchors)} channels of scores and {4 * len(anchors)} of "
-                f"deltas, but got {scores}, {deltas}"
+                f"has {len(anchors)} anchors, so it needs {2 * len(anchors)} channels of scores and {4 * len(anchors)} "
+                f"of deltas, but got {scores}, {deltas}"
             )
         if not info or info[-1] < 3 or len(info) > 2:
             raise layer.mistake(f"its third bottom must hold height, width and scale, but has the shape {info}")
@@ -82,9 +82,9 @@ class Proposal(LayerKind):
 class PythonLayer(LayerKind):
     """A layer in Python: the ProposalLayer of py-faster-rcnn and that of SSH are known, by their parameters.
 
-    Their other settings are those of the projects' configuration for testing: py-faster-rcnn takes the best 6000 regions,
-    suppresses at 0.7, and keeps 300, none smaller than 16 pixels; SSH gives the best 1000, of any size, and suppresses
-    nothing.
+    Their other settings are those of the projects' configuration for testing: py-faster-rcnn takes the best 6000
+    regions, suppresses at 0.7, and keeps 300, none smaller than 16 pixels; SSH gives the best 1000, of any size, and
+    suppresses nothing.
     """
 
     bottoms = (1, None)

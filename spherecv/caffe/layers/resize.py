@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spherecv.caffe.graph import Array, Layer, Shape
-from spherecv.caffe.layers.base import Dims, LayerKind, SizeNeededError, Value, known
+from spherecv.caffe.layers.base import Dims, LayerKind, Value, known, places
 from spherecv.caffe.layers.window import four_axes
 from spherecv.caffe.spherecv_caffe_pb2 import PadParameter
 from spherecv.caffe.tail import Step
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from spherecv.caffe.onnx_graph import OnnxGraph
 
 _TRANSCRIPTION = "a float64 transcription of its definition"
-_MOST_SIDE = 1 << 14  # pixels: the matrix of an interpolation has that squared
+_MOST_WEIGHTS = 1 << 24  # numbers in the matrix of an interpolation, old side by new
 
 
 class Bilinear(LayerKind):
@@ -28,11 +28,13 @@ class Bilinear(LayerKind):
 
     def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
         four_axes(layer, bottoms[0])
-        (top, bottom), size = self.crop(layer), bottoms[0][2:]
-        inside = (size[0] - top - bottom, size[1] - top - bottom)
-        height, width = self.size(layer, inside)
-        if max(height, width, *size) > _MOST_SIDE:
-            raise layer.unsupported(f"works on sides of {_MOST_SIDE} pixels at most")
+        (start, end), size = self.crop(layer), bottoms[0][2:]
+        inside = (size[0] - start - end, size[1] - start - end)
+        if min(inside) < 1:
+            raise layer.mistake(f"cuts off more than its bottom {bottoms[0]} has")
+        height, width = self.size(layer, inside) if len(bottoms) == 1 else bottoms[1][2:]
+        if max(height * inside[0], width * inside[1]) > _MOST_WEIGHTS:
+            raise layer.unsupported(f"cannot make {height} x {width} of {inside[0]} x {inside[1]}: too large")
         return [(*bottoms[0][:2], height, width)]
 
     def size(self, layer: Layer, size: Sequence[int]) -> tuple[int, int]:
@@ -56,7 +58,7 @@ class Bilinear(LayerKind):
         if sizes == wanted:
             return [value]
         meet = self.corners_meet(layer)
-        for size, target in zip(sizes[::-1], wanted[::-1], strict=True):  # the last axis, then the other turned to its place
+        for size, target in zip(sizes[::-1], wanted[::-1], strict=True):  # the last axis, then the other in its place
             matrix = self.weights(size, target, meet).T
             value = graph.node("MatMul", [value, graph.constant(np.ascontiguousarray(matrix), "weights")])
             value = graph.node("Transpose", [value], perm=[0, 1, 3, 2])
@@ -89,10 +91,8 @@ class Interp(Bilinear):
             four_axes(layer, bottoms[1])
             if layer.param.HasField("interp_param") and self._fields(layer) - {"pad_beg", "pad_end", "align_corners"}:
                 raise layer.mistake("takes the size of its second bottom or settings, not both")
-            four_axes(layer, bottoms[0])
-            self.crop(layer)
-            return [(*bottoms[0][:2], *bottoms[1][2:])]
-        return super().top_shapes(layer, bottoms)
+        shape = super().top_shapes(layer, bottoms)[0]
+        return [shape]
 
     def _fields(self, layer: Layer) -> set[str]:
         return {field.name for field, _ in layer.param.interp_param.ListFields()}
@@ -221,24 +221,23 @@ class Upsample(LayerKind):
         both = (param.scale_h, param.scale_w) if param.HasField("scale_h") else (param.scale, param.scale)
         given = (param.upsample_h, param.upsample_w)
         cut = (param.pad_out_h, param.pad_out_w)
-        unpooled = tuple(
+        return tuple(
             stated or side * scale - less for side, scale, stated, less in zip(size, both, given, cut, strict=True)
         )
-        return unpooled
 
     def step(self, layer: Layer, bottoms: Sequence[Dims]) -> Step | None:
         if len(bottoms) == 1:
             return None
-        return Step("MaxUnPool", dict(zip(("height", "width"), self._unpooled(layer, known(bottoms[0][2:])), strict=True)))
+        height, width = self._unpooled(layer, known(bottoms[0][2:]))
+        return Step("MaxUnPool", {"height": height, "width": width})
 
     def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
         scale, value = self._scale(layer), bottoms[0].name
         if scale == 1:
             return [value]
-        for axis, size in enumerate(bottoms[0].shape[2:], start=2):
-            if size is None:
-                raise SizeNeededError
-            value = graph.gather(value, np.repeat(np.arange(size), scale), axis)
+        for axis, size in enumerate(known(bottoms[0].shape[2:]), start=2):
+            places(layer, size * scale)
+            value = graph.gather(value, np.repeat(places(layer, size), scale), axis)
         return [value]
 
 
@@ -292,11 +291,15 @@ class Pad(LayerKind):
         if param.pad_type == PadParameter.CONSTANT:
             edges = graph.constant(np.array([0, 0, up, left, 0, 0, down, right], np.int64), "pads")
             return [graph.node("Pad", [name, edges, graph.constant(np.float32(param.pad_value), "border")])]
-        mode = "edge" if param.pad_type == PadParameter.REPLICATE else "reflect"
         for axis, before, after in ((2, up, down), (3, left, right)):
             if before or after:
                 (size,) = known(shape[axis : axis + 1])
-                name = graph.gather(name, np.pad(np.arange(size), (before, after), mode=mode), axis)
+                order = places(layer, before + size + after) - before
+                if param.pad_type == PadParameter.REPLICATE:
+                    order = np.clip(order, 0, size - 1)
+                else:  # mirrored at the outer pixels, which are not repeated
+                    order = (size - 1) - np.abs((size - 1) - np.abs(order))
+                name = graph.gather(name, order, axis)
         return [name]
 
 

@@ -1,6 +1,7 @@
 """DetectionOutput, the end of an SSD net: boxes from offsets to priors, and the suppression of overlapping ones.
 
-By definition of the SSD fork of Caffe (weiliu89/caffe, detection_output_layer.cpp and bbox_util.cpp), in float32 as there.
+By definition of the SSD fork of Caffe (weiliu89/caffe, detection_output_layer.cpp and bbox_util.cpp), in float32 as
+there.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ def detection_output(inputs: Sequence[Array], settings: Mapping[str, Any], _: Se
     Returns
     -------
     list of one ndarray of float32, shape (1, 1, M, 7)
-        A row for each detection, of image, label, confidence, x1, y1, x2, y2: images in order, labels in order, the best
-        first. Where nothing is found in any image: a row for each image, its number and then -1.
+        A row for each detection, of image, label, confidence, x1, y1, x2, y2: images in order, labels in order, the
+        best first. Where nothing is found in any image: a row for each image, its number and then -1.
     """
     locations, confidences, priors = inputs
     classes, shared = int(settings["num_classes"]), bool(settings["share_location"])
@@ -74,7 +75,7 @@ def _of_image(
             candidates, boxes = candidates[chosen], boxes[chosen]
         kept.append((label, candidates, boxes))
     labels = np.concatenate([np.full(len(which), label) for label, which, _ in kept]) if kept else np.zeros(0, int)
-    scores = np.concatenate([confidences[which, label] for label, which, _ in kept]) if kept else np.zeros(0)
+    scores = np.concatenate([confidences[which, label] for label, which, _ in kept] or [np.zeros(0, np.float32)])
     boxes = np.concatenate([found for _, _, found in kept]) if kept else np.zeros((0, 4), np.float32)
     order = np.arange(len(labels))
     if -1 < keep < len(labels):
@@ -99,15 +100,18 @@ def _decode(places: Array, priors: Array, variances: Array, settings: Mapping[st
     """Return boxes (M, 4) from what the net says of their priors."""
     offsets = places if settings["variance_encoded_in_target"] else variances * places
     code = settings["code_type"]
+    corners: Array
     if code == "CORNER":
         return priors + offsets
     sizes = priors[:, 2:] - priors[:, :2]
     if code == "CORNER_SIZE":
-        return priors + offsets * np.concatenate([sizes, sizes], 1)
+        corners = priors + offsets * np.concatenate([sizes, sizes], 1)
+        return corners
     with np.errstate(over="ignore"):
         centres = offsets[:, :2] * sizes + (priors[:, :2] + priors[:, 2:]) / np.float32(2)
         halves = np.exp(offsets[:, 2:]) * sizes / np.float32(2)
-        return np.concatenate([centres - halves, centres + halves], 1)
+        corners = np.concatenate([centres - halves, centres + halves], 1)
+    return corners
 
 
 def _suppress(boxes: Array, threshold: float, eta: float) -> Indices:

@@ -25,10 +25,10 @@ def proposal(inputs: Sequence[Array], settings: Mapping[str, Any], arrays: Seque
         Scores (N, 2 A, H, W), of which the second half counts, box deltas (N, 4 A, H, W), and the images' height, width
         and scales, (1 or N, 3 or more).
     settings : mapping
-        `feat_stride`, `min_size` (in pixels of the unscaled image), `pre_nms_topn`, `post_nms_topn`, `nms_thresh` (None:
-        nothing is suppressed), `drop_small` (small boxes are dropped; else they count as of score 0), `scaled` (whether
-        `min_size` grows with the image's scale), `empty` (a region for where there is none, or None), `columns` (whether
-        scores have a second axis).
+        `feat_stride`, `min_size` (in pixels of the unscaled image), `pre_nms_topn`, `post_nms_topn`, `nms_thresh`
+        (None: nothing is suppressed), `drop_small` (small boxes are dropped; else they count as of score 0), `scaled`
+        (whether `min_size` grows with the image's scale), `empty` (a region for where there is none, or None),
+        `columns` (whether scores have a second axis).
     arrays : sequence of one ndarray of float32, shape (A, 4)
         The anchors at the first place of the map.
 
@@ -41,7 +41,7 @@ def proposal(inputs: Sequence[Array], settings: Mapping[str, Any], arrays: Seque
     anchors = arrays[0]
     count, (height, width) = len(anchors), scores.shape[2:]
     if scores.shape[1] != 2 * count or deltas.shape[1] != 4 * count or deltas.shape[2:] != (height, width):
-        raise InvalidArgumentError(f"Proposal has {count} anchors, but got {scores.shape} scores, {deltas.shape} deltas")
+        raise InvalidArgumentError(f"Proposal has {count} anchors, but got {scores.shape}, {deltas.shape}")
     stride = np.float32(settings["feat_stride"])
     x, y = np.meshgrid(np.arange(width, dtype=np.float32) * stride, np.arange(height, dtype=np.float32) * stride)
     shifts = np.stack([x, y, x, y], 2)
@@ -93,7 +93,8 @@ def _moved(boxes: Array, moves: Array, width: np.float32, height: np.float32) ->
         halves = np.float32(0.5) * (np.exp(moves[:, 2:]) * sizes)
     moved = np.concatenate([middles - halves, middles + halves], 1)
     limits = np.array([width, height, width, height], np.float32) - 1
-    return np.maximum(np.minimum(moved, limits), np.float32(0))
+    inside: Array = np.maximum(np.minimum(moved, limits), np.float32(0))
+    return inside
 
 
 def _suppress(boxes: Array, threshold: float, most: int) -> list[int]:

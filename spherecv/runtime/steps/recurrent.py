@@ -77,4 +77,6 @@ def _unit(cell: Array, gates: Array, going: Array) -> tuple[Array, Array]:
 
 
 def _sigmoid(x: Array) -> Array:
-    return np.float32(0.5) * np.tanh(np.float32(0.5) * x) + np.float32(0.5)
+    half = np.float32(0.5)
+    gate: Array = half * np.tanh(half * x) + half
+    return gate

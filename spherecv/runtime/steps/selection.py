@@ -53,8 +53,10 @@ def argmax(inputs: Sequence[Array], settings: Mapping[str, Any], _: Sequence[Arr
 def reduction(inputs: Sequence[Array], settings: Mapping[str, Any], _: Sequence[Array]) -> list[Array]:
     """Return one number without axes: SUM, ASUM, SUMSQ or MEAN of all numbers, times `coeff`."""
     blob = inputs[0].astype(np.float64)
-    kinds = {"SUM": blob.sum, "ASUM": lambda: np.abs(blob).sum(), "SUMSQ": lambda: (blob * blob).sum(), "MEAN": blob.mean}
-    return [np.float32(settings["coeff"] * kinds[settings["operation"]]()).reshape(())]
+    operation = settings["operation"]
+    terms = {"ASUM": np.abs, "SUMSQ": np.square}.get(operation, np.asarray)(blob)
+    total = terms.mean() if operation == "MEAN" else terms.sum()
+    return [np.array(settings["coeff"] * total, np.float32)]
 
 
 def max_pool_with_mask(inputs: Sequence[Array], settings: Mapping[str, Any], _: Sequence[Array]) -> list[Array]:

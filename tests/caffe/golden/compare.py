@@ -41,7 +41,7 @@ def answer(case: dict, backend: str) -> dict | str:
     inputs = {key[3:]: np.asarray(value, np.float32) for key, value in case.items() if key.startswith("in:")}
     try:
         net = load(str(case["net"]).encode(), caffemodel)
-        outputs = [name for name in (key[4:] for key in case if key.startswith("out:"))]
+        outputs = [key[4:] for key in case if key.startswith("out:")]
         session = Session(net.to_onnx(outputs=outputs or None), backend=backend)
         return session.run({name: inputs[name] for name in session.inputs})
     except SphereCVError as error:
