@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from spherecv.caffe import wire
+from spherecv import protobuf as wire
 from spherecv.errors import CaffeModelError
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ def _numbers_of(blob: BlobProto, where: str = "a blob") -> npt.NDArray[Any]:
     if not blob.double_data and not blob.data and blob.HasField("raw_data"):
         return _raw(blob, where)
     field = _DOUBLE_DATA if blob.double_data else _DATA
-    packed = [f.payload for f in wire.fields(memoryview(blob.SerializeToString())) if f.number == field]
+    message = memoryview(blob.SerializeToString())
+    packed = [message[part.start : part.end] for part in wire.fields(message) if part.number == field]
     raw = packed[0] if len(packed) == 1 else b"".join(packed)
     return np.frombuffer(raw, dtype="<f8" if blob.double_data else "<f4")
 

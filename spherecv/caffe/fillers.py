@@ -74,7 +74,7 @@ def filled(layer: Layer, index: int, shape: Shape) -> Array:
 def _filler(layer: Layer, index: int) -> FillerParameter | None:
     """Return the filler that the prototxt states for a blob."""
     message, names = _FILLERS.get(layer.type, ("", ()))
-    if index >= len(names) or not layer.param.HasField(message):  # type: ignore[arg-type]
+    if index >= len(names) or not layer.param.HasField(message):
         return None
     settings = getattr(layer.param, message)
     return getattr(settings, names[index]) if settings.HasField(names[index]) else None

@@ -10,7 +10,7 @@ from os import PathLike
 from spherecv.caffe.cache import CONVERTER_VERSION
 from spherecv.caffe.graph import Layer, Shape, check_wiring, in_phase, layers_of, listed, open_ends
 from spherecv.caffe.inputs import deployed
-from spherecv.caffe.layers import DATA, kind_of
+from spherecv.caffe.layers import kind_of
 from spherecv.caffe.onnx_export import export
 from spherecv.caffe.reader import Definition, Source, read_caffemodel, read_definition, refusal
 from spherecv.caffe.shapes import infer
@@ -158,8 +158,10 @@ def load(
         taking_part = {id(layer) for layer in layers}
         others = [layer for layer in net if id(layer) not in taking_part]
         whole = deployed(layers, message, input_shapes, others)
+    _check_fields(definition, net, [layer for layer in whole.origin.values() if layer.type == "Input"])
+    with _named(definition.name):
         running, inputs = whole.needed(wanted)
-    _check_fields(definition, net, [*running, *whole.origin.values()])
+    _check_fields(definition, net, running)
     with _named(definition.name):
         check_wiring(running, list(inputs), names_repeat=True)
         shapes = infer(running, inputs)
@@ -174,11 +176,11 @@ def load(
 
 
 def _check_fields(definition: Definition, net: Sequence[Layer], used: Sequence[Layer]) -> None:
-    """Refuse fields that the schema lacks in layers that are used; data layers may have them, they do not compute."""
+    """Refuse fields that the schema lacks in layers that compute something."""
     faults = definition.outline.unknown
     if faults and len(net) != max(len(definition.outline.layer), len(definition.outline.layers)):
         raise refusal(definition, faults[0])  # V0's padding layers are gone: places no longer tell which layer it is
-    computing = {id(layer) for layer in used if layer.type not in DATA and layer.type != "Python"}
+    computing = {id(layer) for layer in used}
     for fault in faults:
         if fault.layer is not None and id(net[fault.layer]) in computing:
             raise refusal(definition, fault)

@@ -10,8 +10,10 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from spherecv.caffe import text, wire
+from spherecv import protobuf as wire
+from spherecv.caffe import text
 from spherecv.caffe.graph import Layer
+from spherecv.caffe.hdf5 import is_hdf5, read_hdf5
 from spherecv.caffe.layers import is_known, unknown_type
 from spherecv.caffe.spherecv_caffe_pb2 import LayerParameter, NetParameter
 from spherecv.errors import CaffeModelError, InvalidArgumentError, ModelFileError, PrototxtError
@@ -84,7 +86,7 @@ def refusal(definition: Definition, unknown: text.Unknown) -> ModelFileError:
         modern = len(outline.layer) > unknown.layer and outline.layer[unknown.layer] <= unknown.line
         if modern and unknown.layer < len(message.layer):
             param = message.layer[unknown.layer]
-            if not is_known(param.type):
+            if param.type and not is_known(param.type):
                 layer = Layer(param.name, param.type, (), (), LayerParameter(), line=outline.layer[unknown.layer])
                 error = unknown_type(layer)
                 return type(error)(f"{definition.name}: {error}")
@@ -105,7 +107,7 @@ def read_message(source: Source, kind: type[MessageT]) -> MessageT:
     name = f"<{kind.DESCRIPTOR.name}>"
     data, name = load_bytes(source, name)
     if kind.DESCRIPTOR.name == "SolverParameter":
-        solver = kind()
+        solver: MessageT = kind()
         for unknown in text.parse(text.decode(data, name), solver, name).unknown:
             place = f"{name}:{unknown.line}:{unknown.column}"
             raise PrototxtError(f"{place}: {unknown.reason}", line=unknown.line, column=unknown.column)
@@ -119,7 +121,7 @@ def read_caffemodel(source: Source) -> NetParameter:
     Parameters
     ----------
     source : str, path or bytes
-        A file, or its content.
+        A file, or its content: a caffemodel, or what Caffe stores with `snapshot_format: HDF5`.
 
     Returns
     -------
@@ -132,11 +134,15 @@ def read_caffemodel(source: Source) -> NetParameter:
         For a file that is truncated, damaged, or no caffemodel at all.
     ModelFileError
         If the file cannot be read.
+    MissingDependencyError
+        If it is HDF5, and the extra `hdf5` is not installed.
     """
     data, name = load_bytes(source, "<caffemodel>")
+    if is_hdf5(data):
+        return read_hdf5(data, name)
     try:
         _look_over(memoryview(data))
-    except CaffeModelError as error:
+    except ValueError as error:
         raise CaffeModelError(f"{name} is not a whole caffemodel: {error}") from None
     message = _decode(data, NetParameter, name)
     if not message.layer and not message.layers:
@@ -171,12 +177,12 @@ def _look_over(data: memoryview) -> None:
     for outer in wire.fields(data):
         seen += 1
         if outer.number in _LAYER_FIELDS and outer.wire == wire.BYTES:
-            for _ in wire.fields(outer.payload):
+            for _ in wire.fields(data, outer.span):
                 seen += 1
                 if seen > _MAX_FIELDS:
                     break
         if seen > _MAX_FIELDS:
-            raise CaffeModelError(f"it has more than {_MAX_FIELDS:,} fields, which no net needs")
+            raise ValueError(f"it has more than {_MAX_FIELDS:,} fields, which no net needs")
 
 
 def _decode(data: bytes, kind: type[MessageT], name: str) -> MessageT:

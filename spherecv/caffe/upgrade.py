@@ -156,7 +156,8 @@ def _upgrade_first(legacy: V1LayerParameter, modern: LayerParameter) -> None:
         modern.name = as_text(old.name)
     kind = _V0_TYPES.get(as_text(old.type))
     if kind is None:
-        raise PrototxtError(f"layer {as_text(old.name)[:80]!r}: Caffe's V0 format has no layer type {as_text(old.type)[:80]!r}")
+        name, word = as_text(old.name)[:80], as_text(old.type)[:80]
+        raise PrototxtError(f"layer {name!r}: Caffe's V0 format has no layer type {word!r}")
     modern.type = kind.name
     for settings, message in ((kind.settings, kind.message), (_V0_TRANSFORM, "transform_param")):
         for name, today in settings.items():

@@ -122,7 +122,7 @@ def _stored(net: Sequence[Layer], weights: NetParameter, expected: dict[int, lis
         if target is None:
             continue
         wanted = expected.get(id(target))
-        if wanted is not None and len(source.blobs) != len(wanted):
+        if wanted is not None and not _whole(target, len(source.blobs), len(wanted)):
             if not source.blobs:
                 raise _missing(target, weights)
             raise CaffeModelError(
@@ -130,8 +130,16 @@ def _stored(net: Sequence[Layer], weights: NetParameter, expected: dict[int, lis
                 "together"
             )
         for index, blob in enumerate(source.blobs):
-            found[_key(target, index)] = _Stored(blob, target, index)
+            key = _key(target, index)
+            if blob.ListFields() or not isinstance(key, str):
+                found[key] = _Stored(blob, target, index)
     return found
+
+
+def _whole(layer: Layer, stored: int, wanted: int) -> bool:
+    """Tell whether a layer's blobs are all stored, but for those that HDF5 stores with the layer that they are of."""
+    shared = all(isinstance(_key(layer, index), str) for index in range(stored, wanted))
+    return stored == wanted or (0 < stored < wanted and shared)
 
 
 def _can_be_filled(layer: Layer, found: Sequence[bool], net: Sequence[Layer]) -> bool:
@@ -166,7 +174,8 @@ def _check_sharing(
     same = math.prod(shapes[place]) == math.prod(shape) if permissive else shapes[place] == shape
     if not same:
         raise layer.mistake(
-            f"shares the param {_key(layer, index)!r} with {first}, whose blob has the shape {shapes[place]}, not {shape}"
+            f"shares the param {_key(layer, index)!r} with {first}, whose blob has the shape {shapes[place]}, "
+            f"not {shape}"
         )
 
 

@@ -114,7 +114,7 @@ def test_a_known_model_is_converted_once_and_not_hashed_again(weights, monkeypat
             return b"converted"
 
     with monkeypatch.context() as patch:
-        patch.setattr(caffe, "load", lambda *files: Net(), raising=False)
+        patch.setattr(caffe, "load", lambda *files, outputs: Net(), raising=False)
         assert ModelSource.from_caffe(OURS, weights).onnx() == b"converted"
     monkeypatch.setattr(caffe, "onnx_of", pytest.fail, raising=False)
     assert ModelSource.from_caffe(OURS, weights).onnx() == b"converted"
