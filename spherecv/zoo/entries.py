@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 
 from spherecv.checks import Metric
 from spherecv.errors import InvalidArgumentError
-from spherecv.probability import ProbabilityCurve
 from spherecv.zoo.model import (
     Format,
     Kind,
@@ -20,6 +19,7 @@ from spherecv.zoo.model import (
     ModelFile,
     ModelInfo,
 )
+from spherecv.zoo.probability import ProbabilityCurve
 from spherecv.zoo.recipe import Recipe
 
 _DIGEST_LENGTHS = {"sha256": 64, "sha384": 96}

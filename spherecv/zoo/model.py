@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from spherecv.checks import Metric
-from spherecv.probability import ProbabilityCurve
+from spherecv.zoo.probability import ProbabilityCurve
 
 Kind = Literal["embedder", "detector"]
 Format = Literal["caffe", "onnx", "wheel"]

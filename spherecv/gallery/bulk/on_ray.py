@@ -18,7 +18,7 @@ class Actor:
     """A worker as Ray Data wants it: rows in, rows out."""
 
     def __init__(self, job: Work) -> None:
-        keep_opencv_threads(job.threads)
+        keep_opencv_threads(job.config.threads or 1)
         self._worker = Worker(job)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def embed_parts(
     if not parts:
         return
     started = not ray.is_initialized()
-    gpus = 1 if job.device != "cpu" else 0
+    gpus = 1 if job.config.device != "cpu" else 0
     try:
         if started:
             settings = {"num_cpus": processes} if address is None and processes else {}

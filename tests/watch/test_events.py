@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from spherecv.errors import StorageError
-from spherecv.video import Event, EventLog
+from spherecv.watch import Event, EventLog
 
 
 def lines(path: Path) -> list[dict]:
@@ -66,7 +66,7 @@ def test_a_line_left_unfinished_is_ended_first(tmp_path: Path) -> None:
 
 def test_what_was_logged_outlives_a_kill(tmp_path: Path) -> None:
     script = (
-        "import sys\nfrom spherecv.video import Event, EventLog\n"
+        "import sys\nfrom spherecv.watch import Event, EventLog\n"
         "log = EventLog(sys.argv[1])\n"
         "for number in range(10**9):\n    log.write(Event('decided', number))\n    print(number, flush=True)\n"
     )
@@ -89,6 +89,5 @@ def test_a_log_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
 def test_a_full_disk_is_an_error() -> None:
-    log = EventLog("/dev/full")
-    with pytest.raises(StorageError, match="No space"):
+    with EventLog("/dev/full") as log, pytest.raises(StorageError, match="No space"):
         log.write(Event("start"))
