@@ -17,8 +17,8 @@ from spherecv.metrics import Metric
 from spherecv.pipeline import FacePipeline, WhichFace
 from spherecv.records import EmbeddedFace
 from spherecv.sources import LIST_SUFFIXES, find_images
+from spherecv.templates import BEST, SetTemplate
 from spherecv.video.frames import is_film, open_frames
-from spherecv.video.templates import BEST, SetTemplate
 from spherecv.video.tracker import FaceTracker
 from spherecv.video.tracks import Frame
 
