@@ -16,7 +16,8 @@ from spherecv.detect.detector import KINDS
 from spherecv.embed import FaceEmbedder
 from spherecv.errors import InvalidArgumentError, NoFaceError, SphereCVError
 from spherecv.images import ImageSource, LabelledImage, load_labelled
-from spherecv.records import EmbeddedFace, Face
+from spherecv.records import EmbeddedFace, Face, Fingerprint
+from spherecv.zoo import ModelSource, Recipe
 
 WhichFace = Literal["largest", "center", "all", "whole"]
 OnError = Literal["raise", "return"]
@@ -57,6 +58,25 @@ class FacePipeline:
         check_stage(f"detector must be a FaceDetector or one of {', '.join(KINDS)}", self.detector, "detect_batch")
         recipe = self.embedder.recipe
         self.aligner = FaceAligner(recipe.template, size=recipe.size, alignment=recipe.alignment)
+
+    @property
+    def source(self) -> ModelSource:
+        """The embedder's model."""
+        return self.embedder.source
+
+    @property
+    def detector_name(self) -> str:
+        """What finds the faces: the kind of detector, and what differs from its defaults."""
+        return self.detector.name
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """What decides the embeddings: what galleries, calibrations, bulk jobs and evaluations are kept under."""
+        return Fingerprint(self.embedder.name, self.source.key, self.detector_name)
+
+    def with_recipe(self, recipe: Recipe) -> FacePipeline:
+        """Make a pipeline of the same open nets whose embedder is fed and read by another recipe."""
+        return FacePipeline(self.embedder.with_recipe(recipe), detector=self.detector)
 
     def faces(self, image: ImageSource, *, face: WhichFace = "all") -> list[EmbeddedFace]:
         """Find and embed the faces of one image.

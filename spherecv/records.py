@@ -45,6 +45,25 @@ def _checked(name: str, value: Any, *shapes: tuple[int, ...]) -> FloatArray:
     return array
 
 
+@dataclass(frozen=True)
+class Fingerprint:
+    """What decides the embeddings of a pipeline: embeddings of different models or recipes cannot be compared.
+
+    Attributes
+    ----------
+    model : str
+        What the model is called.
+    key : str
+        What identifies the model's files and recipe: `ModelSource.key`.
+    detector : str
+        What found the faces; empty for embeddings that came ready-made.
+    """
+
+    model: str
+    key: str
+    detector: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class Face:
     """One face in one image.

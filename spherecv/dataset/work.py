@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.align import FaceAligner
+from spherecv.config import PipelineConfig, Stages
 from spherecv.dataset.crops import NoFacePolicy, center_crop
 from spherecv.dataset.jobs import Job
 from spherecv.dataset.table import TableRow
@@ -39,29 +40,30 @@ class Work:
     Attributes
     ----------
     out : Path
+    stages : PipelineConfig or FacePipeline
+        The detector. Of several processes each opens its own.
     recipe : Recipe
         Its template, alignment and size.
-    detector : str
-    preset : str or None
     face : {"center", "largest"}
     no_face : {"skip", "center", "fail"}
     quality : int
         Of JPEG.
     suffix : str
         `.jpg` or `.png`.
-    threads : int
-        Of each process; changes nothing in the crops.
     """
 
     out: Path
+    stages: Stages
     recipe: Recipe
-    detector: str
-    preset: str | None
     face: Literal["center", "largest"]
     no_face: NoFacePolicy
     quality: int
     suffix: str
-    threads: int
+
+    @property
+    def threads(self) -> int:
+        """Of each process; changes nothing in the crops."""
+        return (self.stages.threads if isinstance(self.stages, PipelineConfig) else None) or 1
 
     def settings(self) -> dict[str, Any]:
         """What crops depend on, as plain values."""
@@ -69,13 +71,19 @@ class Work:
             "template": [list(point) for point in self.recipe.template_points],
             "size": list(self.recipe.size),
             "alignment": self.recipe.alignment,
-            "detector": self.detector,
-            "preset": self.preset,
+            **self._detector(),
             "face": self.face,
             "no_face": self.no_face,
             "quality": self.quality,
             "suffix": self.suffix,
         }
+
+    def _detector(self) -> dict[str, Any]:
+        if not isinstance(self.stages, PipelineConfig):
+            return {"detector": self.stages.detector_name, "preset": None}
+        config = self.stages  # the smallest face is named only where it was given: older journals do not have it
+        least = {} if config.min_size is None else {"min_size": config.min_size}
+        return {"detector": config.detector, "preset": config.preset, **least}
 
 
 class Aligning:
@@ -87,10 +95,9 @@ class Aligning:
     """
 
     def __init__(self, work: Work) -> None:
-        from spherecv.detect import FaceDetector
-
         self._work = work
-        self._detector = FaceDetector(work.detector, threads=work.threads, preset=work.preset)
+        stages = work.stages
+        self._detector = stages.open_detector() if isinstance(stages, PipelineConfig) else stages.detector
         self._aligner = FaceAligner(work.recipe.template, size=work.recipe.size, alignment=work.recipe.alignment)
 
     def row(self, job: Job) -> TableRow:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Literal, overload
+from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from spherecv.errors import InvalidArgumentError, SphereCVError
 from spherecv.images import ImageSource, load_image
 from spherecv.quality import face_quality
 from spherecv.records import Face
+from spherecv.runtime.devices import check_settings
 
 Image = NDArray[np.uint8]
 Model = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -91,20 +92,15 @@ class FaceDetector:
         device: str = "cpu",
         threads: int | None = None,
     ) -> None:
-        if kind not in KINDS:
-            raise InvalidArgumentError(f"a detector must be one of {', '.join(KINDS)}, but got {shown(kind)}")
-        if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
-            raise InvalidArgumentError(f"threads must be a whole number from 1, but got {threads!r}")
-        settings: dict[str, Any] = {"preset": preset, "min_size": min_size, "factor": factor}
-        if kind == "mtcnn":
-            from spherecv.detect.mtcnn import open_mtcnn
-
-            self._kind: Kind = open_mtcnn(
-                model, thresholds=thresholds, backend=backend, device=device, threads=threads, **settings
-            )
-        else:
-            self._kind = _open_single_net(kind, model, thresholds, backend, device, threads, settings)
+        check_kind(kind, preset=preset, min_size=min_size, factor=factor)
+        check_settings(backend or "auto", device, threads)
+        self._settings = _Settings(kind, preset, min_size, factor, thresholds, model, backend, device, threads)
+        self._kind = self._settings.open()
         self.name = self._kind.name
+
+    def __reduce__(self) -> tuple[Callable[[_Settings], FaceDetector], tuple[_Settings]]:
+        """Travel as settings: another process, or a copy, opens nets of its own."""
+        return _reopened, (self._settings,)
 
     def detect(self, image: ImageSource) -> list[Face]:
         """Find the faces of one image.
@@ -193,29 +189,59 @@ class FaceDetector:
         return [answer for image in images for answer in self._found([image])]
 
 
-def _open_single_net(
-    kind: str,
-    model: Model | None,
-    thresholds: Sequence[float] | float | None,
-    backend: str | None,
-    device: str,
-    threads: int | None,
-    settings: dict[str, Any],
-) -> Kind:
+@dataclass(frozen=True)
+class _Settings:
+    """What `FaceDetector` was asked for."""
+
+    kind: str
+    preset: str | None
+    min_size: float | None
+    factor: float | None
+    thresholds: Sequence[float] | float | None
+    model: Model | None
+    backend: str | None
+    device: str
+    threads: int | None
+
+    def open(self) -> Kind:
+        """Open the nets of this kind."""
+        device, threads = self.device, self.threads
+        if self.kind == "mtcnn":
+            from spherecv.detect.mtcnn import open_mtcnn
+
+            return open_mtcnn(
+                self.model, preset=self.preset, min_size=self.min_size, factor=self.factor, thresholds=self.thresholds,
+                backend=self.backend, device=device, threads=threads,
+            )  # fmt: skip
+        thresholds, model = self.thresholds, self.model
+        if thresholds is not None and not isinstance(thresholds, int | float):
+            raise InvalidArgumentError(f"thresholds must be one number for {self.kind}, but got {thresholds!r}")
+        if model is not None and not isinstance(model, str | os.PathLike):
+            raise InvalidArgumentError(f"model must be the path of one file for {self.kind}, but got {model!r}")
+        if self.kind == "yunet":
+            from spherecv.detect.yunet import YuNet
+
+            return YuNet(model, threshold=thresholds, backend=self.backend, device=device)
+        from spherecv.detect.retinaface import RetinaFace
+
+        return RetinaFace(model, threshold=thresholds, backend=self.backend, device=device, threads=threads)
+
+
+def _reopened(settings: _Settings) -> FaceDetector:
+    return FaceDetector(**vars(settings))
+
+
+def check_kind(kind: object, **settings: object) -> None:
+    """Raise `InvalidArgumentError` for an unknown kind of detector, and for settings of MTCNN beside another."""
+    if kind not in KINDS:
+        raise InvalidArgumentError(f"a detector must be one of {', '.join(KINDS)}, but got {shown(kind)}")
     given = [name for name, value in settings.items() if value is not None]
-    if given:
+    if kind != "mtcnn" and given:
         raise InvalidArgumentError(f"{', '.join(given)} cannot be set for {kind}, only for mtcnn")
-    if thresholds is not None and not isinstance(thresholds, int | float):
-        raise InvalidArgumentError(f"thresholds must be one number for {kind}, but got {thresholds!r}")
-    if model is not None and not isinstance(model, str | os.PathLike):
-        raise InvalidArgumentError(f"model must be the path of one file for {kind}, but got {model!r}")
-    if kind == "yunet":
-        from spherecv.detect.yunet import YuNet
+    if kind == "mtcnn":
+        from spherecv.detect.mtcnn import check_preset
 
-        return YuNet(model, threshold=thresholds, backend=backend, device=device)
-    from spherecv.detect.retinaface import RetinaFace
-
-    return RetinaFace(model, threshold=thresholds, backend=backend, device=device, threads=threads)
+        check_preset(settings.get("preset"), settings.get("min_size"))
 
 
 def _loaded(remaining: Iterator[ImageSource]) -> Iterator[list[Image | SphereCVError]]:

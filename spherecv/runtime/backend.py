@@ -14,8 +14,6 @@ from spherecv.runtime.signature import Signature
 
 FloatArray = NDArray[np.float32]
 
-BACKENDS = ("opencv", "onnxruntime", "openvino")
-
 _LONGEST_REASON = 300
 
 

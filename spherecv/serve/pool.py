@@ -10,20 +10,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic, perf_counter
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from spherecv.detect import FaceDetector
-from spherecv.embed import FaceEmbedder
+from spherecv.config import PipelineConfig
 from spherecv.errors import SphereCVError
 from spherecv.images import ImageSource, LabelledImage, load_labelled
 from spherecv.pipeline import FacePipeline, OnError, WhichFace
 from spherecv.records import EmbeddedFace, Face
 from spherecv.serve.uploads import Upload
-from spherecv.zoo import ModelSource
 
 Task: TypeAlias = WhichFace | Literal["detect"]
 Observer: TypeAlias = Callable[[int, float], None]
@@ -276,42 +274,30 @@ def _detected(pipeline: FacePipeline, images: Sequence[LabelledImage]) -> list[D
 
 
 def open_pool(
-    source: ModelSource | str,
-    *,
-    detector: str = "mtcnn",
-    backend: str = "opencv",
-    device: str = "cpu",
-    workers: int | None = None,
-    threads: int | None = None,
-    batch: int = 8,
+    config: PipelineConfig, *, workers: int | None = None, threads: int | None = None, batch: int = 8
 ) -> PipelinePool:
     """Open a pool of pipelines, and run each once, so that the first caller need not wait for it.
 
     Parameters
     ----------
-    source : ModelSource or str
-        The model, or its name.
-    detector, backend, device
-        As for `FaceVerifier`.
+    config : PipelineConfig
     workers : int, optional
         Pipelines; by default one for each core that may be used, and one on CUDA.
     threads : int, optional
-        Threads of each; by default the cores shared out.
+        Threads of each; by default the configuration's, or the cores shared out.
     batch : int
-        Most pictures in a batch.
+        Most images in a batch.
 
     Raises
     ------
     SphereCVError
-        As for `FaceEmbedder` and `FaceDetector`.
+        As for `PipelineConfig.open`.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = workers or (cores if device == "cpu" else 1)
-    each = threads or max(1, cores // count)
-    pipelines = []
-    for _ in range(count):
-        embedder = FaceEmbedder(source, backend=backend, device=device, threads=each)
-        pipelines.append(FacePipeline(embedder, detector=FaceDetector(detector, device=device, threads=each)))
-        pipelines[-1].detector.detect(np.zeros((96, 96, 3), np.uint8))
-        embedder.embed(np.zeros((1, *embedder.recipe.size, 3), np.uint8))
+    count = workers or (cores if config.device == "cpu" else 1)
+    each = replace(config, threads=threads or config.threads or max(1, cores // count))
+    pipelines = [each.open() for _ in range(count)]
+    for pipeline in pipelines:
+        pipeline.detector.detect(np.zeros((96, 96, 3), np.uint8))
+        pipeline.embedder.embed(np.zeros((1, *pipeline.embedder.recipe.size, 3), np.uint8))
     return PipelinePool(pipelines, batch=batch)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Unpack, get_args
 
+from spherecv.config import ModelName, PipelineConfig, PipelineSettings, describe
 from spherecv.errors import BackendError, InvalidArgumentError, SphereCVError, StorageError
 from spherecv.gallery.bulk import work
 from spherecv.gallery.bulk.parts import Part, parts_of
 from spherecv.gallery.bulk.shards import JOB, begin, check_format, finish, finished
 from spherecv.gallery.bulk.work import Work
 from spherecv.pipeline import WhichFace
-from spherecv.zoo import DEFAULT_MODEL, ModelSource, open_model
+from spherecv.zoo import DEFAULT_MODEL, ModelSource
 
 Engine = Literal["local", "ray"]
 SHARD_IMAGES = 2000
@@ -53,18 +54,15 @@ def embed_images(
     source: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    model: str | os.PathLike[str] | ModelSource = DEFAULT_MODEL,
-    detector: str = "mtcnn",
+    model: ModelName | ModelSource | PipelineConfig = DEFAULT_MODEL,
     face: WhichFace = "largest",
     format: str = "npy",  # noqa: A002 - what users call it
     shard_images: int = SHARD_IMAGES,
     engine: Engine = "local",
     processes: int | None = None,
     address: str | None = None,
-    backend: str = "opencv",
-    device: str = "cpu",
-    threads: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    **settings: Unpack[PipelineSettings],
 ) -> EmbedSummary:
     """Embed very many images into a folder of shards with a manifest; an interrupted job goes on where it stopped.
 
@@ -74,8 +72,7 @@ def embed_images(
         A folder, a list, an image; or uncompressed `.tar` shards of images: one, a folder or a list of them.
     out : path
         Folder of the shards. With `engine="ray"` every machine must see it, the source and the model under this path.
-    model : str, path or ModelSource
-    detector : str
+    model : str, path, (path, path), ModelSource or PipelineConfig
     face : {"largest", "center", "all", "whole"}
     format : {"npy", "parquet"}
         `.npy` with a `.json` of the rows beside it, or Parquet (extra `gallery`).
@@ -88,10 +85,11 @@ def embed_images(
         Workers; by default one for each core, or whatever the Ray cluster has.
     address : str, optional
         Of the Ray cluster: `"auto"` or `"ray://..."`; by default Ray is started on this machine.
-    backend, device, threads
-        Of each worker.
     progress : callable, optional
         Called with the numbers of shards done and found so far.
+    **settings
+        As for `PipelineConfig`, of each worker. One thread by default: many workers with one thread each are faster
+        than few with many, and a sum whose order does not depend on the number of threads is the same everywhere.
 
     Returns
     -------
@@ -115,21 +113,21 @@ def embed_images(
         if value < 1:
             raise InvalidArgumentError(f"{name} must be at least 1, but got {value}")
     kind = check_format(format)
-    opened = model if isinstance(model, ModelSource) else open_model(model)
+    config = _config(model, settings)
     folder = _made(Path(out))
     claimed = begin(
         folder,
         {
-            "model": opened.name,
-            "key": opened.key,
-            "detector": detector,
+            "model": config.fingerprint.model,
+            "key": config.fingerprint.key,
+            "detector": config.fingerprint.detector,
             "face": face,
             "format_of_shards": kind,
             "shard_images": shard_images,
-            "backend": backend,
+            "backend": config.backend,
         },
     )
-    job = Work(str(folder.resolve()), opened, detector, face, kind, backend, device, threads)
+    job = Work(str(folder.resolve()), config, face, kind)
     notes: dict[int, Note] = {}
     todo = _left(parts_of(source, shard_images), folder, job, notes)
     done = _by_ray(job, todo, processes, address) if engine == "ray" else _by_processes(job, todo, processes)
@@ -153,6 +151,13 @@ def embed_images(
         shards=len(ordered),
         resumed=len(ordered) - new,
     )
+
+
+def _config(model: ModelName | ModelSource | PipelineConfig, settings: Mapping[str, Any]) -> PipelineConfig:
+    config = describe(model, **settings)
+    if not isinstance(config, PipelineConfig):
+        raise InvalidArgumentError("workers open their own stages: give a model and a detector by name, or a config")
+    return config if config.threads else replace(config, threads=1)
 
 
 def _made(folder: Path) -> Path:

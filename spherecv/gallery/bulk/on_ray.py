@@ -19,7 +19,7 @@ class Actor:
     def __init__(self, job: Work) -> None:
         import cv2
 
-        cv2.setNumThreads(job.threads)
+        cv2.setNumThreads(job.config.threads or 1)
         self._worker = Worker(job)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def embed_parts(
     if not parts:
         return
     started = not ray.is_initialized()
-    gpus = 1 if job.device != "cpu" else 0
+    gpus = 1 if job.config.device != "cpu" else 0
     try:
         if started:
             settings = {"num_cpus": processes} if address is None and processes else {}

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spherecv.detect import FaceDetector
-from spherecv.embed import FaceEmbedder
+from spherecv.config import PipelineConfig
 from spherecv.errors import SphereCVError
 from spherecv.gallery.bulk.parts import Item, Part
 from spherecv.gallery.bulk.shards import Format, Rows, write_shard
 from spherecv.images import LabelledImage
-from spherecv.pipeline import FacePipeline, WhichFace
-from spherecv.zoo import ModelSource
+from spherecv.pipeline import WhichFace
 
 _LOADED_AT_ONCE = 16
 
@@ -27,31 +25,16 @@ class Work:
     ----------
     out : str
         Folder of the shards, on a file system that all workers see.
-    source : ModelSource
+    config : PipelineConfig
         Its files, likewise.
-    detector : str
     face : {"largest", "center", "all", "whole"}
     format : {"npy", "parquet"}
-    backend, device : str
-    threads : int
-        Of each worker. One by default: many workers with one thread each are faster than few with many, and a sum
-        whose order does not depend on the number of threads is the same everywhere.
     """
 
     out: str
-    source: ModelSource
-    detector: str
+    config: PipelineConfig
     face: WhichFace
     format: Format
-    backend: str
-    device: str
-    threads: int
-
-    def pipeline(self) -> FacePipeline:
-        """Open detector and embedder."""
-        settings: dict[str, Any] = {"device": self.device, "threads": self.threads}
-        embedder = FaceEmbedder(self.source, backend=self.backend, **settings)
-        return FacePipeline(embedder, detector=FaceDetector(self.detector, **settings))
 
 
 class Worker:
@@ -64,7 +47,7 @@ class Worker:
 
     def __init__(self, work: Work) -> None:
         self._work = work
-        self._pipeline = work.pipeline()
+        self._pipeline = work.config.open()
         self._dimension = 0
 
     def __call__(self, part: Part) -> dict[str, Any]:
@@ -106,7 +89,7 @@ def do(work: Work, part: Part) -> dict[str, Any]:
     if getattr(_OWN, "work", None) != work:
         import cv2
 
-        cv2.setNumThreads(work.threads)
+        cv2.setNumThreads(work.config.threads or 1)
         _OWN.work, _OWN.worker = work, Worker(work)
     note: dict[str, Any] = _OWN.worker(part)
     return note
