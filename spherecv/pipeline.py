@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -15,17 +14,13 @@ from spherecv.detect import FaceDetector
 from spherecv.detect.detector import KINDS
 from spherecv.embed import FaceEmbedder
 from spherecv.errors import InvalidArgumentError, NoFaceError, SphereCVError
-from spherecv.images import ImageSource, LabelledImage, load_labelled
+from spherecv.images import ImageSource, LabelledImage, load_batches
 from spherecv.records import EmbeddedFace, Face, Fingerprint
 from spherecv.zoo import ModelSource, Recipe
 
 WhichFace = Literal["largest", "center", "all", "whole"]
 OnError = Literal["raise", "return"]
 Image: TypeAlias = NDArray[np.uint8]
-
-_BATCH_PIXELS = 40_000_000
-"""Decoded pixels held at once, 120 MB of BGR: a batch of camera photographs must not fill a small machine."""
-
 
 _Located: TypeAlias = tuple[list[Face], Image]
 _Answer: TypeAlias = list[EmbeddedFace] | SphereCVError
@@ -147,7 +142,7 @@ class FacePipeline:
     def _run(
         self, images: Iterable[ImageSource | LabelledImage], face: WhichFace, errors: OnError, batch_size: int
     ) -> Iterator[_Answer]:
-        for batch in _loaded_batches(images, batch_size):
+        for batch in load_batches(images, batch_size):
             for answer in self._process(batch, face):
                 if isinstance(answer, SphereCVError) and errors == "raise":
                     raise answer
@@ -218,28 +213,3 @@ def choose_faces(faces: Sequence[Face], shape: tuple[int, ...], which: WhichFace
         return [max(faces, key=lambda face: face.width * face.height)]
     middle = np.array((shape[1] / 2, shape[0] / 2))
     return [min(faces, key=lambda face: float(np.square(np.array(face.center) - middle).sum()))]
-
-
-def _loaded_batches(
-    images: Iterable[ImageSource | LabelledImage], batch_size: int
-) -> Iterator[list[LabelledImage | SphereCVError]]:
-    sources = iter(images)
-    while True:
-        batch: list[LabelledImage | SphereCVError] = []
-        pixels = 0
-        for source in islice(sources, batch_size):
-            item = _load(source)
-            batch.append(item)
-            pixels += 0 if isinstance(item, SphereCVError) else item.image.shape[0] * item.image.shape[1]
-            if pixels >= _BATCH_PIXELS:
-                break
-        if not batch:
-            return
-        yield batch
-
-
-def _load(source: ImageSource | LabelledImage) -> LabelledImage | SphereCVError:
-    try:
-        return load_labelled(source)
-    except SphereCVError as error:
-        return error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -16,6 +17,7 @@ from spherecv.dataset.jobs import jobs_of
 from spherecv.dataset.table import Journal, State, check_table, is_inside, write_table
 from spherecv.dataset.work import Work, run_jobs
 from spherecv.errors import DatasetError, InvalidArgumentError
+from spherecv.runtime.devices import usable_cores
 from spherecv.zoo import Recipe, get_recipe
 
 JOURNAL = ".align.jsonl"
@@ -173,11 +175,12 @@ def align_dataset(
     try:
         waiting = [job for job in jobs if not _is_done(journal.states.get(job.name), goal)]
         done = resumed = len(jobs) - len(waiting)
-        for row in run_jobs(work, waiting, count):
-            journal.add(row)
-            done += 1
-            if progress is not None:
-                progress(done, len(jobs))
+        with closing(run_jobs(work, waiting, count)) as rows:
+            for row in rows:
+                journal.add(row)
+                done += 1
+                if progress is not None:
+                    progress(done, len(jobs))
     finally:
         journal.close()
     write_table(sheet, journal.rows(job.name for job in jobs))
@@ -214,7 +217,7 @@ def _detecting(settings: AlignSettings) -> PipelineConfig:
 
 def _processes(processes: int | None) -> int:
     if processes is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return usable_cores()
     if processes < 1:
         raise InvalidArgumentError(f"processes must be at least 1, but got {processes}")
     return processes

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Literal, overload
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from spherecv.checks import batch_of, shown
 from spherecv.detect.base import Detections, Kind
 from spherecv.errors import InvalidArgumentError, SphereCVError
-from spherecv.images import ImageSource, load_image
+from spherecv.images import ImageSource, LabelledImage, load_batches
 from spherecv.quality import face_quality
 from spherecv.records import Face
 from spherecv.runtime.devices import check_settings
@@ -25,8 +24,6 @@ Model = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 KINDS = ("mtcnn", "yunet", "retinaface")
 
 _BATCH_IMAGES = 16
-_BATCH_PIXELS = 40_000_000
-"""Decoded pixels held at once, 120 MB of BGR."""
 
 
 class FaceDetector:
@@ -162,22 +159,22 @@ class FaceDetector:
         if errors not in ("raise", "return"):
             raise InvalidArgumentError(f"errors must be 'raise' or 'return', but got {errors!r}")
         answers: list[list[Face] | SphereCVError] = []
-        for batch in _loaded(batch_of("images", images)):
+        for batch in load_batches(batch_of("images", images), _BATCH_IMAGES):
             for answer in self._answers(batch):
                 if isinstance(answer, SphereCVError) and errors == "raise":
                     raise answer
                 answers.append(answer)
         return answers
 
-    def _answers(self, batch: Sequence[Image | SphereCVError]) -> Iterator[list[Face] | SphereCVError]:
-        images = [item for item in batch if not isinstance(item, SphereCVError)]
+    def _answers(self, batch: Sequence[LabelledImage | SphereCVError]) -> Iterator[list[Face] | SphereCVError]:
+        images = [item.image for item in batch if not isinstance(item, SphereCVError)]
         found = iter(self._found(images))
         for item in batch:
             if isinstance(item, SphereCVError):
                 yield item
             else:
                 answer = next(found)
-                yield answer if isinstance(answer, SphereCVError) else _faces(item, answer)
+                yield answer if isinstance(answer, SphereCVError) else _faces(item.image, answer)
 
     def _found(self, images: Sequence[Image]) -> list[Detections | SphereCVError]:
         try:
@@ -242,24 +239,6 @@ def check_kind(kind: object, **settings: object) -> None:
         from spherecv.detect.mtcnn import check_preset
 
         check_preset(settings.get("preset"), settings.get("min_size"))
-
-
-def _loaded(remaining: Iterator[ImageSource]) -> Iterator[list[Image | SphereCVError]]:
-    while True:
-        batch: list[Image | SphereCVError] = []
-        pixels = 0
-        for source in islice(remaining, _BATCH_IMAGES):
-            try:
-                image = load_image(source)
-                pixels += image.shape[0] * image.shape[1]
-                batch.append(image)
-            except SphereCVError as error:
-                batch.append(error)
-            if pixels >= _BATCH_PIXELS:
-                break
-        if not batch:
-            return
-        yield batch
 
 
 def _faces(image: Image, found: Detections) -> list[Face]:

@@ -31,6 +31,14 @@ def check_settings(backend: object, device: object, threads: object) -> None:
         )
 
 
+def usable_cores() -> int:
+    """Count the processor cores that this process may use, which a container or `taskset` limits."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows
+        return os.cpu_count() or 1
+
+
 def available_backends() -> dict[str, str]:
     """Say which backends can be used here.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar, cast, get_args
 from urllib.parse import urlsplit
 
+from spherecv.checks import Metric
 from spherecv.errors import InvalidArgumentError
 from spherecv.zoo.model import (
     Format,
@@ -15,7 +16,6 @@ from spherecv.zoo.model import (
     KnownForm,
     KnownProbability,
     KnownThreshold,
-    Metric,
     ModelFile,
     ModelInfo,
 )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -43,13 +41,10 @@ def pictures(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser(pictures):
-    path = os.environ.get("SPHERECV_TEST_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None:
-        pytest.skip("no Chromium here: install Debian's package chromium, or set SPHERECV_TEST_CHROMIUM")
+def browser(pictures, chromium):
     with sync_api.sync_playwright() as playwright:
         arguments = [*_ARGUMENTS, f"--use-file-for-fake-video-capture={pictures / 'camera.mjpeg'}"]
-        opened = playwright.chromium.launch(executable_path=path, args=arguments)
+        opened = playwright.chromium.launch(executable_path=chromium, args=arguments)
         yield opened
         opened.close()
 

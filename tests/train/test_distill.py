@@ -25,8 +25,6 @@ from spherecv.train.net import Net
 from spherecv.train.teacher import Teacher, TeacherRecipe, centre, targets
 from spherecv.train.weights import to_caffemodel
 
-pytest.importorskip("spherecv.runtime")
-
 RECIPE = TeacherRecipe(height=12, width=12, rgb=True, mean=(127.5,), std=(128.0,))
 
 

@@ -89,6 +89,5 @@ def test_a_log_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
 def test_a_full_disk_is_an_error() -> None:
-    log = EventLog("/dev/full")
-    with pytest.raises(StorageError, match="No space"):
+    with EventLog("/dev/full") as log, pytest.raises(StorageError, match="No space"):
         log.write(Event("start"))

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Unpack, get_args
 
 from spherecv.config import ModelName, PipelineConfig, PipelineSettings, describe
-from spherecv.errors import BackendError, InvalidArgumentError, SphereCVError, StorageError
-from spherecv.gallery.bulk import work
+from spherecv.errors import InvalidArgumentError, SphereCVError, StorageError
 from spherecv.gallery.bulk.parts import Part, parts_of
 from spherecv.gallery.bulk.shards import JOB, begin, check_format, finish, finished
-from spherecv.gallery.bulk.work import Work
+from spherecv.gallery.bulk.work import Work, Worker
 from spherecv.pipeline import WhichFace
+from spherecv.processes import run_in_processes
+from spherecv.runtime.devices import usable_cores
 from spherecv.zoo import DEFAULT_MODEL, ModelSource
 
 Engine = Literal["local", "ray"]
@@ -25,6 +25,7 @@ SHARD_IMAGES = 2000
 """Images of a shard: some minutes of work, which is what a kill costs, and a few megabytes."""
 
 Note = dict[str, Any]
+_Done = Generator[tuple[int, Note], None, None]
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,8 @@ def embed_images(
         if claimed and not notes:
             (folder / JOB).unlink(missing_ok=True)  # no reason to refuse the same folder to a job without the mistake
         raise
+    finally:
+        done.close()
     ordered = [notes[number] for number in sorted(notes)]
     finish(folder, ordered)
     return EmbedSummary(
@@ -178,49 +181,14 @@ def _left(parts: Iterator[Part], folder: Path, job: Work, notes: dict[int, Note]
             notes[part.number] = note
 
 
-def _by_processes(job: Work, todo: Iterator[Part], processes: int | None) -> Iterator[tuple[int, Note]]:
-    count = processes or _cores()
-    if count == 1:
-        worker = None
-        for part in todo:
-            worker = worker or work.Worker(job)
-            yield part.number, worker(part)
-        return
-    # spawn: a fork would copy a process whose thread pools and CUDA contexts do not survive it.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(count, mp_context=context)
-    try:
-        running: dict[Future[Note], int] = {}
-        for part in todo:
-            running[pool.submit(work.do, job, part)] = part.number
-            if len(running) >= 2 * count:  # parts are listed as they are needed: millions of paths stay on disk
-                yield from _collect(running, wait_for_all=False)
-        yield from _collect(running, wait_for_all=True)
-    except BrokenProcessPool:
-        raise BackendError(
-            "a worker process died (out of memory?): what is finished is kept; run again, with fewer processes"
-        ) from None
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+def _by_processes(job: Work, todo: Iterator[Part], processes: int | None) -> _Done:
+    count = processes or usable_cores()
+    with closing(run_in_processes(partial(Worker, job), todo, count, threads=job.config.threads or 1)) as done:
+        for part, note in done:
+            yield part.number, note
 
 
-def _collect(running: dict[Future[Note], int], *, wait_for_all: bool) -> Iterator[tuple[int, Note]]:
-    while running:
-        ready, _ = wait(running, return_when=FIRST_COMPLETED)
-        for future in ready:
-            yield running.pop(future), future.result()
-        if not wait_for_all:
-            return
-
-
-def _by_ray(job: Work, todo: Iterator[Part], processes: int | None, address: str | None) -> Iterator[tuple[int, Note]]:
+def _by_ray(job: Work, todo: Iterator[Part], processes: int | None, address: str | None) -> _Done:
     from spherecv.gallery.bulk.on_ray import embed_parts
 
     return embed_parts(job, list(todo), processes, address)
-
-
-def _cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS and Windows
-        return os.cpu_count() or 1

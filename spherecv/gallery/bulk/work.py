@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from spherecv.config import PipelineConfig
 from spherecv.errors import SphereCVError
 from spherecv.gallery.bulk.parts import Item, Part
 from spherecv.gallery.bulk.shards import Format, Rows, write_shard
-from spherecv.images import LabelledImage
+from spherecv.images import LabelledImage, load_or_error
 from spherecv.pipeline import WhichFace
 
 _LOADED_AT_ONCE = 16
@@ -60,10 +59,11 @@ class Worker:
     def _embed(self, items: tuple[Item, ...], rows: Rows) -> None:
         loaded: list[tuple[Item, LabelledImage]] = []
         for item in items:
-            try:
-                loaded.append((item, item.load()))
-            except SphereCVError as error:
-                rows.failures.append((item.name, str(error)))
+            image = load_or_error(Item.load, item)
+            if isinstance(image, SphereCVError):
+                rows.failures.append((item.name, str(image)))
+            else:
+                loaded.append((item, image))
         answers = self._pipeline.run([image for _, image in loaded], face=self._work.face, errors="return")
         for (item, _), found in zip(loaded, answers, strict=True):
             if isinstance(found, SphereCVError):
@@ -79,17 +79,3 @@ class Worker:
             height, width = self._pipeline.embedder.recipe.size
             self._dimension = self._pipeline.embedder.embed(np.empty((0, height, width, 3), np.uint8)).shape[1]
         return self._dimension
-
-
-_OWN = threading.local()
-
-
-def do(work: Work, part: Part) -> dict[str, Any]:
-    """Do a part in a process of its own; the first makes it a worker, so that its failures are told as any other."""
-    if getattr(_OWN, "work", None) != work:
-        import cv2
-
-        cv2.setNumThreads(work.config.threads or 1)
-        _OWN.work, _OWN.worker = work, Worker(work)
-    note: dict[str, Any] = _OWN.worker(part)
-    return note
