@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from spherecv.errors import ImageError, InvalidArgumentError, SphereCVError, VideoError
-from spherecv.images import ImageSource, load_image
-from spherecv.sources import IMAGE_SUFFIXES, LIST_SUFFIXES, find_images
+from spherecv.images import IMAGE_SUFFIXES, LIST_SUFFIXES, ImageSource, find_images, load_image
 from spherecv.video.capture import Capture, OpenedCapture, without_password
 from spherecv.video.live import LiveFrames, Notice
 from spherecv.video.tracks import RATE, Frame

@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.errors import ImageError, InvalidArgumentError, NoFaceError, SphereCVError
-from spherecv.images import ImageSource, LabelledImage, load_labelled, load_or_error
+from spherecv.images import LIST_SUFFIXES, ImageSource, LabelledImage, find_images, load_labelled, load_or_error
 from spherecv.metrics import Metric
 from spherecv.pipeline import FacePipeline, WhichFace
 from spherecv.records import EmbeddedFace
-from spherecv.sources import LIST_SUFFIXES, find_images
 from spherecv.video.frames import is_film, open_frames
 from spherecv.video.templates import BEST, SetTemplate
 from spherecv.video.tracker import FaceTracker
