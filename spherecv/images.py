@@ -36,7 +36,6 @@ BATCH_PIXELS = 40_000_000
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 LIST_SUFFIXES = frozenset({".txt", ".lst", ".list"})
-EMPTY_PATH = "a path is empty: name an image, a folder or a list"
 
 _MAX_BYTES = 1 << 30
 _CHUNK = 1 << 20
@@ -322,7 +321,8 @@ def find_images(source: str | os.PathLike[str]) -> list[Path]:
         The source is missing, an empty text, or holds no image.
     """
     if not os.fspath(source):
-        raise ImageError(EMPTY_PATH)  # pathlib takes it for the current folder, with whatever lies there
+        # pathlib takes it for the current folder, with whatever lies there
+        raise ImageError("a path is empty: name an image, a folder or a list")
     path = Path(source)
     if path.is_dir():
         found = _walk(path)
