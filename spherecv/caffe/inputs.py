@@ -116,6 +116,9 @@ def deployed(
     sources = [layer for layer in layers if _is_source(layer)]
     if not sources and not found:
         sources = [layer for layer in others if _is_source(layer)]
+    if found or any(layer.type != "DummyData" for layer in sources):
+        sources = [layer for layer in sources if layer.type != "DummyData"]  # constants, not what the net is fed with
+    reading = {id(layer) for layer in sources}
     for layer in sources:
         tops = _input_layer(layer) if layer.type == "Input" else _data_layer(layer, given)
         for top in layer.tops:
@@ -126,7 +129,7 @@ def deployed(
         found.update(tops)
         origin.update(dict.fromkeys(tops, layer))
     for layer in layers:
-        if _is_source(layer):
+        if id(layer) in reading:
             continue
         if _trains(layer) or dropped.keys() & set(layer.bottoms):
             dropped.update((top, layer) for top in layer.tops if top not in layer.bottoms)
@@ -145,10 +148,15 @@ def deployed(
 
 def _is_source(layer: Layer) -> bool:
     """Tell whether a layer only brings data in: Input, a data layer, or one of a type of its own that reads nothing."""
+<<<<<<< HEAD
+    own = layer.type == "Python" or layer.type not in KINDS
+    return layer.type == "Input" or layer.type in DATA or (not layer.bottoms and own)
+=======
     if layer.type == "Input" or layer.type in DATA:
         return True
     own = layer.type == "Python" or layer.type not in KINDS
     return own and bool(layer.type and layer.tops) and not layer.bottoms
+>>>>>>> files
 
 
 def _trains(layer: Layer) -> bool:

@@ -75,7 +75,7 @@ class CaffeNet:
             If the net has no weights, or no blob of a name asked for.
         """
         for layer, (bottoms, _) in zip(self.layers, infer(self.layers, self.inputs), strict=True):
-            if not layer.blobs and kind_of(layer).blob_shapes(layer, bottoms):
+            if not layer.blobs and kind_of(layer).stored_shapes(layer, bottoms, 0):
                 raise InvalidArgumentError(f"{layer} has no weights to convert: load the net with its caffemodel")
         wanted = self.outputs if outputs is None else tuple(dict.fromkeys(outputs))
         blobs = dict.fromkeys(top for layer in self.layers for top in layer.tops)

@@ -62,8 +62,9 @@ def merge(
         If layers share a weight that cannot be the same for both.
     """
     everyone = layers if net is None else net
+    counts = {as_text(source.name): len(source.blobs) for source in weights.layer}
     expected = {
-        id(layer): kind_of(layer).blob_shapes(layer, bottoms)
+        id(layer): _expected(layer, bottoms, counts.get(layer.name))
         for layer, (bottoms, _) in zip(layers, shapes, strict=True)
     }
     stored = _stored(everyone, weights, expected)
@@ -87,6 +88,12 @@ def merge(
             arrays.append(array)
         merged.append(replace(layer, blobs=tuple(arrays)))
     return merged
+
+
+def _expected(layer: Layer, bottoms: Sequence[Shape], count: int | None) -> list[Shape]:
+    """Return the shapes of a layer's blobs; forks have layers of one name with more blobs or fewer, so they count."""
+    kind = kind_of(layer)
+    return kind.blob_shapes(layer, bottoms) if count is None else kind.stored_shapes(layer, bottoms, count)
 
 
 def _key(layer: Layer, index: int) -> _Key:

@@ -7,12 +7,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from spherecv.caffe.graph import Layer, Shape
+import numpy as np
+import numpy.typing as npt
+
+from spherecv.caffe.graph import Array, Layer, Shape
 
 if TYPE_CHECKING:
     from spherecv.caffe.onnx_graph import OnnxGraph
+    from spherecv.caffe.tail import Step
 
 Dims = tuple[int | None, ...]
+
+_MOST_PLACES = 1 << 22
 
 
 class Value(NamedTuple):
@@ -27,10 +33,28 @@ class SizeNeededError(Exception):
 
 
 class LayerKind:
-    """A type of layer: shapes, cost and ONNX form. Stateless; the settings are in the `Layer`."""
+    """A type of layer: shapes, cost and form. Stateless; the settings are in the `Layer`.
 
-    bottoms: tuple[int, int | None] = (1, 1)  # fewest and most
+    A layer has one of three forms: ONNX (`emit`), a function that runs after the net (`step`), or numbers that are
+    known when the net is converted (`constants`).
+
+    Attributes
+    ----------
+    bottoms, tops : tuple of int
+        Fewest and most; None where there is no limit.
+    open_axis : int or None
+        The axis of the tops whose size depends on numbers, where there is one: the shape then says what is the most.
+    is_constant : bool
+        Whether the tops depend on shapes only: `constants` then gives them.
+    checked : str
+        Against what the layer was checked, for the documentation.
+    """
+
+    bottoms: tuple[int, int | None] = (1, 1)
     tops: tuple[int, int | None] = (1, 1)
+    open_axis: int | None = None
+    is_constant: bool = False
+    checked: str = ""
 
     def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
         """Return the shape of every top."""
@@ -40,6 +64,10 @@ class LayerKind:
         """Return the shape of every weight blob, as Caffe allocates it."""
         return []
 
+    def stored_shapes(self, layer: Layer, bottoms: Sequence[Shape], count: int) -> list[Shape]:
+        """Return the shape of every blob in a caffemodel that stores `count` of them for the layer."""
+        return self.blob_shapes(layer, bottoms)
+
     def macs(self, layer: Layer, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         """Return the number of multiply-accumulate operations; zero for layers that are not dominated by them."""
         return 0
@@ -47,6 +75,21 @@ class LayerKind:
     def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
         """Write the layer as ONNX nodes and return the names of its tops' values."""
         raise NotImplementedError
+
+    def step(self, layer: Layer, bottoms: Sequence[Dims]) -> Step | None:
+        """Return what the layer computes after the net; None if it is part of the net."""
+        return None
+
+    def constants(self, layer: Layer, bottoms: Sequence[Dims]) -> list[Array] | None:
+        """Return the tops of a layer that is constant."""
+        return None
+
+
+def places(layer: Layer, count: int) -> npt.NDArray[np.int64]:
+    """Return the places along an axis, 0, 1, ..., if they are not too many to list in a model."""
+    if count > _MOST_PLACES:
+        raise layer.unsupported(f"works along axes of {_MOST_PLACES:,} at most, but one has {count:,}")
+    return np.arange(count)
 
 
 def axis_of(layer: Layer, axis: int, rank: int, *, end: bool = False) -> int:

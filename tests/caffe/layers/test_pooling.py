@@ -129,6 +129,9 @@ def test_pooling_rounds_down_when_told_to(method, check_layer, draw_array):
         ("Pooling", "pooling_param { kernel_h: 2 }", "both kernel_h and kernel_w"),
         ("Pooling", "pooling_param { kernel_size: 2 stride: 2 stride_h: 2 stride_w: 2 }", "not both"),
         ("Pooling", "pooling_param { global_pooling: true pad: 1 }", "neither stride nor pad"),
+        ("Pooling", "pooling_param { global_pooling: true kernel_size: 2 }", "no kernel size"),
+        ("Pooling", 'pooling_param { pool: AVE kernel_size: 2 } top: "mask"', "only MAX"),
+        ("Pooling", "pooling_param { kernel_size: 2 ceil_mode: true round_mode: FLOOR }", "contradict"),
     ],
 )
 def test_mistakes_name_layer_and_line(kind, text, complaint, one_layer, check_mistake):
@@ -139,7 +142,6 @@ def test_mistakes_name_layer_and_line(kind, text, complaint, one_layer, check_mi
     ("kind", "text"),
     [
         ("Pooling", "pooling_param { kernel_size: 2 pool: STOCHASTIC }"),
-        ("Pooling", 'pooling_param { kernel_size: 2 } top: "mask"'),
         ("Pooling", "pooling_param { kernel_size: 1 stride: 4 }"),  # the last window would start outside
     ],
 )
