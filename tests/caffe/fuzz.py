@@ -2,9 +2,9 @@
 
     SPHERECV_TEST_DATA=... python tests/caffe/fuzz.py --count 300000 --seed 1
 
-Run by hand; the test suite has a short run of its kind (test_robustness.py). Originals are the golden nets: those of odd
-files, which lie beside this script, and those of every layer where the environment variable says where the golden set is.
-A fault is another exception, more than ten seconds, or more than 2 GiB of memory; work is done in child processes, so
+Run by hand; the test suite has a short run of its kind (test_robustness.py). Originals are the golden nets: those of
+odd files, which lie beside this script, and those of every layer where the environment variable says where the golden
+set is. A fault is another exception, more than ten seconds, or more than 2 GiB of memory; work is done in child processes, so
 that the end of one is a fault too and not the end of the run. Prints what ended how, and exits with 1 after a fault.
 """
 
@@ -29,7 +29,7 @@ BYTES = 2 << 30
 CHUNK = 2000
 FORMS = ("prototxt", "prototxt", "tokens", "caffemodel", "hdf5")
 NUMBERS = [0, 1, 2, 3, 127, 128, 65536, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, -1, -2, -(2**31), -(2**63)]
-WORDS = b"layer layers { } < > [ ] : ; , ' \" # - + inf nan 0x 017 1e400 true param blobs type name dim \\x \xff".split()
+WORDS = b"layer layers { } < > [ ] : ; , ' \" # - + inf nan 0x 017 1e400 true param blobs type name \\x \xff".split()
 
 Case = tuple[bytes, bytes | None]
 
@@ -179,6 +179,7 @@ def main() -> int:
     options = parser.parse_args()
     options.faults.mkdir(parents=True, exist_ok=True)
     import onnx  # noqa: F401 - once, and not in every child
+
     from spherecv.caffe import load  # noqa: F401
 
     nets, counts, started = originals(), Counter[str](), time.monotonic()
