@@ -81,7 +81,7 @@ def as_hdf5(model: bytes) -> bytes:
 def mutated(data: bytes, chance: random.Random) -> bytes:
     """Return some bytes, changed in one to four places."""
     changed = bytearray(data)
-    for _ in range(chance.randint(1, 4)):
+    for _ in range(chance.choice((1, 1, 1, 2, 4))):
         place = chance.randint(0, len(changed))
         end = min(len(changed), place + chance.randint(0, 40))
         kind = chance.randrange(7)
@@ -105,9 +105,12 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
 def exchanged(data: bytes, others: bytes, chance: random.Random) -> bytes:
     """Return a prototxt in which some words and numbers are those of another, or extremes."""
     words, foreign = data.split(b" "), others.split(b" ")
+    numbers = [place for place, word in enumerate(words) if word.lstrip(b"-").isdigit()]
     for _ in range(chance.randint(1, 3)):
-        new = chance.choice(foreign) if chance.random() < 0.6 else str(chance.choice(NUMBERS)).encode()
-        words[chance.randrange(len(words))] = new
+        if numbers and chance.random() < 0.7:
+            words[chance.choice(numbers)] = str(chance.choice([*range(-2, 7), *NUMBERS])).encode()
+        else:
+            words[chance.randrange(len(words))] = chance.choice(foreign)
     return b" ".join(words)
 
 
