@@ -4,8 +4,9 @@
 
 Run by hand; the test suite has a short run of its kind (test_robustness.py). Originals are the golden nets: those of
 odd files, which lie beside this script, and those of every layer where the environment variable says where the golden
-set is. A fault is another exception, more than ten seconds, or more than 2 GiB of memory; work is done in child processes, so
-that the end of one is a fault too and not the end of the run. Prints what ended how, and exits with 1 after a fault.
+set is. A fault is another exception, more than ten seconds, or more than 2 GiB of memory; work is done in child
+processes, so that the end of one is a fault too and not the end of the run. Prints what ended how, and exits with 1
+after a fault.
 """
 
 from __future__ import annotations
