@@ -148,15 +148,10 @@ def deployed(
 
 def _is_source(layer: Layer) -> bool:
     """Tell whether a layer only brings data in: Input, a data layer, or one of a type of its own that reads nothing."""
-<<<<<<< HEAD
-    own = layer.type == "Python" or layer.type not in KINDS
-    return layer.type == "Input" or layer.type in DATA or (not layer.bottoms and own)
-=======
     if layer.type == "Input" or layer.type in DATA:
         return True
     own = layer.type == "Python" or layer.type not in KINDS
     return own and bool(layer.type and layer.tops) and not layer.bottoms
->>>>>>> files
 
 
 def _trains(layer: Layer) -> bool:
