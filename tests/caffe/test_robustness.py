@@ -117,6 +117,8 @@ def messages(draw, kind, depth=0):
     """A message with some of its fields set, to sensible or to extreme values."""
     message = kind()
     fields = [f for f in kind.DESCRIPTOR.fields if depth == 0 or f.name != "blobs"]
+    if not fields:
+        return message
     for field in draw(st.lists(st.sampled_from(fields), max_size=5, unique_by=lambda f: f.name)):
         repeated = hasattr(getattr(message, field.name), "append")
         values = draw(st.lists(_values(field), max_size=4)) if repeated else [draw(_values(field))]
