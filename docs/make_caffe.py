@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from spherecv.caffe.layers import DATA, KINDS, TRAINING_ONLY, LayerKind
+from spherecv.caffe.layers import BUILT_IN, DATA, TRAINING_ONLY, LayerKind
 from spherecv.caffe.spherecv_caffe_pb2 import LayerParameter
 
 PAGE = Path(__file__).with_name("caffe.md")
@@ -46,7 +46,7 @@ def place_of(kind: LayerKind) -> str:
 def table() -> str:
     """Return the rows of all types."""
     rows = ["| type | what | runs | settings | checked against |", "| --- | --- | --- | --- | --- |"]
-    for name, kind in sorted(KINDS.items()):
+    for name, kind in sorted(BUILT_IN.items()):
         what = (inspect.getdoc(type(kind)) or "").split("\n")[0].rstrip(".").replace("|", "\\|")
         rows.append(f"| {name} | {what} | {place_of(kind)} | {settings_of(name)} | {kind.checked} |")
     return "\n".join(rows) + "\n"
@@ -56,7 +56,7 @@ def page(text: str) -> str:
     """Return the page with the table of today."""
     before, _, rest = text.partition(START)
     _, _, after = rest.partition(END)
-    dropped = ", ".join(sorted({*DATA, *TRAINING_ONLY} - set(KINDS)))
+    dropped = ", ".join(sorted({*DATA, *TRAINING_ONLY} - set(BUILT_IN)))
     return DROPPED.sub(f"Left out in deployment: {dropped}.", f"{before}{START}{table()}{END}{after}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 
 from spherecv.caffe.cache import CONVERTER_VERSION
@@ -13,9 +13,11 @@ from spherecv.caffe.inputs import deployed
 from spherecv.caffe.layers import kind_of
 from spherecv.caffe.onnx_export import export
 from spherecv.caffe.reader import Definition, Source, read_caffemodel, read_definition, refusal
+from spherecv.caffe.registry import is_registered
 from spherecv.caffe.shapes import infer
 from spherecv.caffe.spherecv_caffe_pb2 import NetParameter
 from spherecv.caffe.summary import Summary, summarize
+from spherecv.caffe.text import gather
 from spherecv.caffe.upgrade import upgrade
 from spherecv.caffe.weights import merge
 from spherecv.caffe.writer import write_caffemodel, write_prototxt
@@ -153,7 +155,7 @@ def load(
     wanted = None if outputs is None else tuple(dict.fromkeys(outputs))
     with _named(definition.name):
         message = upgrade(definition.message)
-        net = layers_of(message, definition.outline)
+        net = _with_settings(layers_of(message, definition.outline), definition)
         layers = in_phase(net, message)
         taking_part = {id(layer) for layer in layers}
         others = [layer for layer in net if id(layer) not in taking_part]
@@ -182,8 +184,22 @@ def _check_fields(definition: Definition, net: Sequence[Layer], used: Sequence[L
         raise refusal(definition, faults[0])  # V0's padding layers are gone: places no longer tell which layer it is
     computing = {id(layer) for layer in used}
     for fault in faults:
-        if fault.layer is not None and id(net[fault.layer]) in computing:
+        if fault.layer is None or id(net[fault.layer]) not in computing:
+            continue
+        if fault.field is None or fault.field not in net[fault.layer].settings:
             raise refusal(definition, fault)
+
+
+def _with_settings(net: list[Layer], definition: Definition) -> list[Layer]:
+    """Give layers of registered types the settings that Caffe's schema lacks."""
+    faults = definition.outline.unknown
+    if not faults or len(net) != max(len(definition.outline.layer), len(definition.outline.layers)):
+        return net
+    found: dict[int, dict[str, object]] = {}
+    for fault in faults:
+        if fault.layer is not None and fault.field is not None and is_registered(net[fault.layer].kind_name):
+            gather(found.setdefault(fault.layer, {}), fault.field, fault.value)
+    return [replace(layer, settings=found[index]) if index in found else layer for index, layer in enumerate(net)]
 
 
 @contextmanager

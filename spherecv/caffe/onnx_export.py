@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spherecv.caffe.fold import fold as fold_layers
-from spherecv.caffe.graph import Array, Layer, Shape, single_assignment
+from spherecv.caffe.graph import Array, Layer, Shape, listed, single_assignment
 from spherecv.caffe.layers import SizeNeededError, Value, kind_of
 from spherecv.caffe.layers.base import Dims
 from spherecv.caffe.onnx_graph import OnnxGraph
@@ -61,6 +61,8 @@ def export(
     used = {bottom for layer in unique for bottom in layer.bottoms} | set(wanted.values())
     declared = _shapes(unique, {key: shape for key, shape in inputs.items() if key in used})
     read = [key for key in inputs if key in used]
+    if not read:
+        raise UnsupportedLayerError(f"no input leads to the outputs {listed(wanted)}: they are always the same")
     for changes in ((_more_images, _more_pixels), (_more_images,), (_more_pixels,), ()):
         try:
             sizes = _open_sizes(unique, declared, read, changes)

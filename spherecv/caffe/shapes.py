@@ -43,6 +43,8 @@ def infer(layers: Sequence[Layer], inputs: Mapping[str, Shape], *, more_rows: in
         _check_count(layer, "top", len(layer.tops), kind.tops)
         bottoms = tuple(shapes[name] for name in layer.bottoms)
         tops = tuple(kind.top_shapes(layer, bottoms))
+        if len(tops) != len(layer.tops):
+            raise layer.mistake(f"has {len(layer.tops)} tops, but gives {len(tops)}")
         if kind.open_axis is not None and more_rows:
             tops = tuple(_longer(shape, kind.open_axis, more_rows) for shape in tops)
         for shape in tops:

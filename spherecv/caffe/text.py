@@ -6,6 +6,7 @@ takes changes from one version to the next.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,12 +46,17 @@ _CLOSING = {"{": "}", "<": ">"}
 
 
 class Unknown(NamedTuple):
-    """A field that the schema lacks: where it is, the place of its layer in the net, and what to say of it."""
+    """A field that the schema lacks: where it is, the place of its layer in the net, and what to say of it.
+
+    Fields of a layer itself, not of its settings, have their name and their value too.
+    """
 
     line: int
     column: int
     layer: int | None
     reason: str
+    field: str | None = None
+    value: object = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +133,36 @@ def render(message: Message) -> str:
     from google.protobuf import text_format
 
     return str(text_format.MessageToString(message, as_utf8=True))
+
+
+def gather(found: dict[str, object], name: str, value: object) -> None:
+    """Add a value under a name; several of one name are a list."""
+    if name not in found:
+        found[name] = value
+    else:
+        before = found[name]
+        several = before if isinstance(before, _Several) else _Several([before])
+        several.extend(value if isinstance(value, list) else [value])
+        found[name] = several
+
+
+class _Several(list[object]):
+    """Values of a field that is given several times."""
+
+
+def _plain(text: str) -> object:
+    """Return a number or a word without its type being known."""
+    if text in ("true", "false"):
+        return text == "true"
+    if not (text[0].isdigit() or text[0] == "."):
+        return {"inf": math.inf, "nan": math.nan}.get(text, text)
+    if text[:2] in ("0x", "0X"):
+        return int(text, 16)
+    if text[0] == "0" and text.isdigit():
+        return int(text, 8)
+    if text.isdigit():
+        return int(text) if len(text) <= _LONGEST_NUMBER else float(text)
+    return float(text.rstrip("fF"))
 
 
 @cache
@@ -208,9 +244,9 @@ class _Parser:
         field = fields.get(name)
         self._advance()
         if field is None:
+            value = self._skip_value(depth)
             if has_effect(message.DESCRIPTOR.name, name):
-                self._note_unknown(message.DESCRIPTOR.name, name, start)
-            self._skip_value(depth)
+                self._note_unknown(message.DESCRIPTOR.name, name, start, value)
         elif field.kind == "message":
             self._take(":")
             self._values(field, message, start, lambda: self._message(field, message, depth + 1))
@@ -351,43 +387,51 @@ class _Parser:
             )
         return int(value.number)
 
-    def _note_unknown(self, owner: str, name: str, start: int) -> None:
+    def _note_unknown(self, owner: str, name: str, start: int, value: object) -> None:
         line, column = self._place(start)
         fork = fork_of(owner, name)
         where = f": {fork} has it" if fork else ""
-        self._unknown.append(Unknown(line, column, self._block, f"{owner} has no field {name[:80]!r}{where}"))
+        named = name if owner in ("LayerParameter", "V1LayerParameter") else None
+        reason = f"{owner} has no field {name[:80]!r}{where}"
+        self._unknown.append(Unknown(line, column, self._block, reason, named, value))
 
-    def _skip_value(self, depth: int) -> None:
-        """Pass over what follows an unknown field's name, which may be anything that could be a value."""
+    def _skip_value(self, depth: int) -> object:
+        """Pass over what follows an unknown field's name, which may be anything that could be a value; return it."""
         self._take(":")
         if self._is("{") or self._is("<"):
-            self._skip_message(depth + 1)
-        elif self._take("["):
+            return self._skip_message(depth + 1)
+        if self._take("["):
+            values = []
             while not self._take("]"):
-                self._skip_value(depth + 1)
+                values.append(self._skip_value(depth + 1))
                 if not self._is("]"):
                     self._expect(",")
-        elif self._kind == "string":
-            self._string()
-        else:
-            self._take("-")
-            if self._kind not in ("word", "number"):
-                raise self._mistake(f"expected a value, but got {self._shown()}")
-            self._advance()
+            return values
+        if self._kind == "string":
+            return as_text(self._string())
+        sign = -1 if self._take("-") else 1
+        if self._kind not in ("word", "number"):
+            raise self._mistake(f"expected a value, but got {self._shown()}")
+        value = _plain(self._text)
+        self._advance()
+        return sign * value if isinstance(value, int | float) and sign < 0 else value
 
-    def _skip_message(self, depth: int) -> None:
+    def _skip_message(self, depth: int) -> dict[str, object]:
         if depth > _MAX_DEPTH:
             raise self._mistake(f"nested {_MAX_DEPTH} deep: this is no prototxt")
         closing = _CLOSING[self._text]
+        found: dict[str, object] = {}
         self._advance()
         while not (self._kind == "symbol" and self._text in "}>"):
             if self._kind != "word":
                 raise self._mistake(f"expected the name of a field, but got {self._shown()}")
+            name = self._text
             self._advance()
-            self._skip_value(depth)
+            gather(found, name, self._skip_value(depth))
             if self._is(";") or self._is(","):
                 self._advance()
         self._expect(closing)
+        return found
 
     def _is(self, symbol: str) -> bool:
         return self._kind == "symbol" and self._text == symbol

@@ -7,7 +7,8 @@ weights are skipped by their stated length. Field numbers are those of the publi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import dataclasses
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from spherecv.errors import ModelFileError
@@ -65,7 +66,7 @@ class Signature:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     nodes: tuple[Node, ...]
-    metadata: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def batch(self, outputs: tuple[str, ...]) -> Batch:
         """Say what the first axis means, as far as the outputs asked for are concerned."""

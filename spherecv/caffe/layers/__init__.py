@@ -24,7 +24,7 @@ from spherecv.caffe.layers.activation import (
     Threshold,
 )
 from spherecv.caffe.layers.arrangement import Concat, Crop, Eltwise, Flatten, Permute, Reshape, Slice, Split
-from spherecv.caffe.layers.base import LayerKind, SizeNeededError, Value
+from spherecv.caffe.layers.base import LayerKind, NumpyLayer, SizeNeededError, Value
 from spherecv.caffe.layers.channels import Axpy, Flip, Im2col, PixelShuffle, Reorg, ShuffleChannel, Tile, Unsqueeze
 from spherecv.caffe.layers.convolution import Convolution, ConvolutionDepthwise, Deconvolution
 from spherecv.caffe.layers.dense import InnerProduct
@@ -38,10 +38,12 @@ from spherecv.caffe.layers.resize import BilinearInterpolate, Interp, MaxUnPool,
 from spherecv.errors import UnsupportedLayerError
 
 __all__ = [
+    "BUILT_IN",
     "DATA",
     "KINDS",
     "TRAINING_ONLY",
     "LayerKind",
+    "NumpyLayer",
     "SizeNeededError",
     "Value",
     "is_known",
@@ -124,6 +126,9 @@ KINDS: dict[str, LayerKind] = {
     "Upsample": Upsample(),
 }
 
+# Without what `spherecv.caffe.register` adds to KINDS.
+BUILT_IN = dict(KINDS)
+
 # Their first top becomes an input of the deployed net.
 DATA = frozenset({"Data", "DummyData", "HDF5Data", "ImageData", "MemoryData", "WindowData"})
 
@@ -153,9 +158,10 @@ def kind_of(layer: Layer) -> LayerKind:
     UnsupportedLayerError
         For an unknown type; the message lists the known ones.
     """
-    if layer.type not in KINDS:
+    kind = KINDS.get(layer.kind_name) or KINDS.get(layer.type)
+    if kind is None:
         raise unknown_type(layer)
-    return KINDS[layer.type]
+    return kind
 
 
 def is_known(layer_type: str) -> bool:
@@ -167,4 +173,7 @@ def unknown_type(layer: Layer) -> UnsupportedLayerError:
     """Return the error for a layer of a type that is not known."""
     supported = ", ".join(sorted({*KINDS, "Input"}))
     dropped = ", ".join(sorted(DATA | TRAINING_ONLY))
-    return layer.unsupported(f"unknown type; supported are {supported}; dropped in deployment are {dropped}")
+    return layer.unsupported(
+        f"unknown type; supported are {supported}; dropped in deployment are {dropped}; spherecv.caffe.register adds "
+        "types of one's own"
+    )

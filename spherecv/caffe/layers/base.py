@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from spherecv.caffe.graph import Array, Layer, Shape
 if TYPE_CHECKING:
     from spherecv.caffe.onnx_graph import OnnxGraph
     from spherecv.caffe.tail import Step
+    from spherecv.runtime.steps import Function
 
 Dims = tuple[int | None, ...]
 
@@ -48,6 +49,8 @@ class LayerKind:
         Whether the tops depend on shapes only: `constants` then gives them.
     checked : str
         Against what the layer was checked, for the documentation.
+    version : str
+        Of a kind of one's own: see `spherecv.caffe.register`.
     """
 
     bottoms: tuple[int, int | None] = (1, 1)
@@ -55,6 +58,7 @@ class LayerKind:
     open_axis: int | None = None
     is_constant: bool = False
     checked: str = ""
+    version: str = ""
 
     def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
         """Return the shape of every top."""
@@ -83,6 +87,64 @@ class LayerKind:
     def constants(self, layer: Layer, bottoms: Sequence[Dims]) -> list[Array] | None:
         """Return the tops of a layer that is constant."""
         return None
+
+
+class NumpyLayer(LayerKind):
+    """A layer of one's own that a function computes after the net: see `spherecv.caffe.register`.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(inputs, settings, weights)`` takes the bottoms, a dict of settings, and the weights, arrays of
+        float32, and returns the tops as a list of such arrays, none of them an input changed in place.
+    shape : callable, optional
+        ``shape(layer, bottoms)`` returns the shapes of the tops, given those of the bottoms; by default every top has
+        the shape of the first bottom.
+    settings : callable, optional
+        ``settings(layer)`` returns what the function gets: numbers, strings, None, and lists and dicts of such. By
+        default ``layer.settings``, with a Python layer's ``param_str``.
+    blob_shapes : callable, optional
+        ``blob_shapes(layer, bottoms)`` returns the shapes of the weights; none by default.
+    bottoms, tops : tuple of int
+        Fewest and most; None where there is no limit.
+    open_axis : int, optional
+        The axis of the tops whose size depends on numbers, if there is one: `shape` then says what is the most.
+    version : str
+        To be raised when the function changes.
+    """
+
+    def __init__(
+        self,
+        function: Function,
+        *,
+        shape: Callable[[Layer, Sequence[Shape]], list[Shape]] | None = None,
+        settings: Callable[[Layer], dict[str, Any]] | None = None,
+        blob_shapes: Callable[[Layer, Sequence[Shape]], list[Shape]] | None = None,
+        bottoms: tuple[int, int | None] = (1, None),
+        tops: tuple[int, int | None] = (1, None),
+        open_axis: int | None = None,
+        version: str = "",
+    ) -> None:
+        self.function = function
+        self._shape, self._settings, self._blob_shapes = shape, settings, blob_shapes
+        self.bottoms, self.tops, self.open_axis, self.version = bottoms, tops, open_axis, version
+
+    def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+        """Return the shape of every top."""
+        return [bottoms[0]] * len(layer.tops) if self._shape is None else self._shape(layer, bottoms)
+
+    def blob_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+        """Return the shape of every weight blob."""
+        return [] if self._blob_shapes is None else self._blob_shapes(layer, bottoms)
+
+    def step(self, layer: Layer, bottoms: Sequence[Dims]) -> Step | None:
+        """Return what the layer computes after the net."""
+        from spherecv.caffe.tail import Step
+
+        settings = dict(layer.settings)
+        if layer.param.python_param.param_str:
+            settings["param_str"] = layer.param.python_param.param_str
+        return Step(layer.kind_name, settings if self._settings is None else self._settings(layer), layer.blobs)
 
 
 def places(layer: Layer, count: int) -> npt.NDArray[np.int64]:

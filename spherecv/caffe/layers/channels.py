@@ -175,6 +175,8 @@ class Unsqueeze(LayerKind):
 class Im2col(Convolution):
     """The windows of a convolution made channels."""
 
+    bottoms = (1, 1)
+    tops = (1, 1)
     checked = "Caffe's answers"
 
     def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:

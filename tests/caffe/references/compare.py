@@ -1,6 +1,6 @@
 """Every deployed net of the golden set through SphereCV, against what real Caffe gave: agree, refused or differ.
 
-    python tests/caffe/golden/compare.py FOLDER [--backend onnxruntime] [--only SUBSTRING]
+    python tests/caffe/references/compare.py FOLDER [--backend onnxruntime] [--only SUBSTRING]
 
 FOLDER holds the golden set (index.json and the files that it names). Prints what does not agree, and counts.
 """
