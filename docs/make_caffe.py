@@ -1,4 +1,4 @@
-"""Makes the table of layers in caffe.md from the code: `python docs/make_caffe.py`; `--check` only tells whether it is due."""
+"""Makes the table of layers in caffe.md from the code: `python docs/make_caffe.py`; `--check` changes nothing."""
 
 from __future__ import annotations
 
