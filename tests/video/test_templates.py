@@ -19,6 +19,8 @@ QUALITIES = [0.9, 0.1, 0.5, 0.7, 0.3, 0.8, 0.2, 0.6, 0.4]
 def test_a_template_is_what_a_gallery_makes_of_the_same_faces(metric) -> None:
     vectors = ROWS / np.linalg.norm(ROWS, axis=1, keepdims=True) if metric == "cosine" else ROWS
     table = Table(np.arange(9), np.zeros(9, np.int64), np.array(QUALITIES, np.float32), vectors, {0: "Ann"})
+    assert mean_of(table, metric).shape == (1, 16)
+    assert mean_of(table, metric).dtype == np.float32
     assert distance(mean_of(table, metric), pooled(ROWS, QUALITIES, metric=metric), metric)[0] < 1e-6
 
 
