@@ -26,6 +26,7 @@ test: $(VENV)/.$(EXTRA)-installed
 check: $(VENV)/.dev-installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 
 mutants: $(VENV)/.$(EXTRA)-installed
 	$(BIN)/python tests/mutants.py $(MODULE) $(if $(SAMPLE),--sample $(SAMPLE))

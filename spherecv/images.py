@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import os
 import stat
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spherecv.errors import ImageError, InvalidArgumentError
+from spherecv.errors import ImageError, InvalidArgumentError, SphereCVError
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -23,9 +25,14 @@ else:
     ImageSource = object
 
 Color = Literal["bgr", "rgb"]
+S = TypeVar("S")
+T = TypeVar("T")
 
 MAX_PIXELS = 89_478_485
 """Largest picture decoded by default, in pixels: 256 MiB of RGB, the limit that Pillow warns at too."""
+
+BATCH_PIXELS = 40_000_000
+"""Decoded pixels held at once, 120 MB of BGR: a batch of camera images must not fill a small machine."""
 
 _MAX_BYTES = 1 << 30
 _CHUNK = 1 << 20
@@ -118,6 +125,33 @@ def load_labelled(source: ImageSource | LabelledImage) -> LabelledImage:
     return LabelledImage(
         load_image(source), str(source) if isinstance(source, str | os.PathLike) else "the image given"
     )
+
+
+def load_or_error(load: Callable[[S], T], source: S) -> T | SphereCVError:
+    """Load one image of a batch, or return why it cannot be: the rest of the batch goes on."""
+    try:
+        return load(source)
+    except SphereCVError as error:
+        return error
+
+
+def load_batches(
+    sources: Iterable[ImageSource | LabelledImage], size: int
+) -> Iterator[list[LabelledImage | SphereCVError]]:
+    """Load images, `size` at a time or fewer where they are large, each with its error in its place."""
+    remaining = iter(sources)
+    while True:
+        batch: list[LabelledImage | SphereCVError] = []
+        pixels = 0
+        for source in islice(remaining, size):
+            item = load_or_error(load_labelled, source)
+            batch.append(item)
+            pixels += 0 if isinstance(item, SphereCVError) else item.image.shape[0] * item.image.shape[1]
+            if pixels >= BATCH_PIXELS:
+                break
+        if not batch:
+            return
+        yield batch
 
 
 def _from_file(path: Path, max_pixels: int) -> NDArray[np.uint8]:

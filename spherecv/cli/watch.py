@@ -6,6 +6,7 @@ import json
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,17 +19,31 @@ from spherecv.errors import InvalidArgumentError
 if TYPE_CHECKING:
     from spherecv.gallery import FaceGallery
     from spherecv.verify import FaceVerifier
-    from spherecv.video import Event, FaceWatcher
-    from spherecv.video.session import Session
+    from spherecv.watch import Event, FaceWatcher
+    from spherecv.watch.session import Session
 
 INTERRUPTED = 130
 
 
+@dataclass
+class WatchDecision(options.DecisionOptions):
+    """What counts as the same person over a track."""
+
+    far: Annotated[
+        float | None,
+        typer.Option("--far", help="False accept rate of a track's decision; 0.001 where it was measured."),
+    ] = None
+
+
+@options.grouped
 def watch(
     source: Annotated[
         str,
         typer.Argument(metavar="SOURCE", help="A camera's number, a video file, an address, a folder of frames."),
     ],
+    *,
+    pipeline: options.PipelineOptions,
+    decision: WatchDecision,
     reference: Annotated[
         list[str] | None,
         typer.Option(
@@ -44,13 +59,6 @@ def watch(
     template: Annotated[
         str, typer.Option("--template", help="A gallery's person of several photos: best or mean.")
     ] = "best",
-    far: Annotated[
-        float | None,
-        typer.Option("--far", help="False accept rate of a track's decision; 0.001 where it was measured."),
-    ] = None,
-    threshold: galleries.Threshold = None,
-    calibration: galleries.Calibration = None,
-    metric: galleries.Metric = "cosine",
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Write the film, names drawn in: .mp4, .mkv, .avi, .webm", show_default=False),
@@ -78,16 +86,6 @@ def watch(
     rate: Annotated[
         float | None, typer.Option("--rate", help="Frames a second of a folder; 25 by default.", show_default=False)
     ] = None,
-    model: options.Model = None,
-    prototxt: options.Prototxt = None,
-    caffemodel: options.Caffemodel = None,
-    recipe: options.Recipe = None,
-    detector: options.Detector = "mtcnn",
-    preset: options.Preset = None,
-    min_size: options.MinSize = None,
-    backend: options.Backend = "opencv",
-    device: options.Device = "cpu",
-    threads: options.Threads = None,
     as_json: options.Json = False,
 ) -> None:
     """Track the people in a film and say who they are, when the evidence over frames is enough; a line for each event.
@@ -107,29 +105,22 @@ def watch(
         raise InvalidArgumentError("give --reference or --gallery, not both")
     with ExitStack() as stack:
         from spherecv.video.capture import without_password
-        from spherecv.video.events import EventLog
         from spherecv.video.frames import open_frames
-        from spherecv.video.recording import VideoFile
-        from spherecv.video.session import Session
-        from spherecv.video.window import Window
+        from spherecv.watch.events import EventLog
+        from spherecv.watch.recording import VideoFile
+        from spherecv.watch.session import Session
+        from spherecv.watch.watcher import FaceWatcher
+        from spherecv.watch.window import Window
 
         screen = Window(f"spherecv watch {without_password(source)}") if window else None
         if screen is not None:
             stack.callback(screen.close)
-        verifier = _verifier(
-            options.make_embedder(model, prototxt, caffemodel, recipe, backend, device, threads)
-            if gallery is None or model or prototxt or caffemodel
-            else _embedder_of(gallery, recipe, backend, device, threads),
-            options.make_detector(detector, device, threads, preset, min_size),
-            metric,
-            threshold,
-            far,
-            calibration,
-        )
-        people = None if gallery is None else stack.enter_context(_opened(gallery, verifier))
-        watcher = _watcher(
-            verifier, _references(reference or []), people, far, pace, template, every=every, patience=patience
-        )
+        people = None if gallery is None else stack.enter_context(_opened(gallery, pipeline, decision))
+        verifier = _verifier(pipeline.pipeline_config() if people is None else people.pipeline, decision)
+        watcher = FaceWatcher(
+            verifier, references=_references(reference or []) or None, gallery=people, far=decision.far, pace=pace,
+            template=template, every=every, patience=patience,
+        )  # fmt: skip
         opened = open_frames(source, drop=drop, give_up=give_up, rate=rate)
         stack.callback(opened.close)
         session = Session(watcher, opened, window=screen, listener=_printed(as_json))
@@ -147,49 +138,19 @@ def watch(
         raise typer.Exit(INTERRUPTED)
 
 
-def _verifier(
-    embedder: Any, detector: Any, metric: str, threshold: float | None, far: float | None, calibration: Path | None
-) -> FaceVerifier:
-    from spherecv.metrics import check_metric
+def _opened(location: str, pipeline: options.PipelineOptions, decision: WatchDecision) -> FaceGallery:
+    return galleries.open_gallery(location, pipeline, **decision.of_gallery(), create=False)
+
+
+def _verifier(stages: Any, decision: WatchDecision) -> FaceVerifier:
+    """Make what compares: `--far` is the rate of a track's decision, which the watcher settles."""
     from spherecv.verify import FaceVerifier
 
-    if threshold is not None and far is not None:
+    settings = decision.settings()
+    far = settings.pop("far")
+    if far is not None and decision.threshold is not None:
         raise InvalidArgumentError("give --threshold or --far, not both")
-    return FaceVerifier(
-        embedder, metric=check_metric(metric), detector=detector, threshold=threshold, calibration=calibration
-    )
-
-
-def _embedder_of(location: str, recipe: str | None, backend: str, device: str, threads: int | None) -> Any:
-    """The model that a gallery was made with."""
-    from spherecv.gallery import FaceGallery
-
-    with FaceGallery.open(
-        location, recipe=recipe, backend=backend, device=device, threads=threads, create=False
-    ) as opened:
-        return opened.pipeline.embedder
-
-
-def _opened(location: str, verifier: FaceVerifier) -> FaceGallery:
-    from spherecv.gallery import FaceGallery
-
-    return FaceGallery.open(location, model=verifier.pipeline, metric=verifier.metric, create=False)
-
-
-def _watcher(
-    verifier: FaceVerifier,
-    references: dict[str, Any],
-    people: FaceGallery | None,
-    far: float | None,
-    pace: int,
-    template: str,
-    **settings: Any,
-) -> FaceWatcher:
-    from spherecv.video.watch import FaceWatcher
-
-    return FaceWatcher(
-        verifier, references=references or None, gallery=people, far=far, pace=pace, template=template, **settings
-    )
+    return FaceVerifier(stages, **settings)
 
 
 def _references(texts: list[str]) -> dict[str, Any]:

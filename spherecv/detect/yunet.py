@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from spherecv.detect.base import Detections, check_score
 from spherecv.errors import DeviceError, InvalidArgumentError, ModelFileError
-from spherecv.runtime.silence import silent_opencv
+from spherecv.runtime.opencv_settings import silent_opencv
 
 Image = NDArray[np.uint8]
 

@@ -37,7 +37,7 @@ class Asking(GalleryBase):
         MissingThresholdError
             Neither is given, and none is known for this model, recipe and metric.
         """
-        return self._stages.threshold(self.metric, threshold, far)
+        return self._stages.threshold(threshold, far)
 
     def identify(
         self,
@@ -74,7 +74,7 @@ class Asking(GalleryBase):
         ------
         ImageError, NoFaceError, MissingThresholdError
         """
-        settled = self._stages.threshold(self.metric, threshold, far, face)
+        settled = self._stages.threshold(threshold, far, face)
         found = self.pipeline.faces(image, face=face)
         hits = self._people(_stacked(found), k, template)
         return [
@@ -118,7 +118,7 @@ class Asking(GalleryBase):
         list of Match
             One for each face found; its candidates are the photos within the threshold, its identity is None.
         """
-        settled = self._stages.threshold(self.metric, threshold, far, face)
+        settled = self._stages.threshold(threshold, far, face)
         found = self.pipeline.faces(image, face=face)
         hits = self.store.nearest(_stacked(found), checked_count(k), self.metric, "unknown")
         near = [[hit for hit in row if hit.distance <= settled.value] for row in hits]
@@ -163,7 +163,7 @@ class Asking(GalleryBase):
         check_name(identity)
         check_choice("template", template, Template)
         check_choice("face", face, Literal["largest", "center", "whole"])
-        settled = self._stages.threshold(self.metric, threshold, far, face)
+        settled = self._stages.threshold(threshold, far, face)
         with self.store.snapshot():
             table, (note,) = self.store.table(identity=identity), self.store.people_metadata([identity])
         if not len(table.ids):

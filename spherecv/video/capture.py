@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from spherecv.errors import VideoError
 from spherecv.images import MAX_PIXELS
-from spherecv.runtime.silence import silent_opencv
+from spherecv.runtime.opencv_settings import silent_opencv
 
 Image = NDArray[np.uint8]
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.errors import ImageError, InvalidArgumentError, NoFaceError, SphereCVError
-from spherecv.images import ImageSource, LabelledImage, load_labelled
+from spherecv.images import ImageSource, LabelledImage, load_labelled, load_or_error
 from spherecv.metrics import Metric
 from spherecv.pipeline import FacePipeline, WhichFace
 from spherecv.records import EmbeddedFace
@@ -122,7 +122,7 @@ def _from_images(
     failures: list[SphereCVError] = []
     chosen: tuple[EmbeddedFace, LabelledImage] | None = None
     for start in range(0, len(images), _BATCH):
-        loaded = [_loaded(image) for image in images[start : start + _BATCH]]
+        loaded = [load_or_error(load_labelled, image) for image in images[start : start + _BATCH]]
         failures += [item for item in loaded if isinstance(item, SphereCVError)]
         readable = [item for item in loaded if not isinstance(item, SphereCVError)]
         for item, found in zip(readable, pipeline.run(readable, face=face, errors="return"), strict=True):
@@ -136,13 +136,6 @@ def _from_images(
         raise failures[0] if len(images) == 1 else _all_failed(failures)
     shown = replace(chosen[0], embedding=template.vector)
     return EmbeddedSet(shown, chosen[1].image, template.seen, tuple(failures))
-
-
-def _loaded(image: ImageSource) -> LabelledImage | SphereCVError:
-    try:
-        return load_labelled(image)
-    except SphereCVError as error:
-        return error
 
 
 def _all_failed(failures: Sequence[SphereCVError]) -> SphereCVError:

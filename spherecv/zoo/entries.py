@@ -8,18 +8,18 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar, cast, get_args
 from urllib.parse import urlsplit
 
+from spherecv.checks import Metric
 from spherecv.errors import InvalidArgumentError
-from spherecv.probability import ProbabilityCurve
 from spherecv.zoo.model import (
     Format,
     Kind,
     KnownForm,
     KnownProbability,
     KnownThreshold,
-    Metric,
     ModelFile,
     ModelInfo,
 )
+from spherecv.zoo.probability import ProbabilityCurve
 from spherecv.zoo.recipe import Recipe
 
 _DIGEST_LENGTHS = {"sha256": 64, "sha384": 96}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spherecv.errors import InvalidArgumentError, ModelFileError, ModelNotFoundError
-from spherecv.toml import read_toml
+from spherecv.files import read_toml
 from spherecv.zoo.entries import EntryError, each, read_model
 from spherecv.zoo.model import ModelInfo
 from spherecv.zoo.recipe import Recipe

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from spherecv.probability import ProbabilityCurve
+from spherecv.checks import Metric
+from spherecv.zoo.probability import ProbabilityCurve
 
 Kind = Literal["embedder", "detector"]
 Format = Literal["caffe", "onnx", "wheel"]
-Metric = Literal["cosine", "euclidean"]
 Origin = Literal["download", "packaged", "wheel"]
 
 

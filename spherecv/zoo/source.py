@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from spherecv.checks import check_path
 from spherecv.errors import InvalidArgumentError, ModelFileError, ModelNotFoundError
 from spherecv.files import cache_dir
-from spherecv.probability import ProbabilityCurve
 from spherecv.zoo.cache import digests_of, reading
 from spherecv.zoo.files import require
 from spherecv.zoo.manifest import get_recipe, model_info, model_names, models_dir, shipped_manifest
 from spherecv.zoo.model import KnownThreshold, ModelFile, ModelInfo
+from spherecv.zoo.probability import ProbabilityCurve
 from spherecv.zoo.recipe import Recipe
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from spherecv.config import PipelineConfig
 from spherecv.embed import FaceEmbedder
 from spherecv.errors import BackendError
 from spherecv.pipeline import FacePipeline
@@ -36,7 +37,7 @@ class ColourEmbedder(FaceEmbedder):
     def __init__(self) -> None:
         self.recipe = get_recipe("sphereface")
         self.source = SimpleNamespace(
-            name="colour", key="colour-1", thresholds=(), info=None, probability=lambda _metric: None
+            name="colour", key="colour-1", thresholds=(), recipe=self.recipe, probability=lambda _metric: None
         )
 
     def embed(self, crops):
@@ -130,7 +131,8 @@ def net(mobilefacenet: tuple[Path, Path]) -> ModelSource:
 def real(net: ModelSource, tmp_path_factory: pytest.TempPathFactory):
     """A client of a service over a real net."""
     folder = tmp_path_factory.mktemp("real")
-    with serving(FaceService.open(open_pool(net, workers=1), folder / "people.db", threshold=0.6)) as opened:
+    pool = open_pool(PipelineConfig.of(net), workers=1)
+    with serving(FaceService.open(pool, folder / "people.db", threshold=0.6)) as opened:
         yield opened
 
 

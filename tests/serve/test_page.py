@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from spherecv.samples import altered_copy, sample_portrait
+from spherecv.cli.samples import altered_copy, sample_portrait
+from spherecv.config import PipelineConfig
 from spherecv.serve import ApiKeys, FaceService
 from spherecv.serve.keys import new_key
 from spherecv.serve.pool import open_pool
@@ -66,7 +67,8 @@ def page(browser):
 @pytest.fixture(scope="module")
 def place(net, tmp_path_factory, tools):
     folder = tmp_path_factory.mktemp("page")
-    with tools.serving(FaceService.open(open_pool(net, workers=1), folder / "people.db", threshold=0.6)) as client:
+    pool = open_pool(PipelineConfig.of(net), workers=1)
+    with tools.serving(FaceService.open(pool, folder / "people.db", threshold=0.6)) as client:
         yield str(client.base_url)
 
 

@@ -147,7 +147,7 @@ def test_recipes_from_toml(tmp_path: Path) -> None:
         ("epoch = 3", "unknown setting 'epoch'"),
         ("[augmentation]\nflip = 1", "unknown augmentation 'flip'"),
         ("[teacher]\nsize = 3", "unknown setting of the teacher: 'size'"),
-        ("epochs = ", "no TOML"),
+        ("epochs = ", "is not TOML"),
     ):
         file.write_text(text)
         with pytest.raises(InvalidArgumentError, match=message):

@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from spherecv.errors import ImageError, InvalidArgumentError, VideoError
-from spherecv.video import Frame, VideoFile, VideoWarning, open_frames
+from spherecv.video import Frame, VideoWarning, open_frames
 from spherecv.video.capture import without_password
 from spherecv.video.frames import is_film
+from spherecv.watch import VideoFile
 
 
 def shade(value: int, size=(48, 64)) -> np.ndarray:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from spherecv.video.events import Event, EventLog
 from spherecv.video.frames import FrameSource
-from spherecv.video.picture import draw_seen
-from spherecv.video.recording import VideoFile
 from spherecv.video.tracks import RATE
-from spherecv.video.watch import FaceWatcher, Seen
-from spherecv.video.window import Window
+from spherecv.watch.events import Event, EventLog
+from spherecv.watch.picture import draw_seen
+from spherecv.watch.recording import VideoFile
+from spherecv.watch.watcher import FaceWatcher, Seen
+from spherecv.watch.window import Window
 
 _LOOK_UP = 0.5
 _MOST_REPEATS = 2.0

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from spherecv.errors import StorageError
-from spherecv.video import Event, EventLog
+from spherecv.watch import Event, EventLog
 
 
 def lines(path: Path) -> list[dict]:
@@ -66,7 +66,7 @@ def test_a_line_left_unfinished_is_ended_first(tmp_path: Path) -> None:
 
 def test_what_was_logged_outlives_a_kill(tmp_path: Path) -> None:
     script = (
-        "import sys\nfrom spherecv.video import Event, EventLog\n"
+        "import sys\nfrom spherecv.watch import Event, EventLog\n"
         "log = EventLog(sys.argv[1])\n"
         "for number in range(10**9):\n    log.write(Event('decided', number))\n    print(number, flush=True)\n"
     )

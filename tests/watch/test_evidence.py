@@ -7,7 +7,7 @@ import pytest
 
 from spherecv.errors import InvalidArgumentError, MissingThresholdError
 from spherecv.thresholds import Threshold
-from spherecv.video.evidence import Decision, Evidence, Rates
+from spherecv.watch.evidence import Decision, Evidence, Rates
 
 # Of somebody whose distances to strangers are uniform in 0..1 the threshold at a rate is the rate.
 UNIFORM = tuple(Threshold(far, far, "uniform") for far in (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 1e-4, 1e-5))

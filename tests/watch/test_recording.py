@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from spherecv.errors import InvalidArgumentError, StorageError
-from spherecv.video import VideoFile, open_frames
-from spherecv.video.recording import CODECS
+from spherecv.video import open_frames
+from spherecv.watch import VideoFile
+from spherecv.watch.recording import CODECS
 
 
 def shade(value: int, size=(48, 64)) -> np.ndarray:

@@ -14,13 +14,13 @@ from spherecv.errors import GalleryMismatchError, InvalidArgumentError
 from spherecv.metrics import distance
 from spherecv.records import Match
 from spherecv.verify import FaceVerifier
-from spherecv.video.events import Event
-from spherecv.video.evidence import PACE, Decision, Evidence, Rates
 from spherecv.video.frames import FrameSource, Source, open_frames
 from spherecv.video.live import Notice
 from spherecv.video.sets import SetSource, embed_set
 from spherecv.video.tracker import FaceTracker
 from spherecv.video.tracks import Frame, Track, TrackedFrame
+from spherecv.watch.events import Event
+from spherecv.watch.evidence import PACE, Decision, Evidence, Rates
 
 _CONFIRMED = 2
 """Faces from which a track is announced: what the detector saw once may be nobody."""
@@ -76,7 +76,7 @@ class FaceWatcher:
         False accept rate of the decision about one track and one identity, 0..1; by default 0.001, or the nearest rate
         that was measured.
     pace : int
-        Faces after which half of it is spent; see `spherecv.video.evidence`.
+        Faces after which half of it is spent; see `spherecv.watch.evidence`.
     template : {"best", "mean"}
         How a gallery's person of several photos is compared.
     **settings

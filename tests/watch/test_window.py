@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from spherecv.errors import DeviceError
-from spherecv.video.window import Window
+from spherecv.watch.window import Window
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.drawing import BOX, DIFFERENT, SAME, draw_faces
-from spherecv.video.evidence import Decision
-from spherecv.video.watch import Seen
+from spherecv.watch.evidence import Decision
+from spherecv.watch.watcher import Seen
 
 _COLORS = {"same": SAME, "different": DIFFERENT, "undecided": BOX}
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from spherecv.errors import StorageError
-from spherecv.video import EventLog, FaceWatcher, VideoFile, open_frames
-from spherecv.video.session import Session
+from spherecv.video import open_frames
+from spherecv.watch import EventLog, FaceWatcher, VideoFile
+from spherecv.watch.session import Session
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from spherecv.errors import GalleryMismatchError, InvalidArgumentError
 from spherecv.gallery import FaceGallery, Origin
 from spherecv.thresholds import Threshold
 from spherecv.verify import FaceVerifier
-from spherecv.video import FaceWatcher, Seen
 from spherecv.video.live import Notice
+from spherecv.watch import FaceWatcher, Seen
 
 KNOWN = [Threshold(0.9, 1e-2, "told"), Threshold(0.5, 1e-3, "told"), Threshold(0.4, 1e-5, "told")]
 

@@ -5,8 +5,8 @@ import importlib.util
 import numpy as np
 import pytest
 
+from spherecv.cli.samples import altered_copy, sample_portrait
 from spherecv.errors import InvalidArgumentError, MissingDependencyError
-from spherecv.samples import altered_copy, sample_portrait
 
 
 @pytest.mark.parametrize("who", ["grace-hopper", "eileen-collins"])

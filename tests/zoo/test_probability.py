@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from spherecv.errors import InvalidArgumentError
-from spherecv.probability import ProbabilityCurve, probability_text
+from spherecv.records import probability_text
+from spherecv.zoo.probability import ProbabilityCurve
 
 
 def curve(method: str = "isotonic", distances=(0.2, 0.4, 0.8), ratios=(3.0, 1.0, -4.0)) -> ProbabilityCurve:

@@ -30,6 +30,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from spherecv.checks import check_rate
 from spherecv.errors import InvalidArgumentError, MissingThresholdError
 from spherecv.thresholds import Threshold
 from spherecv.verify import FaceVerifier
@@ -59,8 +60,8 @@ class Rates:
     known: tuple[Threshold, ...]
 
     def __post_init__(self) -> None:
-        if self.far is not None and not 0.0 < self.far < 1.0:
-            raise InvalidArgumentError(f"far must be within 0..1, both exclusive, but got {self.far}")
+        if self.far is not None:
+            check_rate("far", self.far)
         if not self.known or (len(self.known) > 1 and any(row.far is None for row in self.known)):
             raise InvalidArgumentError("rates need one threshold, or several that each have a false accept rate")
 

@@ -57,10 +57,3 @@ class ProbabilityCurve:
         """Probability of the same person, 0..1, where a share `prior` of all comparisons is genuine."""
         odds = self.log_ratio(distance) + math.log(prior / (1.0 - prior))
         return 1.0 / (1.0 + math.exp(-min(max(odds, -_MAX_LOG_ODDS), _MAX_LOG_ODDS)))
-
-
-def probability_text(probability: float) -> str:
-    """Write a probability to three digits; at the ends, where these would claim certainty, as a bound."""
-    if probability >= 0.9995:
-        return "above 0.999"
-    return "below 0.001" if probability < 0.0005 else f"{probability:.3f}"
