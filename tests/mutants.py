@@ -46,6 +46,8 @@ SWAPPED: dict[type[ast.AST], type[ast.AST]] = {
     ast.Mod: ast.Mult, ast.Pow: ast.Mult, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd, ast.BitXor: ast.BitAnd,
     ast.LShift: ast.RShift, ast.RShift: ast.LShift,
 }  # fmt: skip
+SYMMETRIC = {"min", "max", "minimum", "maximum", "compare_digest", "TypeVar"}
+"""Functions whose first two arguments may be exchanged, or whose value nothing but a type checker reads."""
 UNCHANGED = {"annotation", "returns", "decorator_list", "type_params"}
 """Fields of the syntax tree that do not run, or whose change every test would notice."""
 
@@ -113,7 +115,8 @@ def _changes(parent: ast.AST, field: str, child: ast.AST) -> Iterator[ast.AST]:
 
 def _other_arguments(call: ast.Call) -> Iterator[ast.Call]:
     """The call with its first two arguments exchanged, and without each that is named."""
-    if len(call.args) > 1 and not any(isinstance(value, ast.Starred) for value in call.args[:2]):
+    starred = any(isinstance(value, ast.Starred) for value in call.args[:2])
+    if len(call.args) > 1 and not starred and ast.unparse(call.func).rpartition(".")[2] not in SYMMETRIC:
         yield ast.Call(call.func, [call.args[1], call.args[0], *call.args[2:]], call.keywords)
     for left_out in call.keywords:
         yield ast.Call(call.func, call.args, [keyword for keyword in call.keywords if keyword is not left_out])
@@ -166,7 +169,8 @@ class Sandbox:
 
 def measure(sandbox: Sandbox, entry: dict, sample: int | None, seed: int) -> tuple[int, int] | None:
     """Count the mutants of a module that were caught, and all that ran; None where its tests fail unchanged."""
-    target, source = sandbox.root / entry["path"], (ROOT / entry["path"]).read_text(encoding="utf-8")
+    target = sandbox.root / entry["path"]
+    source = target.read_text(encoding="utf-8")
     equivalent = set(entry.get("equivalent", ()))
     found = list(mutants_of(source))
     for stale in equivalent - {mutant.change for mutant in found}:

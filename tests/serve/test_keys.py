@@ -70,6 +70,16 @@ def test_a_file_of_keys_that_is_no_text_is_refused_and_left_as_it_is(tmp_path) -
         ApiKeys.load(tmp_path)
 
 
+def test_a_file_of_keys_too_large_is_refused_not_cut(tmp_path) -> None:
+    path = tmp_path / "keys.txt"
+    key, line = new_key("last")
+    path.write_text("#" * ((1 << 20) - 1 - len(line)) + "\n" + line)
+    assert ApiKeys.load(path).owner(key) == "last"
+    path.write_text("#" + path.read_text())
+    with pytest.raises(InvalidArgumentError, match="larger than 1 MiB"):
+        ApiKeys.load(path)
+
+
 def test_a_file_of_keys_may_hold_remarks_and_lack_its_last_newline(tmp_path) -> None:
     path = tmp_path / "keys.txt"
     (first, line), (second, other) = new_key("first"), new_key("second")
