@@ -16,8 +16,8 @@ from spherecv.images import LIST_SUFFIXES, ImageSource, LabelledImage, find_imag
 from spherecv.metrics import Metric
 from spherecv.pipeline import FacePipeline, WhichFace
 from spherecv.records import EmbeddedFace
+from spherecv.templates import BEST, SetTemplate
 from spherecv.video.frames import is_video, open_frames
-from spherecv.video.templates import BEST, SetTemplate
 from spherecv.video.tracker import FaceTracker
 from spherecv.video.tracks import Frame
 

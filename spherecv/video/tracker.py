@@ -15,9 +15,9 @@ from spherecv.errors import InvalidArgumentError
 from spherecv.metrics import Metric, check_metric
 from spherecv.pipeline import FacePipeline
 from spherecv.records import EmbeddedFace, Face
+from spherecv.templates import BEST, SetTemplate
 from spherecv.video.association import Expected, Pair, Rules, associate, box_overlaps, may_be_lost_one
 from spherecv.video.flow import Flow
-from spherecv.video.templates import BEST, SetTemplate
 from spherecv.video.tracks import Frame, Track, TrackedFrame
 
 EVERY = 3
