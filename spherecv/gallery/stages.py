@@ -102,9 +102,9 @@ class Stages:
         MissingThresholdError
             None is known for this model, recipe and metric.
         """
+        if value is not None and far is None:
+            return as_threshold(value)  # needs no model
         if isinstance(self._model, Origin):
-            if value is not None and far is None:
-                return as_threshold(value)
             raise MissingThresholdError(
                 f"{self._store.label} was opened for ready-made embeddings, of which no threshold is known: pass "
                 "threshold= (--threshold)"
