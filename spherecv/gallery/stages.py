@@ -86,6 +86,18 @@ class Stages:
         """What new embeddings are made by."""
         return self._model if isinstance(self._model, Origin) else self._stages.fingerprint
 
+    def accepted(self, origin: Origin) -> Origin:
+        """Say what made ready embeddings; raises `GalleryMismatchError` for those of another model than is wanted.
+
+        Files of earlier versions name the model and the recipe, in place of the key: these have to be the gallery's.
+        """
+        own = self._store.origin or self.origin
+        if (origin.model, origin.key) == (own.model, f"-{own.key.rpartition('-')[2]}"):
+            return own
+        if self._model is not None or origin.key.startswith("-"):
+            check_origin(own, origin, self._store.label)
+        return origin
+
     @cached_property
     def _decision(self) -> DecisionRule:
         return DecisionRule.of(self._stages, metric=self._metric, calibration=self._calibration)
