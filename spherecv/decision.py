@@ -92,11 +92,12 @@ class DecisionRule:
         """
         if threshold is not None and far is not None:
             raise InvalidArgumentError("give threshold (--threshold) or far (--far), not both")
+        checked = check_metric(metric)
         rule = cls(
-            metric=check_metric(metric),
+            metric=checked,
             given=None if threshold is None else as_threshold(threshold),
             far=None if far is None else check_rate("far", far),
-            calibration=open_calibration(calibration),
+            calibration=open_calibration(calibration) or _models_own(stages, checked),
             _prior=check_rate("prior", prior),
             _source=stages.source,
             _detector=stages.detector_name,
@@ -202,6 +203,15 @@ class DecisionRule:
     def _check_calibration(self, calibration: Calibration, detector: str) -> None:
         source = self._source
         calibration.check(model=source.name, model_key=source.key, metric=self.metric, detector=detector)
+
+
+def _models_own(stages: Stages, metric: Metric) -> Calibration | None:
+    """What the user measured of a model of their own, where it was with this metric and detector."""
+    path = stages.source.calibration
+    measured = None if path is None else Calibration.load(path)
+    if measured is None or measured.metric != metric or measured.detector not in (stages.detector_name, WHOLE):
+        return None
+    return measured
 
 
 def as_threshold(value: float | Threshold) -> Threshold:

@@ -61,7 +61,7 @@ def embed(
     if engine != "local" or address is not None:
         raise InvalidArgumentError("--engine and --address go with a folder of shards for --out, not with one .npz")
     from spherecv.facetable import write_embeddings
-    from spherecv.sources import find_images
+    from spherecv.images import find_images
 
     paths = find_images(source)
     opened = pipeline.pipeline_config().open()

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from spherecv.errors import DatasetError, InvalidArgumentError
 from spherecv.evaluate.pairs import PairList, PairRow, make_pairs
+from spherecv.images import IMAGE_SUFFIXES
 from spherecv.metrics import at_unit_length
-from spherecv.sources import IMAGE_SUFFIXES
 from spherecv.templates import weights_of
 
 Pooling = Literal["mean", "quality"]

@@ -17,7 +17,7 @@ from spherecv.gallery.store import Store
 from spherecv.metrics import Metric
 from spherecv.pipeline import FacePipeline, WhichFace
 from spherecv.thresholds import Calibration, Threshold
-from spherecv.zoo import DEFAULT_MODEL, ModelSource, model_names
+from spherecv.zoo import DEFAULT_MODEL, ModelSource, is_known
 
 Model: TypeAlias = ModelName | ModelSource | FaceEmbedder | AnyStages | Origin
 
@@ -68,7 +68,7 @@ class Stages:
         held = self._store.origin
         if held is None:
             return DEFAULT_MODEL
-        if held.model not in model_names("embedder"):
+        if not is_known(held.model):
             raise ModelNotFoundError(
                 f"{self._store.label} was made with {held.model}, files of your own: give model=, or --prototxt, "
                 "--caffemodel and --recipe"
