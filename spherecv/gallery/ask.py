@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from spherecv.checks import check_distance
+from spherecv.checks import check_choice, check_count, check_distance
 from spherecv.errors import GalleryError, IdentityError
-from spherecv.gallery.base import GalleryBase, check_choice, checked_count, checked_rows
+from spherecv.gallery.base import GalleryBase, checked_rows
 from spherecv.gallery.classifier import Classifier
 from spherecv.gallery.identify import Template, as_match, nearest_people
 from spherecv.gallery.rows import Hit, Vector
@@ -91,8 +91,8 @@ class Asking(GalleryBase):
         return [as_match(self.store, near, None, settled, self.metric) for near in hits]
 
     def _people(self, rows: Vector, k: int, template: Template) -> list[list[Hit]]:
-        check_choice("template", template, Template)
-        return nearest_people(self.store, rows, checked_count(k), self.metric, template)
+        check_choice("template", template, get_args(Template))
+        return nearest_people(self.store, rows, check_count("k", k), self.metric, template)
 
     def find(
         self,
@@ -120,7 +120,7 @@ class Asking(GalleryBase):
         """
         settled = self._stages.threshold(threshold, far, face)
         found = self.pipeline.faces(image, face=face)
-        hits = self.store.nearest(_stacked(found), checked_count(k), self.metric, "unknown")
+        hits = self.store.nearest(_stacked(found), check_count("k", k), self.metric, "unknown")
         near = [[hit for hit in row if hit.distance <= settled.value] for row in hits]
         return [
             as_match(self.store, row, item.face, settled, self.metric, photos=True)
@@ -161,8 +161,8 @@ class Asking(GalleryBase):
             The gallery does not hold them.
         """
         check_name(identity)
-        check_choice("template", template, Template)
-        check_choice("face", face, Literal["largest", "center", "whole"])
+        check_choice("template", template, get_args(Template))
+        check_choice("face", face, get_args(Literal["largest", "center", "whole"]))
         settled = self._stages.threshold(threshold, far, face)
         with self.store.snapshot():
             table, (note,) = self.store.table(identity=identity), self.store.people_metadata([identity])
@@ -196,14 +196,14 @@ class Asking(GalleryBase):
         """
         trained = self._classifier()
         return [
-            _judged(trained, item.embedding, item.face, checked_count(k))
+            _judged(trained, item.embedding, item.face, check_count("k", k))
             for item in self.pipeline.faces(image, face=face)
         ]
 
     def classify_embeddings(self, embeddings: ArrayLike, k: int = 5) -> list[Match]:
         """Say who ready-made embeddings are of, by the classifier; answers as for `classify`, one for each row."""
         trained = self._classifier()
-        return [_judged(trained, row, None, checked_count(k)) for row in checked_rows(embeddings)]
+        return [_judged(trained, row, None, check_count("k", k)) for row in checked_rows(embeddings)]
 
     def _classifier(self) -> Classifier:
         data = self.store.attachment(CLASSIFIER)

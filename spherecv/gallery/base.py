@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -48,19 +48,6 @@ def checked_rows(embeddings: ArrayLike) -> NDArray[np.float32]:
     if not np.isfinite(np.einsum("ij->", rows, dtype=np.float64)):
         raise InvalidArgumentError("embeddings must be finite")
     return rows
-
-
-def checked_count(k: int) -> int:
-    """Return a count of candidates, or raise `InvalidArgumentError`."""
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise InvalidArgumentError(f"k must be a whole number of at least 1, but got {k!r}")
-    return k
-
-
-def check_choice(name: str, value: object, choices: Any) -> None:
-    """Raise `InvalidArgumentError` unless a value is one of those of a `Literal`."""
-    if value not in get_args(choices):
-        raise InvalidArgumentError(f"{name} must be one of {', '.join(get_args(choices))}, but got {value!r}")
 
 
 def checked_metadata(metadata: Mapping[str, Any]) -> Mapping[str, Any]:

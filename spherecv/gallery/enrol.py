@@ -6,15 +6,16 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from spherecv.checks import check_choice
 from spherecv.errors import IdentityError, InvalidArgumentError, SphereCVError
 from spherecv.facetable import FaceTable, read_embeddings
 from spherecv.gallery import folders, intake
-from spherecv.gallery.base import GalleryBase, check_choice, checked_metadata, checked_rows
+from spherecv.gallery.base import GalleryBase, checked_metadata, checked_rows
 from spherecv.gallery.bulk.shards import read_manifest, read_shards
 from spherecv.gallery.intake import Enrolment
 from spherecv.gallery.rows import Added, Entry, Origin
@@ -66,7 +67,7 @@ class Enrolling(GalleryBase):
             With `errors="raise"`.
         GalleryMismatchError, GalleryLockedError, StorageError
         """
-        check_choice("if_exists", if_exists, IfExists)
+        check_choice("if_exists", if_exists, get_args(IfExists))
         check_name(identity)
         notes = {} if metadata is None else {identity: checked_metadata(metadata)}
         keys, sources = zip(*(intake.keyed(image) for image in intake.as_images(images)), strict=True)
@@ -126,7 +127,7 @@ class Enrolling(GalleryBase):
         GalleryMismatchError
             Embeddings of another model or size than the gallery's.
         """
-        check_choice("if_exists", if_exists, IfExists)
+        check_choice("if_exists", if_exists, get_args(IfExists))
         rows = checked_rows(embeddings)
         weights = None if qualities is None else np.asarray(qualities, np.float64)
         given = {"identities": len(identities), "images": None if images is None else len(images)}

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, Unpack, get_args
 
-from spherecv.checks import check_path
+from spherecv.checks import check_choice, check_path
 from spherecv.config import PipelineSettings
 from spherecv.errors import GalleryKeyError, InvalidArgumentError, NotEnoughDataError
 from spherecv.gallery import classifier, transfer
 from spherecv.gallery.ask import CLASSIFIER, Asking
-from spherecv.gallery.base import check_choice
 from spherecv.gallery.clustering import Clustering, cluster_rows, pair_scores
 from spherecv.gallery.enrol import Enrolling
 from spherecv.gallery.intake import Enrolment
@@ -180,7 +179,7 @@ class FaceGallery(Enrolling, Asking):
             Fewer than a thousand faces: exact search is as fast.
         MissingDependencyError
         """
-        check_choice("kind", kind, Literal["hnsw", "ivf"])
+        check_choice("kind", kind, get_args(Literal["hnsw", "ivf"]))
         if not isinstance(self.store, SqliteStore):
             raise InvalidArgumentError(f"{self.store.label} keeps its own index: choose it by ?index= in its address")
         return self.store.index.build(kind, self.metric)
@@ -261,7 +260,7 @@ class FaceGallery(Enrolling, Asking):
         GalleryError
             Somebody was removed meanwhile: what was learnt from them is not kept.
         """
-        check_choice("kind", kind, classifier.Kind)
+        check_choice("kind", kind, get_args(classifier.Kind))
         if not 0.0 <= strangers < 1.0:
             raise InvalidArgumentError(f"strangers must be within 0..1, but got {strangers}")
         with self.store.snapshot():
@@ -285,7 +284,7 @@ class FaceGallery(Enrolling, Asking):
 
     def import_file(self, path: str | os.PathLike[str], *, if_exists: IfExists = "raise") -> Enrolment:
         """Take in what `export` wrote, of this gallery or another of the same model; all or nothing."""
-        check_choice("if_exists", if_exists, IfExists)
+        check_choice("if_exists", if_exists, get_args(IfExists))
         return Enrolment(**transfer.import_store(self.store, path, if_exists=if_exists)._asdict())
 
     def stats(self) -> dict[str, Any]:
