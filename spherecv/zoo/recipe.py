@@ -97,7 +97,7 @@ class Recipe:
     name: str = "custom"
 
     def __post_init__(self) -> None:
-        _check_choice("color", self.color, ("BGR", "RGB", "GRAY"))
+        check_choice("color", self.color, ("BGR", "RGB", "GRAY"))
         size = _checked_size(self.size)
         for attribute, value in (
             ("size", size),
@@ -108,12 +108,7 @@ class Recipe:
             object.__setattr__(self, attribute, value)
         if not all(self.scale):
             raise InvalidArgumentError(f"scale must not be 0, but got {list(self.scale)}")
-<<<<<<< HEAD
-        _check_choice("alignment", self.alignment, ("cp2tform", "umeyama"))
-=======
-        check_choice("color", self.color, ("BGR", "RGB"))
         check_choice("alignment", self.alignment, ("cp2tform", "umeyama"))
->>>>>>> main
         for attribute in ("mirror", "normalize"):
             # bool("false") is True: a quoted word in a recipe file must not slip through as one.
             if not isinstance(getattr(self, attribute), bool):
