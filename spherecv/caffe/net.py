@@ -118,6 +118,7 @@ def load(
     *,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     outputs: Sequence[str] | None = None,
+    stages: Sequence[str] = (),
 ) -> CaffeNet:
     """Read a Caffe model for deployment.
 
@@ -135,6 +136,9 @@ def load(
     outputs : sequence of str, optional
         Blobs to end at, any of the net. What lies behind them is neither checked nor converted, and may be of types
         that nobody knows.
+    stages : sequence of str
+        Stages for `include` and `exclude` rules, besides those that the prototxt's own `state` gives: "deploy" for files
+        that hold a net for training and for deployment, as DIGITS writes them.
 
     Returns
     -------
@@ -156,7 +160,7 @@ def load(
     with _named(definition.name):
         message = upgrade(definition.message)
         net = _with_settings(layers_of(message, definition.outline), definition)
-        layers = in_phase(net, message)
+        layers = in_phase(net, _staged(message, stages))
         taking_part = {id(layer) for layer in layers}
         others = [layer for layer in net if id(layer) not in taking_part]
         whole = deployed(layers, message, input_shapes, others)
@@ -175,6 +179,14 @@ def load(
             running = merge(running, shapes, upgrade(weights), whole.layers)
     ends = wanted or tuple(blob for blob in open_ends(running) if blob not in silenced)
     return CaffeNet(message.name, inputs, ends, tuple(running), definition.message, weights)
+
+
+def _staged(message: NetParameter, stages: Sequence[str]) -> NetParameter:
+    """Return a net without layers whose state has some stages more."""
+    staged = NetParameter()
+    staged.state.CopyFrom(message.state)
+    staged.state.stage.extend(stages)
+    return staged
 
 
 def _check_fields(definition: Definition, net: Sequence[Layer], used: Sequence[Layer]) -> None:
