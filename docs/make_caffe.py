@@ -1,4 +1,4 @@
-"""Makes the table of layers in caffe.md from the code: `python docs/make_caffe.py`; `--check` changes nothing."""
+"""Makes the table of layers in caffe.md from the code: `python docs/make_caffe.py`; `--check` says if it is due."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ def load(
         Blobs to end at, any of the net. What lies behind them is neither checked nor converted, and may be of types
         that nobody knows.
     stages : sequence of str
-        Stages for `include` and `exclude` rules, besides those that the prototxt's own `state` gives: "deploy" for files
+        Stages for `include` and `exclude` rules, besides those of the prototxt's own `state`: "deploy" for files
         that hold a net for training and for deployment, as DIGITS writes them.
 
     Returns
