@@ -25,8 +25,8 @@ _MOST_SPREAD = 1 << 25  # numbers in a kernel with its holes filled, 128 MiB
 class Convolution(LayerKind):
     """Convolution over one to three spatial axes, in groups, with dilation; several bottoms go through one kernel."""
 
-    bottoms = (1, None)
-    tops = (1, None)
+    bottoms: tuple[int, int | None] = (1, None)
+    tops: tuple[int, int | None] = (1, None)
     checked = "Caffe's answers; OpenCV 4.14"
 
     def _param(self, layer: Layer) -> ConvolutionParameter:
