@@ -80,12 +80,12 @@ def convert(
         table = net.summary()
         answer["summary"] = [row.to_dict() for row in table.rows]
         _say(str(table), as_json)
-    data = net.to_onnx() if out is not None or verify else b""
     if out is not None:
+        data = net.to_onnx()
         write_bytes(out, data)
         answer |= {"out": str(out), "bytes": len(data)}
         _say(f"wrote {out}: {len(data):,} bytes, outputs {', '.join(net.outputs)}", as_json)
-    agrees = _verify(net, data, (prototxt, caffemodel), tolerance, answer, as_json) if verify else True
+    agrees = _verify(net, (prototxt, caffemodel), tolerance, answer, as_json) if verify else True
     if as_json:
         typer.echo(json.dumps(answer))
     if not agrees:
@@ -93,11 +93,11 @@ def convert(
 
 
 def _verify(
-    net: CaffeNet, data: bytes, files: tuple[Path, Path], tolerance: float, answer: dict[str, Any], as_json: bool
+    net: CaffeNet, files: tuple[Path, Path], tolerance: float, answer: dict[str, Any], as_json: bool
 ) -> bool:
     from spherecv.cli.parity import compare
 
-    parity = compare(net, data, *files)
+    parity = compare(net, *files)
     agrees = parity.agrees(tolerance)
     answer["verify"] = {
         "reference": parity.reference,

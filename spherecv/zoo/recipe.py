@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from spherecv.checks import check_choice
 from spherecv.errors import InvalidArgumentError
 from spherecv.files import read_toml
 from spherecv.zoo.mean_image import MeanImage
@@ -96,7 +97,7 @@ class Recipe:
     name: str = "custom"
 
     def __post_init__(self) -> None:
-        _check_choice("color", self.color, ("BGR", "RGB", "GRAY"))
+        check_choice("color", self.color, ("BGR", "RGB", "GRAY"))
         size = _checked_size(self.size)
         for attribute, value in (
             ("size", size),
@@ -107,7 +108,7 @@ class Recipe:
             object.__setattr__(self, attribute, value)
         if not all(self.scale):
             raise InvalidArgumentError(f"scale must not be 0, but got {list(self.scale)}")
-        _check_choice("alignment", self.alignment, ("cp2tform", "umeyama"))
+        check_choice("alignment", self.alignment, ("cp2tform", "umeyama"))
         for attribute in ("mirror", "normalize"):
             # bool("false") is True: a quoted word in a recipe file must not slip through as one.
             if not isinstance(getattr(self, attribute), bool):
@@ -234,7 +235,7 @@ def _checked_mean(value: Any, channels: int, size: tuple[int, int]) -> tuple[flo
 
 def _checked_template(template: Any) -> str | Points:
     if isinstance(template, str):
-        _check_choice("template", template, tuple(TEMPLATES))
+        check_choice("template", template, tuple(TEMPLATES))
         return template
     if hasattr(template, "tolist"):
         template = template.tolist()
@@ -246,8 +247,3 @@ def _checked_template(template: Any) -> str | Points:
     if len(set(points)) < len(points):
         raise InvalidArgumentError(f"template must hold five different points, but got {template!r}")
     return points
-
-
-def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InvalidArgumentError(f"{name} must be {' or '.join(map(repr, choices))}, but got {value!r}")

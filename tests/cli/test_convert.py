@@ -91,7 +91,7 @@ def test_the_tolerance_must_be_a_number(run, failure, files) -> None:
 
 def _compared(monkeypatch, net, files, **runs):
     monkeypatch.setattr(parity, "_runtimes", lambda *args: iter(runs.items()))
-    return parity.compare(net, b"", *files)
+    return parity.compare(net, *files)
 
 
 def _answering(change):
