@@ -31,7 +31,7 @@ class Proposal(LayerKind):
     bottoms = (3, 3)
     tops = (1, 2)
     open_axis = 0
-    checked = "Caffe's answers (SSD build, base_size 1); a float64 transcription of its definition; OpenCV 4.14"
+    checked = "Caffe's answers (SSD build, base_size 1); a float64 transcription of its definition"
 
     def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
         scores, deltas, info = bottoms
