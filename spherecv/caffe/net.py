@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from os import PathLike
 
 from spherecv.caffe.cache import CONVERTER_VERSION
-from spherecv.caffe.graph import Layer, Shape, check_wiring, in_phase, layers_of, listed, open_ends
+from spherecv.caffe.graph import Layer, Shape, check_counts, check_wiring, in_phase, layers_of, listed, open_ends
 from spherecv.caffe.inputs import deployed
 from spherecv.caffe.layers import kind_of
 from spherecv.caffe.onnx_export import export
@@ -170,6 +170,7 @@ def load(
     _check_fields(definition, net, running)
     with _named(definition.name):
         check_wiring(running, list(inputs), names_repeat=True)
+        check_counts(running)
         shapes = infer(running, inputs)
         silenced = {bottom for layer in layers if layer.type == "Silence" for bottom in layer.bottoms}
     weights = None
