@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from spherecv.config import ModelName, describe, open_pipeline
 from spherecv.config import Stages as AnyStages
-from spherecv.decision import DecisionRule, as_threshold, open_calibration
+from spherecv.decision import DecisionRule, open_calibration, stated_threshold
 from spherecv.embed import FaceEmbedder
 from spherecv.errors import InvalidArgumentError, MissingThresholdError, ModelNotFoundError
 from spherecv.gallery.rows import Origin
@@ -114,11 +114,11 @@ class Stages:
         MissingThresholdError
             None is known for this model, recipe and metric.
         """
+        if (stated := stated_threshold(value, far)) is not None:
+            return stated  # needs no model
         if isinstance(self._model, Origin):
-            if value is not None and far is None:
-                return as_threshold(value)
             raise MissingThresholdError(
                 f"{self._store.label} was opened for ready-made embeddings, of which no threshold is known: pass "
                 "threshold= (--threshold)"
             )
-        return self._decision.settle(value, far, face)
+        return self._decision.threshold_at(far, face=face)
