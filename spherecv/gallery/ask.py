@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -162,7 +162,7 @@ class Asking(GalleryBase):
         """
         check_name(identity)
         check_choice("template", template, get_args(Template))
-        check_choice("face", face, get_args(Literal["largest", "center", "whole"]))
+        check_choice("face", face, ("largest", "center", "whole"))
         settled = self._stages.threshold(threshold, far, face)
         with self.store.snapshot():
             table, (note,) = self.store.table(identity=identity), self.store.people_metadata([identity])
