@@ -1,4 +1,4 @@
-"""What every part of a gallery stands on: its store, its model, and how arguments are checked."""
+"""Checks of a gallery's arguments."""
 
 from __future__ import annotations
 
@@ -10,28 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spherecv.errors import InvalidArgumentError
-from spherecv.gallery.stages import Stages
-from spherecv.gallery.store import Store
-from spherecv.metrics import Metric
-from spherecv.pipeline import FacePipeline
-
-
-class GalleryBase:
-    """A store and the model that its embeddings come from."""
-
-    def __init__(self, store: Store, stages: Stages, *, metric: Metric = "cosine") -> None:
-        self.store = store
-        self.metric = metric
-        self._stages = stages
-
-    @property
-    def pipeline(self) -> FacePipeline:
-        """Detector, aligner and embedder; opened when first asked for."""
-        return self._stages.pipeline
-
-    def close(self) -> None:
-        """Close the store."""
-        self.store.close()
 
 
 def checked_rows(embeddings: ArrayLike) -> NDArray[np.float32]:
