@@ -103,7 +103,7 @@ def test_a_recipe_cannot_be_changed() -> None:
         ({"size": [True, 96]}, "size must be"),
         ({"size": [112, 100000]}, "size must be"),
         ({"size": "ab"}, "size must be"),
-        ({"size": [112, 96], "color": "bgr"}, "color must be one of BGR, RGB, but got 'bgr'"),
+        ({"size": [112, 96], "color": "bgr"}, "color must be one of BGR, RGB, GRAY, but got 'bgr'"),
         ({"size": [112, 96], "mean": [1, 2]}, "mean must be"),
         ({"size": [112, 96], "mean": float("nan")}, "mean must be"),
         ({"size": [112, 96], "mean": "127.5"}, "mean must be"),
