@@ -632,7 +632,7 @@ class FaceGallery:
             Fewer than a thousand faces: exact search is as fast.
         MissingDependencyError
         """
-        check_choice("kind", kind, get_args(Literal["hnsw", "ivf"]))
+        check_choice("kind", kind, ("hnsw", "ivf"))
         if not isinstance(self.store, SqliteStore):
             raise InvalidArgumentError(f"{self.store.label} keeps its own index: choose it by ?index= in its address")
         return self.store.index.build(kind, self.metric)
