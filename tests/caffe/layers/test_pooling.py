@@ -153,6 +153,10 @@ def test_pooling_rounds_down_when_told_to(method, check_layer, draw_array):
             ("Pooling", f"pooling_param {{ global_pooling: true {setting} }}", "neither stride nor pad")
             for setting in ("pad: 1", "pad_h: 1 pad_w: 1", "pad_w: 1", "stride: 2", "stride_h: 2 stride_w: 2")
         ),
+        ("Pooling", "pooling_param { global_pooling: true pad: 1 }", "neither stride nor pad"),
+        ("Pooling", "pooling_param { global_pooling: true kernel_size: 2 }", "no kernel size"),
+        ("Pooling", 'pooling_param { pool: AVE kernel_size: 2 } top: "mask"', "only MAX"),
+        ("Pooling", "pooling_param { kernel_size: 2 ceil_mode: true round_mode: FLOOR }", "contradict"),
     ],
 )
 def test_mistakes_name_layer_and_line(kind, text, complaint, one_layer, check_mistake):
@@ -163,7 +167,6 @@ def test_mistakes_name_layer_and_line(kind, text, complaint, one_layer, check_mi
     ("kind", "text"),
     [
         ("Pooling", "pooling_param { kernel_size: 2 pool: STOCHASTIC }"),
-        ("Pooling", 'pooling_param { kernel_size: 2 } top: "mask"'),
         ("Pooling", "pooling_param { kernel_size: 1 stride: 4 }"),  # the last window would start outside
     ],
 )
