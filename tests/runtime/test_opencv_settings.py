@@ -39,6 +39,18 @@ def test_the_level_comes_back_after_an_error_too() -> None:
     assert logging.getLogLevel() == logging.LOG_LEVEL_WARNING
 
 
+def test_nothing_is_printed_inside_a_block_alone(capfd: pytest.CaptureFixture[str]) -> None:
+    def printed() -> str:
+        capfd.readouterr()
+        assert cv2.imread("nowhere.png") is None
+        return "".join(capfd.readouterr())
+
+    assert "nowhere.png" in printed()
+    with silent_opencv(cv2):
+        assert printed() == ""
+    assert "nowhere.png" in printed()
+
+
 def test_blocks_that_overlap_leave_the_level_as_it_was() -> None:
     first, second = silent_opencv(cv2), silent_opencv(cv2)
     first.__enter__()
