@@ -131,12 +131,13 @@ def test_a_child_of_a_process_whose_other_thread_is_in_a_block_is_not_held_up() 
     holder = threading.Thread(target=hold)
     holder.start()
     assert inside.wait(60)
+    threading.Timer(0.5, leave.set).start()  # the fork waits until the net has ended
     child = os.fork()
     if not child:
         threading.Timer(20, os._exit, (3,)).start()
         with nets.running(cv2, 2):
             pass
         os._exit(0 if logging.getLogLevel() == logging.LOG_LEVEL_WARNING and cv2.getNumThreads() == 2 else 4)
-    leave.set()
+    assert leave.is_set()
     holder.join(60)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
