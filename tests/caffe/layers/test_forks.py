@@ -152,6 +152,29 @@ def test_batch_norm_of_nvcaffe(shape, backend, numbers):
     np.testing.assert_allclose(answer, right, atol=2e-6)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_norm_of_normface_is_a_blob_too(backend, numbers):
+    x = numbers((3, 8))
+    text = _net(x.shape, 'layer { name: "l" type: "Normalize" bottom: "x" top: "y" top: "n" }')
+    norm = np.sqrt((x.astype(float) ** 2).sum(1, keepdims=True) + 1e-6)
+    np.testing.assert_allclose(_run(text, {"x": x}, backend, _weights(l=[]), output="n"), norm, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_inner_product_of_normface(backend, numbers):
+    """The norm of every row is one; what follows is not folded into rows that are not yet so."""
+    x, weight, bias, scale = numbers((3, 6), 1), numbers((4, 6), 2), numbers((4,), 3), numbers((4,), 4)
+    text = _net(
+        x.shape,
+        'layer { name: "l" type: "InnerProduct" bottom: "x" top: "h" '
+        "inner_product_param { num_output: 4 normalize: true } }"
+        'layer { name: "s" type: "Scale" bottom: "h" top: "y" }',
+    )
+    rows = weight / np.sqrt((weight.astype(float) ** 2).sum(1, keepdims=True) + 1e-6)
+    answer = _run(text, {"x": x}, backend, _weights(l=[weight, bias], s=[scale]))
+    np.testing.assert_allclose(answer, (x @ rows.T + bias) * scale, atol=1e-6)
+
+
 INTERPS = [
     ((5, 7), "height: 9 width: 12"),
     ((5, 7), "zoom_factor: 3"),
