@@ -152,6 +152,29 @@ def test_batch_norm_of_nvcaffe(shape, backend, numbers):
     np.testing.assert_allclose(answer, right, atol=2e-6)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_norm_of_normface_is_a_blob_too(backend, numbers):
+    x = numbers((3, 8))
+    text = _net(x.shape, 'layer { name: "l" type: "Normalize" bottom: "x" top: "y" top: "n" }')
+    norm = np.sqrt((x.astype(float) ** 2).sum(1, keepdims=True) + 1e-6)
+    np.testing.assert_allclose(_run(text, {"x": x}, backend, _weights(l=[]), output="n"), norm, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_inner_product_of_normface(backend, numbers):
+    """The norm of every row is one; what follows is not folded into rows that are not yet so."""
+    x, weight, bias, scale = numbers((3, 6), 1), numbers((4, 6), 2), numbers((4,), 3), numbers((4,), 4)
+    text = _net(
+        x.shape,
+        'layer { name: "l" type: "InnerProduct" bottom: "x" top: "h" '
+        "inner_product_param { num_output: 4 normalize: true } }"
+        'layer { name: "s" type: "Scale" bottom: "h" top: "y" }',
+    )
+    rows = weight / np.sqrt((weight.astype(float) ** 2).sum(1, keepdims=True) + 1e-6)
+    answer = _run(text, {"x": x}, backend, _weights(l=[weight, bias], s=[scale]))
+    np.testing.assert_allclose(answer, (x @ rows.T + bias) * scale, atol=1e-6)
+
+
 INTERPS = [
     ((5, 7), "height: 9 width: 12"),
     ((5, 7), "zoom_factor: 3"),
@@ -418,6 +441,52 @@ def test_the_python_layer_of_ssh(numbers):
     answer = _run(text, {"x": info, "s": scores, "d": deltas}, "opencv")
     assert answer.shape == (1000, 5)
     np.testing.assert_allclose(answer, right, atol=1e-3)
+
+
+SSH_MODULE = """
+layer { name: "c@" type: "Convolution" bottom: "i" top: "c@"
+  convolution_param { num_output: 12 kernel_size: @ stride: @ } }
+layer { name: "q@" type: "Slice" bottom: "c@" top: "s@" top: "d@" slice_param { slice_point: 4 } }
+layer { name: "r@" type: "Reshape" bottom: "s@" top: "r@" reshape_param { shape { dim: 0 dim: 2 dim: -1 dim: 0 } } }
+layer { name: "p@" type: "Softmax" bottom: "r@" top: "p@" }
+layer { name: "b@" type: "Reshape" bottom: "p@" top: "b@" reshape_param { shape { dim: 0 dim: 4 dim: -1 dim: 0 } } }
+layer { name: "o@" type: "Python" bottom: "b@" bottom: "d@" bottom: "x" top: "boxes@" top: "scores@" python_param {
+  module: 'SSH.layers.proposal_layer' layer: 'ProposalLayer'
+  param_str: "{'feat_stride': @,'scales': [1,2], 'ratios':[1,]}" } }
+"""
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("size", [(96, 80), (64, 96), (8, 8)])
+def test_modules_of_ssh_at_any_size(size, backend, numbers):
+    """Boxes of two strides, joined: how many there are depends on the image."""
+    text = _net(
+        (1, 3),
+        SSH_MODULE.replace("@", "8")
+        + SSH_MODULE.replace("@", "4")
+        + 'layer { name: "y" type: "Concat" bottom: "boxes8" bottom: "boxes4" top: "y" concat_param { axis: 0 } }'
+        + 'layer { name: "z" type: "Concat" bottom: "scores8" bottom: "scores4" top: "z" concat_param { axis: 0 } }',
+        i=(1, 3, 48, 48),
+    )
+    image, info = numbers((1, 3, *size), 3), np.float32([[*size, 1]])
+    kernels = {8: numbers((12, 3, 8, 8), 1) / 4, 4: numbers((12, 3, 4, 4), 2) / 2}
+    weights = _weights(**{f"c{stride}": [kernel, np.zeros(12, np.float32)] for stride, kernel in kernels.items()})
+    boxes, best = [], []
+    for stride, kernel in kernels.items():
+        high, wide = size[0] // stride, size[1] // stride
+        maps = np.empty((1, 12, high, wide))
+        for i, j in np.ndindex(high, wide):
+            part = image[0, :, i * stride : (i + 1) * stride, j * stride : (j + 1) * stride].astype(float)
+            maps[0, :, i, j] = (kernel * part).sum((1, 2, 3))
+        odds = np.exp(maps[:, :4].reshape(1, 2, -1, wide))
+        scores = (odds / odds.sum(1, keepdims=True)).reshape(1, 4, high, wide)
+        anchors = [(0, 0, 15, 15), (-8, -8, 23, 23)]
+        found = _proposals(scores, maps[:, 4:], info[0], anchors, stride, 0, 1000, 0, None, drop=True)
+        boxes.append(found[0])
+        best.append(found[1])
+    feeds = {"x": info, "i": image}
+    np.testing.assert_allclose(_run(text, feeds, backend, weights, output="z")[:, 0], np.concatenate(best), atol=1e-5)
+    np.testing.assert_allclose(_run(text, feeds, backend, weights), np.concatenate(boxes), atol=1e-2)
 
 
 @pytest.mark.parametrize(
