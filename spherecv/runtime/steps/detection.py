@@ -111,7 +111,8 @@ def _decode(places: Array, priors: Array, variances: Array, settings: Mapping[st
         return corners
     with np.errstate(over="ignore"):
         centres = offsets[:, :2] * sizes + (priors[:, :2] + priors[:, 2:]) / np.float32(2)
-        halves = np.exp(offsets[:, 2:]) * sizes / np.float32(2)
+        # Caffe's exp is that of doubles.
+        halves = (np.exp(offsets[:, 2:].astype(np.float64)) * sizes).astype(np.float32) / np.float32(2)
         corners = np.concatenate([centres - halves, centres + halves], 1)
     return corners
 
