@@ -113,6 +113,8 @@ class Session:
             ports = (*model.signature.inputs, *self._tail.inputs)
             fed = replace(model, signature=replace(model.signature, inputs=ports))
         self._batch = fed.signature.batch(self._head)
+        if self._tail is not None and self._batch is Batch.ONE:
+            self._batch = Batch.NONE  # the tail counts images, and would take each for the first
         self._inputs = Inputs(fed, self._batch)
         self.inputs = self._inputs.shapes
         # A net that nothing is wanted of is loaded all the same: it says which backend runs.
