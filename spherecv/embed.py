@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.errors import InvalidArgumentError, ModelFileError
-from spherecv.zoo import ModelSource, Recipe, open_model
-from spherecv.zoo.mean_image import MeanImage
+from spherecv.zoo import MeanImage, ModelSource, Recipe, open_model
 
 _BATCH = 32
 """Crops per call of the net: where every backend has reached its full speed, and 10,000 crops need no more memory
