@@ -26,7 +26,7 @@ from spherecv.errors import PrototxtError
 SCHEMA = Path(text.__file__).with_name("spherecv_caffe.proto")
 WORDS = (
     b"- + 0x1F 017 08 1.5f 1e5 1e 1e400 .5 5. 99999999999999999999 -inf inF nan true True TRUE t f 0 1 'a' \"b\" "
-    b"'a'\"b\" { } < > [ ] [1,2] , ; : # '\\x4' '\\q' '\\101' name: scale: bias_term: dim: operation: PROD MAX -0x5 00 3foo foo3"
+    b"'a'\"b\" { } < > [ ] [1,2] , ; : # '\\x4' '\\q' '\\101' name: scale: bias_term: dim: operation: PROD MAX -0x5"
 ).split()
 
 
