@@ -106,6 +106,7 @@ class _Nets:
         self._changed = threading.Condition()
         self._running: set[object] = set()
         self._count: int | None = None
+        self._paused = False
 
     @contextmanager
     def running(self, cv2: Any, threads: int | None) -> Iterator[None]:
@@ -126,12 +127,15 @@ class _Nets:
     def pause(self) -> None:
         """Let no net run until `resume`, once those under way are done."""
         self._queue.acquire()
+        self._paused = True
         with self._changed:
             self._changed.wait_for(lambda: not self._running)
 
     def resume(self) -> None:
-        """Let nets run again."""
-        self._queue.release()
+        """Let nets run again, if `pause` was not broken off before it began."""
+        if self._paused:
+            self._paused = False
+            self._queue.release()
 
 
 def _quieter(cv2: Any) -> Callable[[int], int]:
