@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 import cv2
+import numpy as np
 import pytest
 
 from spherecv.runtime.forks import ForkLock
@@ -93,3 +94,17 @@ def test_a_fork_waits_for_the_nets_under_way() -> None:
     thread.join()
     with nets.running(cv2, 1):  # and the parent goes on
         pass
+
+
+@pytest.mark.skipif(cv2.getNumThreads() < 2, reason="OpenCV has no pool with one thread")
+def test_a_child_does_not_wait_for_the_threads_of_opencvs_pool() -> None:
+    image, turn = np.zeros((3000, 3000, 3), np.uint8), np.eye(2, 3)
+    for _ in range(5):  # by the pool, whose threads are there from now on
+        cv2.warpAffine(image, turn, (3000, 3000))
+
+    def child() -> None:
+        for threads in (1, 2, 3):
+            with nets.running(cv2, threads):
+                cv2.warpAffine(image, turn, (3000, 3000))
+
+    assert ends_well(child)
