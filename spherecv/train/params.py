@@ -37,8 +37,8 @@ class BlobOrder:
 
     @classmethod
     def plain(cls, shape: Shape) -> BlobOrder:
-        """Return the order of a blob that is stored as Caffe stores it."""
-        return cls(shape, shape, tuple(range(len(shape))), shape)
+        """Return the order of a blob that is stored as Caffe stores it; a number without axes has one here."""
+        return cls(shape, shape, tuple(range(len(shape))), shape or (1,))
 
     @classmethod
     def convolution(cls, filters: int, channels: int, height: int, width: int) -> BlobOrder:

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from spherecv.errors import InvalidArgumentError, TrainingError
+from spherecv.caffe.blobs import read_blob
+from spherecv.errors import CaffeModelError, InvalidArgumentError, SnapshotError, TrainingError
 from spherecv.train.backend.base import Array
 from spherecv.train.data.loader import Batch
 from spherecv.train.log import Log, Progress
@@ -23,6 +24,8 @@ from spherecv.train.parallel import ALONE, Group
 from spherecv.train.params import Param
 from spherecv.train.snapshot import read_snapshot, write_snapshot
 from spherecv.train.solver import Solver, SolverSettings
+from spherecv.train.state import Rest, TrainingState
+from spherecv.train.weights import load_weights, to_caffemodel
 
 STUCK = 87.3  # -log of the smallest normal float: what a loss reads whose softmax has died
 _STUCK_FOR = 20
@@ -176,11 +179,108 @@ class Trainer:
 
     def snapshot(self, prefix: str | Path | None = None) -> Path:
         """Write a snapshot and return its `.solverstate`; only the first of several trainers writes."""
-        return write_snapshot(self, prefix or self.settings.snapshot_prefix) if self.group.rank == 0 else Path()
+        if self.group.rank != 0:
+            return Path()
+        return write_snapshot(self.state(), prefix or self.settings.snapshot_prefix)
 
     def resume(self, solverstate: str | Path) -> None:
-        """Go on from a snapshot: ours, exactly; or a bare one of Caffe's, with its weights, momentum and iteration."""
-        read_snapshot(self, solverstate)
+        """Go on from a snapshot: ours, exactly; or a bare one of Caffe's, with its weights, momentum and iteration.
+
+        Raises
+        ------
+        SnapshotError
+            The snapshot is damaged, incomplete, or of another net or solver.
+        """
+        self.restore(read_snapshot(solverstate))
+
+    # ------------------------------------------------------------------------------------------------ at rest
+    def state(self) -> TrainingState:
+        """Return where the training is."""
+        backend, solver = self.net.backend, self.solver
+        extra = []
+        if self.loss is not None and self.loss.params:
+            extra = [(self.loss.name, self.loss.layer_type, self.loss.params)]
+        exact: dict[str, npt.NDArray[Any]] = {}
+        if backend.dtype_name != "float32":
+            # Caffe's files hold single precision only.
+            for param, history in zip(solver.params, solver.history, strict=True):
+                exact[f"data:{param.name}"] = backend.numpy(param.data)
+                exact |= {f"history{n}:{param.name}": backend.numpy(part) for n, part in enumerate(history)}
+        rest = Rest(
+            next_batch=self.batches.next_number,
+            lanes=backend.lanes,
+            ranks=self.group.size,
+            layers=self.net.state(),
+            loss=self.loss.state() if self.loss is not None else {},
+            rng=dict(self.net.context.rng.bit_generator.state),
+            recent=list(self.recent),
+            exact=exact,
+        )
+        model = to_caffemodel(self.net, extra)
+        return TrainingState(model, solver.to_caffe(), self.iteration, solver.current_step, rest)
+
+    def restore(self, state: TrainingState) -> None:
+        """Go on from where a training was; a state without its rest is Caffe's.
+
+        Raises
+        ------
+        SnapshotError
+            The state is of another net or solver.
+        """
+        if state.rest is not None and state.rest.ranks != self.group.size:
+            raise SnapshotError(
+                f"{state.origin} was written by {state.rest.ranks} processes side by side, and these are "
+                f"{self.group.size}: resume with as many"
+            )
+        try:
+            self._restore_weights(state)
+        except CaffeModelError as error:
+            raise SnapshotError(f"{state.origin} cannot be resumed from: {error}") from None
+        self.solver.from_caffe(state.history, state.origin)
+        self.solver.current_step = state.current_step
+        self.iteration = state.iteration
+        if state.rest is None:
+            self._guess_rest()
+        else:
+            self._restore_rest(state.rest)
+
+    def _restore_weights(self, state: TrainingState) -> None:
+        load_weights(self.net, state.model)
+        if self.loss is None or not self.loss.params:
+            return
+        stored = {layer.name: layer.blobs for layer in state.model.layer}.get(self.loss.name, [])
+        if len(stored) != len(self.loss.params):
+            raise SnapshotError(f"{state.origin} does not hold the weights of the loss {self.loss.name!r}")
+        for param, blob in zip(self.loss.params, stored, strict=True):
+            values = read_blob(blob)
+            if values.shape != param.order.caffe:
+                raise SnapshotError(f"{state.origin} holds {param.name} as {values.shape}, not {param.order.caffe}")
+            param.from_caffe(self.net.backend, values)
+
+    def _restore_rest(self, rest: Rest) -> None:
+        backend = self.net.backend
+        self.net.restore(rest.layers)
+        if self.loss is not None:
+            self.loss.restore(dict(rest.loss))
+        self.net.context.rng.bit_generator.state = rest.rng
+        self.recent.clear()
+        self.recent.extend(rest.recent)
+        self.batches.seek(rest.next_batch)
+        backend.use_lanes(rest.lanes)
+        for param, history in zip(self.solver.params, self.solver.history, strict=True):
+            if f"data:{param.name}" in rest.exact:
+                keys = [f"history{n}:{param.name}" for n in range(2)]
+                param.data = backend.asarray(rest.exact[f"data:{param.name}"])
+                history[:] = [backend.asarray(rest.exact[key]) for key in keys if key in rest.exact]
+
+    def _guess_rest(self) -> None:
+        """Set what Caffe does not store: t as after that many passes, and the order of the data as if ours."""
+        passes = self.iteration * self.settings.iter_size
+        counting: list[Any] = [*self.net.layers, *([] if self.loss is None else [self.loss])]
+        for part in counting:
+            # A sum of losses puts the name of each in front of what it counts.
+            part.restore({key: value + passes for key, value in part.state().items() if key.rpartition(":")[2] == "t"})
+        self.batches.seek(passes)
 
     # ------------------------------------------------------------------------------------------------ one batch
     def _pass(self, batch: Batch) -> tuple[float, dict[str, float], int]:

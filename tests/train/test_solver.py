@@ -80,7 +80,7 @@ def test_changes_reach_the_policy() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ['type: "Magic"', "iter_size: 0", "momentum: 1.5", 'regularization_type: "L1"', "max_iter: -1"]
+    "text", ['type: "Magic"', "iter_size: 0", "momentum: 1.5", 'regularization_type: "L3"', "max_iter: -1"]
 )
 def test_senseless(text: str) -> None:
     with pytest.raises(InvalidArgumentError):
