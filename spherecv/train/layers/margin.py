@@ -18,6 +18,9 @@ class MarginInnerProduct(Layer):
     pass has t = `iteration` + 1. Without labels (outside training) it is a plain product with unit rows.
     """
 
+    takes = (2, 2)
+    gives = (1, 2)
+
     def setup(self, shapes: Sequence[Shape]) -> list[Shape]:
         settings = self.spec.param.margin_inner_product_param
         if len(shapes) != 2 or len(shapes[0]) != 2:
@@ -40,7 +43,7 @@ class MarginInnerProduct(Layer):
         return [(count, self.classes), ()][: len(self.spec.tops)]
 
     def forward(self, bottoms: Sequence[Array]) -> list[Array]:
-        x, labels = bottoms
+        x, labels = bottoms[0], self.backend.index(bottoms[1])
         check_labels(self.backend.numpy(labels), self.classes, str(self.spec))
         if self.context.train:
             self.t += 1
