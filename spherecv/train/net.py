@@ -195,7 +195,7 @@ class Net:
 
     def differentiate_inputs(self) -> None:
         """Also compute the gradients of the inputs (those that are not labels), which training does not need."""
-        self._asked = {name for name, shape in self.inputs.items() if len(shape) > 1}
+        self._asked = {name for name, shape in self.inputs.items() if len(shape) != 1}
         self._needs = self._mark()
 
     def forget(self) -> None:

@@ -102,9 +102,11 @@ class ClassLayer(Layer):
 
 
 class SoftmaxWithLoss(ClassLayer):
-    """The mean of -log p at the label; `ignore_label`, `normalization` and the axis as in Caffe."""
+    """The mean of -log p at the label; `ignore_label`, `normalization` and the axis as in Caffe.
 
-    gives = (1, 2)
+    BVLC Caffe refuses the second top of probabilities, with any loss_weight: a Softmax beside it gives them.
+    """
+
     is_loss = True
 
     def setup(self, shapes: Sequence[Shape]) -> list[Shape]:
@@ -113,7 +115,7 @@ class SoftmaxWithLoss(ClassLayer):
         self.normalization = settings.normalization
         if not settings.HasField("normalization") and settings.HasField("normalize") and not settings.normalize:
             self.normalization = LossParameter.BATCH_SIZE
-        return [(), shapes[0]][: len(self.spec.tops)]
+        return [()]
 
     def forward(self, bottoms: Sequence[Array]) -> list[Array]:
         backend, xp = self.backend, self.backend.xp
@@ -126,8 +128,7 @@ class SoftmaxWithLoss(ClassLayer):
         # Caffe takes the logarithm of no less than the smallest normal float: a loss that is stuck reads 87.3365.
         own = backend.pick(log_probability, index)
         own = xp.maximum(own, xp.full_like(own, _LOWEST))
-        loss = -xp.sum(own * share)
-        return [loss] if len(self.spec.tops) == 1 else [loss, self.scores(probability, bottoms[0].shape)]
+        return [-xp.sum(own * share)]
 
     def backward(self, grads: Sequence[Array | None], needed: Sequence[bool]) -> list[Array | None]:
         probability, index, share, shape = self._take()

@@ -20,6 +20,7 @@ from spherecv.train.params import BlobOrder, Param, Shape
 class Recurrent(CaffeOrderLayer):
     """What RNN and LSTM have in common: inputs, static inputs, hidden state over passes, and gradients over time.
 
+    The state that `expose_hidden` takes and gives is there to be handed on: as in Caffe, no gradient passes through it.
     Without `expose_hidden` a pass begins with the state in which the pass before ended, wherever the indicator is not 0.
     """
 
@@ -86,8 +87,7 @@ class Recurrent(CaffeOrderLayer):
         xp, backend = self.backend.xp, self.backend
         flat, fixed, kept, shapes = self._take()
         steps, count = shapes[0][:2]
-        dstate = [xp.reshape(grad, grad.shape[1:]) for grad in grads[1:]]
-        dstate = dstate or [backend.zeros((count, self.width)) for _ in range(self.states)]
+        dstate = [backend.zeros((count, self.width)) for _ in range(self.states)]
         ddriven: list[Array] = [None] * steps
         for t in reversed(range(steps)):
             keep, memory = kept[t]
@@ -102,7 +102,7 @@ class Recurrent(CaffeOrderLayer):
             together = xp.sum(total, axis=0)
             self._learn(self.weight_static, together, fixed)
             out.append(xp.reshape(backend.matmul(together, self.weight_static.data), shapes[2]))
-        return out + [part[None, ...] for part in dstate] if self.expose else out
+        return out + [None] * (len(shapes) - len(out))
 
     def state(self) -> dict[str, Any]:
         if self.carried is None:

@@ -106,7 +106,7 @@ class Normalize(CaffeOrderLayer):
         if not 2 <= len(shape) <= 4:
             raise self.spec.mistake(f"needs two to four axes, but got {shape}")
         self.across, self.eps = settings.across_spatial, float(settings.eps)
-        order = BlobOrder.plain((1,) if settings.channel_shared else (shape[1],))
+        order = BlobOrder.plain(() if settings.channel_shared else (shape[1],))
         value = None if settings.HasField("scale_filler") else 1.0
         self.factor = self._param(0, settings.scale_filler, order, value=value)
         return [shape]
@@ -125,9 +125,10 @@ class Normalize(CaffeOrderLayer):
             per_channel = xp.sum(dy * unit, axis=(0, 2))
             shared = self.factor.data.shape[0] == 1
             self.factor.add_grad(self.backend, xp.sum(per_channel, keepdims=True) if shared else per_channel)
-        scaled = dy * self.factor.data[None, :, None]
-        along = xp.sum(scaled * unit, axis=self._axes(), keepdims=True)
-        return [xp.reshape((scaled - unit * along) / length, grads[0].shape)]
+        # The factor comes after the projection, as in the fork, where channels with factors of their own are not alike.
+        along = xp.sum(dy * unit, axis=self._axes(), keepdims=True)
+        dx = self.factor.data[None, :, None] * (dy - unit * along) / length
+        return [xp.reshape(dx, grads[0].shape)]
 
     def _axes(self) -> tuple[int, ...]:
         return (1, 2) if self.across else (1,)
