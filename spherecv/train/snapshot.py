@@ -123,7 +123,8 @@ def _learned_net(source: Path, state: SolverState) -> Path:
 
 def _read_rest(sidecar: Path, weights: bytes, solver: bytes) -> Rest:
     try:
-        with np.load(sidecar, allow_pickle=False) as stored:
+        # Opened here, because NumPy leaves a file open that turns out to be a damaged archive.
+        with sidecar.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             head = json.loads(stored["head"].tobytes())
             arrays = {name: stored[name] for name in stored.files if name != "head"}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
