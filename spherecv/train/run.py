@@ -16,7 +16,7 @@ from spherecv.train.imagedata import source_of
 from spherecv.train.log import Log
 from spherecv.train.net import Net, data_layers
 from spherecv.train.parallel import group_of_environment
-from spherecv.train.solver import SolverSettings, net_path
+from spherecv.train.solver import SolverSettings, beside, net_path
 from spherecv.train.trainer import Trainer
 from spherecv.train.weights import LoadReport, load_weights
 
@@ -63,7 +63,8 @@ def open_run(
     data : tuple of path
         Folders, tar shards or lists in place of the prototxt's list.
     weights : path, optional
-        A caffemodel to start from; blobs that do not fit keep their start values (see `Run.weights`).
+        A caffemodel to start from, in place of the solver's; blobs that do not fit keep their start values (see
+        `Run.weights`).
     resume : path, optional
         A solverstate to go on from.
     device, threads, gpu
@@ -86,23 +87,30 @@ def open_run(
         raise InvalidArgumentError("pass weights to start from, or a solverstate to resume, not both")
     path = Path(solver)
     settings = SolverSettings.from_prototxt(path).replaced(**changes)
-    prototxt = net_path(settings, path)
-    found = data_layers(prototxt)
+    prototxt = settings.net_text or net_path(settings, path)
+    folder = prototxt.parent if isinstance(prototxt, Path) else path.parent
+    found = data_layers(prototxt, state=settings.state)
     if len(found) != 1:
-        raise PrototxtError(f"{prototxt} has {len(found)} data layers for training: exactly one is needed")
+        where = prototxt if isinstance(prototxt, Path) else f"the net in {path}"
+        raise PrototxtError(f"{where} has {len(found)} data layers for training: exactly one is needed")
     seed = settings.random_seed
     source = source_of(
         found[0],
-        folder=prototxt.parent,
+        folder=folder,
         data=data,
         batch_size=batch_size,
         augmentation=augmentation,
         seed=seed,
     )
     backend = open_backend(device, threads=threads, index=gpu)
-    net = Net.from_prototxt(prototxt, backend, shapes=source.shapes(), seed=seed, exact_margin=exact_margin)
+    net = Net.from_prototxt(
+        prototxt, backend, shapes=source.shapes(), state=settings.state, seed=seed, exact_margin=exact_margin
+    )
     _check_classes(net, source.dataset.classes)
-    report = None if weights is None else load_weights(net, weights, partial=True)
+    starts = [beside(name, path) for name in settings.weights] if weights is None else [weights]
+    report = None
+    for start in starts if resume is None else ():
+        report = load_weights(net, start, partial=True)
     group = group_of_environment(backend)
     with Loader(
         source.dataset,

@@ -424,8 +424,13 @@ def net_path(settings: SolverSettings, solver: Path) -> Path:
     """Return the train prototxt a solver names: as it stands, or beside the solver's file."""
     if not settings.net:
         raise InvalidArgumentError(f"{solver} names no net: add a line net: 'train.prototxt'")
-    named = Path(settings.net)
+    return beside(settings.net, solver)
+
+
+def beside(name: str | Path, solver: Path) -> Path:
+    """Return a file that a solver names: as it stands, or beside the solver's file."""
+    named = Path(name)
     for candidate in (named, solver.parent / named, solver.parent / named.name):
         if candidate.is_file():
             return candidate
-    raise InvalidArgumentError(f"{solver} names the net {settings.net!r}, which is neither there nor beside it")
+    raise InvalidArgumentError(f"{solver} names {str(name)!r}, which is neither there nor beside it")
