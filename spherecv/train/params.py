@@ -128,10 +128,6 @@ class Param:
         else:
             self.grad = backend.add(self.grad, term)
 
-    def replace_grad(self, term: Array) -> None:
-        """Take a gradient in place of what is there."""
-        self.grad = term
-
     def to_caffe(self, backend: Backend) -> npt.NDArray[Any]:
         """Return the values in Caffe's shape and order."""
         return self.order.to_caffe(backend.numpy(self.data))
@@ -165,7 +161,15 @@ class ParamView(Param):
         return self._owner.trainable
 
     @property
-    def data(self) -> Array:  # type: ignore[override]
+    def lr_mult(self) -> float:
+        return self._owner.lr_mult
+
+    @lr_mult.setter
+    def lr_mult(self, value: float) -> None:
+        self._owner.lr_mult = value
+
+    @property
+    def data(self) -> Array:
         return self.order.unflat(self._xp, self._owner.order.flat(self._xp, self._owner.data))
 
     @data.setter
@@ -173,15 +177,16 @@ class ParamView(Param):
         self._owner.data = self._theirs(values)
 
     @property
-    def grad(self) -> Array | None:  # type: ignore[override]
+    def grad(self) -> Array | None:
         grad = self._owner.grad
         return None if grad is None else self.order.unflat(self._xp, self._owner.order.flat(self._xp, grad))
 
+    @grad.setter
+    def grad(self, values: Array | None) -> None:
+        self._owner.grad = None if values is None else self._theirs(values)
+
     def add_grad(self, backend: Backend, term: Array) -> None:
         self._owner.add_grad(backend, self._theirs(term))
-
-    def replace_grad(self, term: Array) -> None:
-        self._owner.grad = self._theirs(term)
 
     def _theirs(self, values: Array) -> Array:
         return self._owner.order.unflat(self._xp, self.order.flat(self._xp, values))

@@ -396,7 +396,7 @@ def _scaled(at: _Update, keep: float, share: float) -> None:
 
 
 def _adadelta(at: _Update) -> None:
-    """AdaDelta, momentum m being its decay: g's square is remembered, then that of the step sqrt((d + s) / (d + h)) g."""
+    """AdaDelta: h of g^2 and s of step^2 decay by `momentum`, step = sqrt((delta + s) / (delta + h)) g."""
     xp, keep, delta = at.backend.xp, at.settings.momentum, at.settings.delta
 
     def update(w: Array, g: Array, h: Array, s: Array) -> tuple[Array, Array, Array]:

@@ -50,7 +50,7 @@ class Backend:
         """Return an array as floating-point numbers: labels that a loss does arithmetic with."""
         return array if array.dtype == self.dtype else self.xp.astype(array, self.dtype)
 
-    def index(self, array: Array) -> Array:
+    def whole(self, array: Array) -> Array:
         """Return an array as whole numbers, cut as Caffe cuts labels that are stored as floating-point numbers."""
         return array if self.xp.isdtype(array.dtype, "integral") else self.xp.astype(array, self.xp.int64)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from spherecv.train.axes import caffe_shape, internal_axis, internal_shape, to_caffe, to_internal
@@ -58,7 +59,7 @@ class Slice(Layer):
         size, points = shape[self.along], list(settings.slice_point)
         if points:
             bounds = [0, *points, size]
-            self.widths = [high - low for low, high in zip(bounds, bounds[1:], strict=False)]
+            self.widths = [high - low for low, high in pairwise(bounds)]
             if len(points) != count - 1 or min(self.widths) < 1:
                 raise self.spec.mistake(f"slice_point {points} does not cut {size} into {count} parts")
         elif size % count:
@@ -220,7 +221,7 @@ def _parts(xp: Any, array: Array, axis: int, widths: Sequence[int]) -> list[Arra
     """Cut an array into parts that are arrays of their own."""
     out, start = [], 0
     for width in widths:
-        part = array[(slice(None),) * axis + (slice(start, start + width),)]
+        part = array[(*[slice(None)] * axis, slice(start, start + width), ...)]
         out.append(xp.asarray(part, copy=True))
         start += width
     return out

@@ -84,13 +84,13 @@ class Layer:
         self.backend = context.backend
         self.params: list[Param] = []
         self._kept: Any = None
-        for what, (least, most), names in (("bottoms", self.takes, spec.bottoms), ("tops", self.gives, spec.tops)):
+        for what, (least, most), names in (("bottom", self.takes, spec.bottoms), ("top", self.gives, spec.tops)):
             if not least <= len(names) <= most:
                 wanted = str(least) if least == most else f"{least} to {most}" if most < MANY else f"{least} or more"
-                raise spec.mistake(f"has {len(names)} {what}, but the type has {wanted}")
+                raise spec.mistake(f"has {len(names)} {what}{'s' * (len(names) != 1)}, but takes {wanted}")
 
     def needed(self, needs: Collection[str]) -> list[bool]:
-        """Return for each bottom whether its gradient is needed, of the blobs whose gradients are and as it is stated."""
+        """Return for each bottom whether its gradient is needed and, by `propagate_down`, wanted."""
         stated = self.spec.param.propagate_down
         return [name in needs and (not stated or stated[place]) for place, name in enumerate(self.spec.bottoms)]
 
@@ -153,7 +153,9 @@ class Layer:
                 continue
             value, before = getattr(stated, multiplier), getattr(owner, multiplier)
             if multiplier in shared.stated and value != before:
-                raise self.spec.mistake(f"shares {name!r} with {multiplier} {value:g}, but {before:g} was stated before")
+                raise self.spec.mistake(
+                    f"shares {name!r} with {multiplier} {value:g}, but {before:g} was stated before"
+                )
             setattr(owner, multiplier, value)
             shared.stated.add(multiplier)
         same = owner.order.caffe == order.caffe

@@ -29,6 +29,8 @@ class Kernel(Layer):
     gives = (1, MANY)
     imagewise = True
     ready: Any = None
+    window: Window
+    weight: Param
     bias: Param | None
 
     def setup(self, shapes: Sequence[Shape]) -> list[Shape]:
@@ -45,6 +47,8 @@ class Kernel(Layer):
         # Maps of images are what the backend has its own kernels for; anything else runs tap by tap.
         self.fast = len(shape) == 4 and axis == 1
         self.imagewise = self.fast
+        if self.fast:
+            self.window = self.sliding.window()
         self.maps = shapes[0]
         self.make_weight(channels, filters, group)
         self.bias = self._param(1, settings.bias_filler, BlobOrder.plain((filters,))) if settings.bias_term else None
@@ -75,22 +79,33 @@ class Kernel(Layer):
 
     def backward(self, grads: Sequence[Array | None], needed: Sequence[bool]) -> list[Array | None]:
         bottoms, ready = self._take()
-        step = self.one_back if self.fast else self._slow_back
+        xp = self.backend.xp
         out: list[Array | None] = []
+        dweights: list[Array] = []
+        dbiases: list[Array] = []
         for x, dy, need in zip(bottoms, grads, needed, strict=True):
-            out.append(None if dy is None else step(x, dy, ready, need))
-            if dy is not None and self.fast and self.bias is not None and self.bias.trainable:
-                xp = self.backend.xp
-                dbias = self.backend.blocks(lambda part: xp.sum(part, axis=0), (dy,), news=0, sums=1)
-                self.bias.add_grad(self.backend, dbias)
+            if dy is None:
+                out.append(None)
+                continue
+            dx, dweight = self.one_back(x, dy, ready, need) if self.fast else self._slow_back(x, dy, need)
+            out.append(dx)
+            dweights.append(dweight)
+            if self.bias is not None and self.bias.trainable:
+                rows = dy if self.fast else self._rows(dy)
+                dbiases.append(self.backend.blocks(lambda part: xp.sum(part, axis=0), (rows,), news=0, sums=1))
+        # Once for all bottoms: a lane hands in each gradient once.
+        if self.weight.trainable:
+            self.weight.add_grad(self.backend, sum(dweights[1:], start=dweights[0]))
+        if self.bias is not None and dbiases:
+            self.bias.add_grad(self.backend, sum(dbiases[1:], start=dbiases[0]))
         return out
 
     def one(self, x: Array, ready: Any) -> Array:
         """Return the top of one bottom of maps."""
         raise NotImplementedError
 
-    def one_back(self, x: Array, dy: Array, ready: Any, need: bool) -> Array | None:
-        """Return the gradient of one bottom of maps, where it is needed, and add to that of the weight."""
+    def one_back(self, x: Array, dy: Array, ready: Any, need: bool) -> tuple[Array | None, Array | None]:
+        """Return the gradients of one bottom of maps and of the weight, each where it is needed."""
         raise NotImplementedError
 
     def _slow(self, bottom: Array) -> Array:
@@ -100,19 +115,16 @@ class Kernel(Layer):
             y = y + self.bias.data
         return self._blob(y, bottom)
 
-    def _slow_back(self, bottom: Array, grad: Array, ready: Any, need: bool) -> Array | None:
-        xp, x, dy = self.backend.xp, self._rows(bottom), self._rows(grad)
-        if self.bias is not None and self.bias.trainable:
-            self.bias.add_grad(self.backend, xp.sum(xp.reshape(dy, (-1, dy.shape[-1])), axis=0))
-        dx = self.general_back(x, dy, need)
-        return None if dx is None else self._blob(dx, bottom)
+    def _slow_back(self, bottom: Array, grad: Array, need: bool) -> tuple[Array | None, Array]:
+        dx, dweight = self.general_back(self._rows(bottom), self._rows(grad), need)
+        return None if dx is None else self._blob(dx, bottom), dweight
 
     def general(self, x: Array) -> Array:
         """Return the top for any number of sliding axes: both (outer, sizes..., channels), without the bias."""
         raise NotImplementedError
 
-    def general_back(self, x: Array, dy: Array, need: bool) -> Array | None:
-        """Return the gradient of `general`'s argument, where it is needed, and add to that of the weight."""
+    def general_back(self, x: Array, dy: Array, need: bool) -> tuple[Array | None, Array]:
+        """Return the gradients of `general`'s argument, where it is needed, and of the weight."""
         raise NotImplementedError
 
     def _rows(self, blob: Array) -> Array:
@@ -138,7 +150,6 @@ class Convolution(Kernel):
         shape = (filters, channels // group, *self.sliding.kernel)
         order = BlobOrder.convolution(*shape) if self.fast else BlobOrder.plain(shape)
         self.weight = self._param(0, self.spec.param.convolution_param.weight_filler, order)
-        self.window = self.sliding.window() if self.fast else None
 
     def sizes(self, sizes: Shape) -> Shape:
         return self.sliding.output(sizes)
@@ -150,32 +161,26 @@ class Convolution(Kernel):
         bias = None if self.bias is None else self.bias.data
         return self.backend.convolve(x, self.weight.data, bias, self.window, ready=ready)
 
-    def one_back(self, x: Array, dy: Array, ready: Any, need: bool) -> Array | None:
-        dx, dweight = self.backend.convolve_backward(
+    def one_back(self, x: Array, dy: Array, ready: Any, need: bool) -> tuple[Array | None, Array | None]:
+        return self.backend.convolve_backward(
             x, self.weight.data, dy, self.window, need_x=need, need_weight=self.weight.trainable, ready=ready
         )
-        if dweight is not None:
-            self.weight.add_grad(self.backend, dweight)
-        return dx
 
     def general(self, x: Array) -> Array:
         return self.sliding.forward(self.backend.xp, x, self.weight.data)
 
-    def general_back(self, x: Array, dy: Array, need: bool) -> Array | None:
+    def general_back(self, x: Array, dy: Array, need: bool) -> tuple[Array | None, Array]:
         dx, dweight = self.sliding.backward(self.backend.xp, x, self.weight.data, dy)
-        if self.weight.trainable:
-            self.weight.add_grad(self.backend, dweight)
-        return dx if need else None
+        return dx if need else None, dweight
 
 
 class Deconvolution(Kernel):
-    """The convolution's transpose: its forward pass is a convolution's gradient of the maps, and the other way round."""
+    """The convolution's transpose: it runs forwards as a convolution's gradient of the maps, and backwards as one."""
 
     def make_weight(self, channels: int, filters: int, group: int) -> None:
         shape = (channels, filters // group, *self.sliding.kernel)
         order = BlobOrder.convolution(*shape) if self.fast else BlobOrder.plain(shape)
         self.weight = self._param(0, self.spec.param.convolution_param.weight_filler, order)
-        self.window = self.sliding.window() if self.fast else None
         self.filters = filters
 
     def sizes(self, sizes: Shape) -> Shape:
@@ -193,21 +198,20 @@ class Deconvolution(Kernel):
         )
         return y if self.bias is None else y + self.bias.data
 
-    def one_back(self, x: Array, dy: Array, ready: Any, need: bool) -> Array | None:
+    def one_back(self, x: Array, dy: Array, ready: Any, need: bool) -> tuple[Array | None, Array | None]:
+        dweight = None
         if self.weight.trainable:
             _, dweight = self.backend.convolve_backward(dy, self.weight.data, x, self.window, need_x=False)
-            self.weight.add_grad(self.backend, dweight)
-        return self.backend.convolve(dy, self.weight.data, None, self.window, ready=ready) if need else None
+        dx = self.backend.convolve(dy, self.weight.data, None, self.window, ready=ready) if need else None
+        return dx, dweight
 
     def general(self, x: Array) -> Array:
         like = self.backend.zeros((x.shape[0], *self.made, self.filters))
         return self.sliding.backward(self.backend.xp, like, self.weight.data, x)[0]
 
-    def general_back(self, x: Array, dy: Array, need: bool) -> Array | None:
-        if self.weight.trainable:
-            dweight = self.sliding.backward(self.backend.xp, dy, self.weight.data, x)[1]
-            self.weight.add_grad(self.backend, dweight)
-        return self.sliding.forward(self.backend.xp, dy, self.weight.data) if need else None
+    def general_back(self, x: Array, dy: Array, need: bool) -> tuple[Array | None, Array]:
+        dweight = self.sliding.backward(self.backend.xp, dy, self.weight.data, x)[1]
+        return self.sliding.forward(self.backend.xp, dy, self.weight.data) if need else None, dweight
 
 
 class Im2col(CaffeOrderLayer):
@@ -237,7 +241,7 @@ class Im2col(CaffeOrderLayer):
         padded = self.sliding.padded(xp, self.backend.zeros(shape), first=2)
         for index, (_, place) in enumerate(self.sliding.taps(self.made)):
             spot = (slice(None), slice(None), *place)
-            padded[spot] = padded[spot] + columns[:, :, index]
+            padded[spot] = padded[spot] + columns[:, :, index, ...]
         return [padded[(slice(None), slice(None), *self.sliding.inside(shape[2:]))]]
 
 
@@ -256,8 +260,10 @@ class Sliding:
 
     def window(self) -> Window:
         """Return the window over maps."""
-        pairs = ((both[0], both[1]) for both in (self.kernel, self.stride, self.pad, self.dilation))
-        return Window(*pairs, self.group)
+        kernel, stride, pad, dilation = (
+            (both[0], both[1]) for both in (self.kernel, self.stride, self.pad, self.dilation)
+        )
+        return Window(kernel, stride, pad, dilation, self.group)
 
     def output(self, sizes: Shape) -> Shape:
         """Return the sizes that a convolution makes; below 1 where the window does not fit."""
@@ -282,7 +288,7 @@ class Sliding:
         sizes = x.shape[first : first + len(self.pad)]
         around = [size + 2 * pad for size, pad in zip(sizes, self.pad, strict=True)]
         out = xp.zeros((*x.shape[:first], *around, *x.shape[first + len(sizes) :]), dtype=x.dtype)
-        out[(*[slice(None)] * first, *self.inside(sizes))] = x
+        out[(*[slice(None)] * first, *self.inside(sizes), ...)] = x
         return out
 
     def inside(self, sizes: Shape) -> tuple[slice, ...]:

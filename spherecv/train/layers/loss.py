@@ -90,7 +90,7 @@ class ClassLayer(Layer):
         check_labels(host, self.classes, str(self.spec))
         return self.backend.asindex(host), counted
 
-    def divisor(self, counted: npt.NDArray[np.bool_], kind: int, images: int) -> float:
+    def divisor(self, counted: npt.NDArray[np.bool_], kind: LossParameter.NormalizationMode, images: int) -> float:
         """Return by what a sum over rows is divided, at least 1."""
         sizes = {
             LossParameter.FULL: counted.size,
@@ -207,7 +207,7 @@ class RowLoss(CaffeOrderLayer):
     def rows(self, bottoms: Sequence[Array]) -> tuple[Array, Array]:
         """Return the rows and the labels."""
         xp = self.backend.xp
-        labels = self.backend.index(xp.reshape(bottoms[1], (-1,)))
+        labels = self.backend.whole(xp.reshape(bottoms[1], (-1,)))
         check_labels(self.backend.numpy(labels), self.length, str(self.spec))
         return xp.reshape(bottoms[0], (bottoms[0].shape[0], self.length)), labels
 

@@ -43,7 +43,7 @@ class MarginInnerProduct(Layer):
         return [(count, self.classes), ()][: len(self.spec.tops)]
 
     def forward(self, bottoms: Sequence[Array]) -> list[Array]:
-        x, labels = bottoms[0], self.backend.index(bottoms[1])
+        x, labels = bottoms[0], self.backend.whole(bottoms[1])
         check_labels(self.backend.numpy(labels), self.classes, str(self.spec))
         if self.context.train:
             self.t += 1

@@ -21,7 +21,7 @@ class Recurrent(CaffeOrderLayer):
     """What RNN and LSTM have in common: inputs, static inputs, hidden state over passes, and gradients over time.
 
     The state that `expose_hidden` takes and gives is there to be handed on: as in Caffe, no gradient passes through it.
-    Without `expose_hidden` a pass begins with the state in which the pass before ended, wherever the indicator is not 0.
+    Without `expose_hidden` a pass begins with the state in which the pass before ended, where the indicator is not 0.
     """
 
     takes = (2, MANY)
@@ -74,8 +74,8 @@ class Recurrent(CaffeOrderLayer):
             driven = driven + self.backend.matmul(fixed, xp.matrix_transpose(self.weight_static.data))
         made, kept = [], []
         for t in range(steps):
-            keep = self.backend.real(cont[t])[:, None]
-            output, state, memory = self.step(driven[t], state, keep)
+            keep = self.backend.real(cont[t, ...])[:, None]
+            output, state, memory = self.step(driven[t, ...], state, keep)
             made.append(output)
             kept.append((keep, memory))
         self.carried = None if self.expose else state
@@ -83,7 +83,7 @@ class Recurrent(CaffeOrderLayer):
         tops = [xp.stack(made, axis=0)]
         return tops + [part[None, ...] for part in state] if self.expose else tops
 
-    def back(self, grads: Sequence[Array], needed: Sequence[bool]) -> list[Array | None]:
+    def back(self, grads: Sequence[Array], needed: Sequence[bool]) -> list[Array | None]:  # noqa: ARG002
         xp, backend = self.backend.xp, self.backend
         flat, fixed, kept, shapes = self._take()
         steps, count = shapes[0][:2]
@@ -91,7 +91,7 @@ class Recurrent(CaffeOrderLayer):
         ddriven: list[Array] = [None] * steps
         for t in reversed(range(steps)):
             keep, memory = kept[t]
-            ddriven[t], dstate = self.step_back(grads[0][t], dstate, keep, memory)
+            ddriven[t], dstate = self.step_back(grads[0][t, ...], dstate, keep, memory)
         total = xp.stack(ddriven, axis=0)
         rows = xp.reshape(total, (steps * count, -1))
         self._learn(self.weight_x, rows, flat)
@@ -199,14 +199,14 @@ class LSTMUnit(CaffeOrderLayer):
 
     def run(self, bottoms: Sequence[Array]) -> list[Array]:
         cell, rows, cont = bottoms
-        keep = self.backend.real(cont[0])[:, None]
-        new_cell, hidden, memory = _unit(self.backend.xp, cell[0], rows[0], keep)
+        keep = self.backend.real(cont[0, ...])[:, None]
+        new_cell, hidden, memory = _unit(self.backend.xp, cell[0, ...], rows[0, ...], keep)
         self._kept = (keep, memory)
         return [new_cell[None, ...], hidden[None, ...]]
 
     def back(self, grads: Sequence[Array], needed: Sequence[bool]) -> list[Array | None]:  # noqa: ARG002
         keep, memory = self._take()
-        dcell, drows = _unit_back(self.backend.xp, grads[0][0], grads[1][0], keep, memory)
+        dcell, drows = _unit_back(self.backend.xp, grads[0][0, ...], grads[1][0, ...], keep, memory)
         return [dcell[None, ...], drows[None, ...], None]
 
 

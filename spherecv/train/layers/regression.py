@@ -13,7 +13,7 @@ from spherecv.train.params import Shape
 
 
 class DifferenceLoss(CaffeOrderLayer):
-    """What losses of a difference have in common: two bottoms of one size, whose gradients are each other's opposite."""
+    """What losses of a difference have in common: two bottoms of one size, with opposite gradients."""
 
     takes = (2, 2)
     is_loss = True
@@ -133,7 +133,7 @@ class ContrastiveLoss(CaffeOrderLayer):
     def run(self, bottoms: Sequence[Array]) -> list[Array]:
         xp, backend = self.backend.xp, self.backend
         a, b = (xp.reshape(x, (x.shape[0], -1)) for x in bottoms[:2])
-        same = xp.astype(backend.index(xp.reshape(bottoms[2], (-1,))) != 0, a.dtype)
+        same = xp.astype(backend.whole(xp.reshape(bottoms[2], (-1,))) != 0, a.dtype)
         difference = a - b
         square = xp.sum(difference * difference, axis=1)
         distance, zero = xp.sqrt(square), xp.zeros_like(square)

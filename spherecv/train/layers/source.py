@@ -44,9 +44,7 @@ class DummyData(Layer):
         return [order.internal for order in self.orders]
 
     def forward(self, bottoms: Sequence[Array]) -> list[Array]:  # noqa: ARG002
-        return [
-            self._filled(place) if constant is None else constant for place, constant in enumerate(self.constants)
-        ]
+        return [self._filled(place) if constant is None else constant for place, constant in enumerate(self.constants)]
 
     def _filled(self, place: int) -> Array:
         order = self.orders[place]
@@ -77,7 +75,7 @@ class Parameter(Layer):
 
     def backward(self, grads: Sequence[Array | None], needed: Sequence[bool]) -> list[Array | None]:  # noqa: ARG002
         if self.blob.trainable and grads[0] is not None:
-            self.blob.replace_grad(self.backend.xp.reshape(grads[0], self.blob.data.shape))
+            self.blob.grad = self.backend.xp.reshape(grads[0], self.blob.data.shape)
         return []
 
 

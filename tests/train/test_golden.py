@@ -1,9 +1,9 @@
-"""Real Caffe's answers to small nets: how a case is run with the trainer and compared.
+"""Real Caffe's answers: gradients of layers, losses, and trainings of 12 iterations.
 
 A case is a dict of the parts that the golden set stores: ``net``, ``caffemodel``, ``in:BLOB``, ``out:BLOB``,
 ``dout:BLOB``, ``din:BLOB``, ``dparam:LAYER/INDEX``, ``after:LAYER/INDEX``, ``solver0``, ``losses``, ``final:*``, ...
 Run as a script it prints what agrees, what is refused and what differs:
-``python tests/train/golden.py FOLDER [NAME...]``.
+``python tests/train/test_golden.py FOLDER [NAME...]``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from spherecv.caffe import read_blob, read_caffemodel, read_message
 from spherecv.caffe.spherecv_caffe_pb2 import TEST, TRAIN, SolverState
@@ -29,6 +30,8 @@ from spherecv.train.trainer import Trainer
 from spherecv.train.weights import load_weights
 
 Case = dict[str, np.ndarray]
+
+CHOSEN = Path(__file__).parent / "golden"
 
 LAYER_TOLERANCE = 1e-5
 SOLVER_TOLERANCE = 1e-4
@@ -123,7 +126,7 @@ def run_layer(entry: dict[str, Any], case: Case, backend: Backend) -> None:
 
 
 def _no_backward(case: Case) -> bool:
-    """Whether Caffe ran no backward pass: a net without a loss and without force_backward has none, and zeros are stored."""
+    """Whether Caffe ran no backward pass: a net without a loss and force_backward has none, and zeros are stored."""
     stored = [case[part] for part in case if part.startswith(("din:", "dparam:"))]
     return not any(part.startswith("din:") for part in case) and not any(values.any() for values in stored)
 
@@ -223,6 +226,29 @@ def verdict(entry: dict[str, Any], case: Case, backend: Backend) -> tuple[str, s
     except Exception as error:
         return "differs", f"{type(error).__name__}: {error}"
     return ("differs", f"taken, but Caffe says: {refused[:100]}") if refused else ("agree", "")
+
+
+def _chosen(group: str) -> list[Any]:
+    return [pytest.param(entry, case, id=entry["name"]) for entry, case in cases(CHOSEN, group)]
+
+
+@pytest.mark.parametrize(("entry", "case"), [*_chosen("layers"), *_chosen("losses"), *_chosen("solvers")])
+def test_chosen_cases(entry: dict[str, Any], case: Case, single: Backend) -> None:
+    """With two lanes: numbers are added up in another order than with one."""
+    result, why = verdict(entry, case, single)
+    assert result == "agree", why
+
+
+@pytest.mark.parametrize("group", ["layers", "losses", "solvers"])
+def test_the_whole_set(data_dir: Path, group: str) -> None:
+    """Nothing differs, and what is refused are the fork's layers that have no gradients there."""
+    folder, backend = data_dir / "caffe-golden", open_backend("cpu", threads=1)
+    results = {entry["name"]: (entry, *verdict(entry, case, backend)) for entry, case in cases(folder, group)}
+    assert len(results) > 50
+    assert {name: why for name, (_, result, why) in results.items() if result == "differs"} == {}
+    refused = {entry["type"]: entry["caffe"] for entry, result, _ in results.values() if result == "refused"}
+    assert set(refused.values()) <= {"ssd"}
+    assert not {"Normalize", "Permute", "ReLU6", "SmoothL1Loss"} & set(refused)
 
 
 def main(folder: str, *wanted: str) -> None:
