@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from spherecv.caffe.blobs import read_blob
 from spherecv.caffe.graph import Layer as Spec
-from spherecv.caffe.graph import check_wiring, in_phase, layers_of, open_ends, single_assignment
+from spherecv.caffe.graph import check_wiring, fits_a_blob, in_phase, layers_of, open_ends, single_assignment
 from spherecv.caffe.inputs import declared_inputs
 from spherecv.caffe.layers import DATA
 from spherecv.caffe.reader import Source, read_definition
@@ -79,13 +81,18 @@ class Net:
         self.definition = definition
         self.name = definition.name
         self.backend = backend
-        self.context = Context(backend, np.random.default_rng(seed), phase == TRAIN, exact_margin)
+        self.context = Context(
+            backend, np.random.default_rng(seed), phase == TRAIN, exact_margin, forced=definition.force_backward
+        )
         running = in_phase(layers_of(definition) if specs is None else specs, definition, phase)
         self.data_layers = [spec for spec in running if _reads_data(spec)]
         computing = [spec for spec in running if not _reads_data(spec) and spec.type != "Input"]
         if until is not None:
             computing = _needed_for(until, computing)
         self.inputs = {name: tuple(shape) for name, shape in shapes.items()}
+        for name, shape in self.inputs.items():
+            if not fits_a_blob(shape):
+                raise InvalidArgumentError(f"the input {name!r} must have sizes from 1, but got {shape}")
         check_wiring(computing, list(self.inputs))
         ends = open_ends(computing)
         renamed, final = single_assignment(computing, list(self.inputs))
@@ -94,7 +101,8 @@ class Net:
         self.layers = [make_layer(spec, self.context) for spec in renamed]
         self.shapes = self._set_up()
         self.params = _distinct(param.owner for layer in self.layers for param in layer.params)
-        self._asked: set[str] = set()
+        self._fill()
+        self._asked = self._differentiable_inputs() if definition.force_backward else set()
         self._needs = self._mark()
         self._learning = False
         self._stages: list[Stage] = []
@@ -195,8 +203,11 @@ class Net:
 
     def differentiate_inputs(self) -> None:
         """Also compute the gradients of the inputs (those that are not labels), which training does not need."""
-        self._asked = {name for name, shape in self.inputs.items() if len(shape) != 1}
+        self._asked = self._differentiable_inputs()
         self._needs = self._mark()
+
+    def _differentiable_inputs(self) -> set[str]:
+        return {name for name, shape in self.inputs.items() if len(shape) != 1}
 
     def forget(self) -> None:
         """Drop what was kept for a backward pass that never came, and all gradients."""
@@ -246,8 +257,25 @@ class Net:
             tops = layer.setup([shapes[name] for name in layer.spec.bottoms])
             if len(tops) != len(layer.spec.tops):
                 raise layer.spec.mistake(f"makes {len(tops)} tops, but {len(layer.spec.tops)} are named")
+            if len(layer.spec.param.param) > len(layer.params):
+                raise layer.spec.mistake(
+                    f"has {len(layer.spec.param.param)} param blocks for {len(layer.params)} blobs of weights"
+                )
             shapes.update(zip(layer.spec.tops, tops, strict=True))
         return shapes
+
+    def _fill(self) -> None:
+        """Take weights that the definition itself holds."""
+        stored = {param.name: param.blobs for param in self.definition.layer if param.blobs}
+        for layer in self.layers:
+            blobs = stored.get(layer.name, ())
+            if blobs and len(blobs) != len(layer.params):
+                raise layer.spec.mistake(f"holds {len(blobs)} blobs, but needs {len(layer.params)}")
+            for index, (param, blob) in enumerate(zip(layer.params, blobs, strict=bool(blobs))):
+                values = read_blob(blob, where=f"blob {index} of {layer.spec}")
+                if values.size != math.prod(param.order.caffe):
+                    raise layer.spec.mistake(f"holds a blob of {values.shape} where {param.order.caffe} is needed")
+                param.from_caffe(self.backend, values.reshape(param.order.caffe))
 
     def _mark(self) -> set[str]:
         """Return the blobs whose gradient is needed: those that depend on something learnt."""

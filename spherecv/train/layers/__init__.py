@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from google.protobuf.message import Message
+
 from spherecv.caffe.graph import Layer as Spec
 from spherecv.errors import UnsupportedLayerError
 from spherecv.train.layers import elementwise
@@ -95,13 +97,16 @@ LAYERS: dict[str, type[Layer]] = {
 }
 
 
+_OF_FORKS = 20_000  # from this number on, settings that forks added to a type of BVLC Caffe's
+
+
 def make_layer(spec: Spec, context: Context) -> Layer:
     """Return a new layer for its description.
 
     Raises
     ------
     UnsupportedLayerError
-        For a type the trainer does not know.
+        For a type, or a setting, that the trainer does not know.
     PrototxtError
         For another number of bottoms or tops than the type has.
     """
@@ -109,4 +114,8 @@ def make_layer(spec: Spec, context: Context) -> Layer:
     if kind is None:
         known = ", ".join(sorted(LAYERS))
         raise UnsupportedLayerError(f"{spec}: the trainer does not know this type; it knows {known}")
+    for settings, value in spec.param.ListFields():
+        for field, _ in value.ListFields() if isinstance(value, Message) else ():
+            if field.number >= _OF_FORKS:
+                raise spec.unsupported(f"{settings.name}.{field.name} is a fork's: the trainer does not know it")
     return kind(spec, context)

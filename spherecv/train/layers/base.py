@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from spherecv.caffe.graph import Layer as Spec
+from spherecv.caffe.graph import fits_a_blob
 from spherecv.caffe.spherecv_caffe_pb2 import ParamSpec
 from spherecv.train.axes import caffe_shape, internal_shape, to_caffe, to_internal
 from spherecv.train.backend.base import Array, Backend
@@ -42,6 +43,8 @@ class Context:
         Whether dropout drops and batch normalisation uses the batch's own statistics.
     exact_margin : bool
         Whether margin layers give the true derivative instead of the released one.
+    forced : bool
+        Whether the net has `force_backward`, which passes gradients on where `propagate_down` says not to.
     shared : dict of str to Shared
         Parameters that a `param { name: ... }` block names: layers that name the same one share it.
     """
@@ -50,6 +53,7 @@ class Context:
     rng: np.random.Generator
     train: bool = True
     exact_margin: bool = False
+    forced: bool = False
     shared: dict[str, Shared] = field(default_factory=dict)
 
 
@@ -91,7 +95,7 @@ class Layer:
 
     def needed(self, needs: Collection[str]) -> list[bool]:
         """Return for each bottom whether its gradient is needed and, by `propagate_down`, wanted."""
-        stated = self.spec.param.propagate_down
+        stated = () if self.context.forced else self.spec.param.propagate_down
         return [name in needs and (not stated or stated[place]) for place, name in enumerate(self.spec.bottoms)]
 
     def axis(self, stated: int, rank: int, what: str = "axis") -> int:
@@ -131,6 +135,8 @@ class Layer:
         """Make the layer's next parameter, with the multipliers its `param` block of the same index states."""
         specs = self.spec.param.param
         stated = specs[index] if index < len(specs) else ParamSpec()
+        if not fits_a_blob(order.caffe):
+            raise self.spec.mistake(f"needs a blob of {order.caffe}, which is more than Caffe's can hold")
         if stated.name in self.context.shared:
             param = self._shared(stated, order)
         else:

@@ -25,6 +25,8 @@ class MarginInnerProduct(Layer):
         settings = self.spec.param.margin_inner_product_param
         if len(shapes) != 2 or len(shapes[0]) != 2:
             raise self.spec.mistake("needs two bottoms: features of shape (images, width), and labels")
+        if settings.axis != 1:
+            raise self.spec.unsupported("only axis: 1 is known")
         if settings.num_output < 1:
             raise self.spec.mistake("num_output must be at least 1")
         count, width = shapes[0]
