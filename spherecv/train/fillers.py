@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from spherecv.errors import UnsupportedLayerError
+from spherecv.errors import InvalidArgumentError, UnsupportedLayerError
 
 Shape = tuple[int, ...]
 _NORMS = ("fan_in", "fan_out", "average")
@@ -28,6 +28,10 @@ def fill(shape: Shape, filler: Any, rng: np.random.Generator) -> npt.NDArray[np.
     rng : numpy Generator
     """
     kind = filler.type
+    if kind == "uniform" and not filler.min <= filler.max:
+        raise InvalidArgumentError(f"filler 'uniform' needs min <= max, but got {filler.min:g} and {filler.max:g}")
+    if kind == "gaussian" and not filler.std > 0:
+        raise InvalidArgumentError(f"filler 'gaussian' needs a std above 0, but got {filler.std:g}")
     if kind == "constant":
         return np.full(shape, filler.value)
     if kind == "uniform":

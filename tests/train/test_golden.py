@@ -239,6 +239,13 @@ def test_chosen_cases(entry: dict[str, Any], case: Case, single: Backend) -> Non
     assert result == "agree", why
 
 
+@pytest.mark.parametrize(("entry", "case"), [*_chosen("layers"), *_chosen("losses")])
+def test_chosen_cases_with_nothing_but_the_array_api(entry: dict[str, Any], case: Case) -> None:
+    """What runs there runs on any namespace, CuPy's too."""
+    result, why = verdict(entry, case, Backend(pytest.importorskip("array_api_strict"), "float32"))
+    assert result == "agree", why
+
+
 @pytest.mark.parametrize("group", ["layers", "losses", "solvers"])
 def test_the_whole_set(data_dir: Path, group: str) -> None:
     """Nothing differs, and what is refused are the fork's layers that have no gradients there."""
