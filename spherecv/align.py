@@ -8,6 +8,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spherecv.checks import check_choice
 from spherecv.errors import InvalidArgumentError
 from spherecv.records import Face
 from spherecv.zoo.recipe import TEMPLATES, Alignment
@@ -48,8 +49,7 @@ class FaceAligner:
         alignment: Alignment = "cp2tform",
     ) -> None:
         if isinstance(template, str):
-            if template not in TEMPLATES:
-                raise InvalidArgumentError(f"template must be one of {', '.join(TEMPLATES)}, but got {template!r}")
+            check_choice("template", template, TEMPLATES)
             points = np.array(TEMPLATES[template])
             size = size or _SIZES[template]
         else:
@@ -58,8 +58,7 @@ class FaceAligner:
                 raise InvalidArgumentError(f"template must have shape (5, 2), but got {points.shape}")
             if size is None:
                 raise InvalidArgumentError("a template of your own needs the size of the crop: size=(height, width)")
-        if alignment not in get_args(Alignment):
-            raise InvalidArgumentError(f"alignment must be 'cp2tform' or 'umeyama', but got {alignment!r}")
+        check_choice("alignment", alignment, get_args(Alignment))
         if min(size) < 1:
             raise InvalidArgumentError(f"size must be positive, but got {size}")
         self.template = points

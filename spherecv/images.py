@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeV
 import numpy as np
 from numpy.typing import NDArray
 
+from spherecv.checks import check_count
 from spherecv.errors import ImageError, InvalidArgumentError, SphereCVError
 
 if TYPE_CHECKING:
@@ -93,8 +94,7 @@ def load_image(source: ImageSource, *, color: Color = "bgr", max_pixels: int = M
     """
     if color not in ("bgr", "rgb"):
         raise InvalidArgumentError(f"color must be 'bgr' or 'rgb', but got {color!r}")
-    if not isinstance(max_pixels, int) or max_pixels < 1:
-        raise InvalidArgumentError(f"max_pixels must be a whole number from 1, but got {max_pixels!r}")
+    check_count("max_pixels", max_pixels)
     if isinstance(source, np.ndarray):
         return _from_array(np.asarray(source), color, max_pixels)  # asarray: np.matrix has its own mind about shapes
     if isinstance(source, str | os.PathLike):

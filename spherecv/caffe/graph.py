@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,9 @@ class Layer:
         The weights; empty before they are merged in.
     line : int or None
         Where the layer starts in its prototxt.
+    settings : dict of str to object
+        Of a type of one's own: fields that Caffe's schema lacks, as ``{"cube_param": {"shift": 2}}``. A field that is
+        given several times is a list, a message is a dict, and a name without quotes a string.
     """
 
     name: str
@@ -59,6 +62,13 @@ class Layer:
     param: LayerParameter = field(repr=False)
     blobs: tuple[Array, ...] = field(default=(), repr=False)
     line: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def kind_name(self) -> str:
+        """The name by which the layer's kind is found: its type, or module and class of a Python layer."""
+        python = self.param.python_param
+        return f"{python.module}.{python.layer}" if self.type == "Python" else self.type
 
     def __str__(self) -> str:
         place = "" if self.line is None else f", line {self.line}"
@@ -136,12 +146,15 @@ def _meets(state: NetState, rule: NetStateRule) -> bool:
     )
 
 
-def check_wiring(layers: Sequence[Layer], inputs: Sequence[str]) -> None:
-    """Check that every bottom was made before it is used, and every top is made once (or in place)."""
+def check_wiring(layers: Sequence[Layer], inputs: Sequence[str], *, names_repeat: bool = False) -> None:
+    """Check that every bottom was made before it is used, and every top is made once (or in place).
+
+    With `names_repeat` several layers may have one name, or none, as Caffe allows.
+    """
     made = set(inputs)
     names: set[str] = set()
     for layer in layers:
-        if layer.name in names:
+        if layer.name in names and not names_repeat:
             raise layer.mistake("another layer has the same name: rename one, weights are found by name")
         names.add(layer.name)
         for bottom in layer.bottoms:

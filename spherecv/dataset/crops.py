@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from spherecv.errors import InvalidArgumentError
+from spherecv.checks import check_choice
 
 NoFacePolicy = Literal["skip", "center", "fail"]
 NO_FACE_POLICIES: tuple[NoFacePolicy, ...] = get_args(NoFacePolicy)
@@ -20,10 +20,7 @@ CENTER_SHARE = 0.58
 
 def check_policy(name: str) -> NoFacePolicy:
     """Return a policy's name, or raise `InvalidArgumentError`."""
-    for known in NO_FACE_POLICIES:
-        if name == known:
-            return known
-    raise InvalidArgumentError(f"no_face must be one of {', '.join(NO_FACE_POLICIES)}, but got {name!r}")
+    return check_choice("no_face", name, NO_FACE_POLICIES)
 
 
 def center_crop(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

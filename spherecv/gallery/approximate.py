@@ -20,7 +20,8 @@ from typing import IO, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from spherecv.errors import GalleryKeyError, InvalidArgumentError, MissingDependencyError, NotEnoughDataError
+from spherecv.checks import check_choice
+from spherecv.errors import GalleryKeyError, MissingDependencyError, NotEnoughDataError
 from spherecv.files import atomic_path
 from spherecv.gallery.exact import unit
 from spherecv.gallery.seal import Seal
@@ -237,8 +238,7 @@ def _scale_of(rows: NDArray[np.float32]) -> float:
 
 def check_index(name: str) -> str:
     """Return a way to search, or raise `InvalidArgumentError`."""
-    if name not in ("auto", "exact", "hnsw", "ivf"):
-        raise InvalidArgumentError(f"index must be one of auto, exact, hnsw, ivf, but got {name!r}")
+    check_choice("index", name, ("auto", "exact", "hnsw", "ivf"))
     if name in ("hnsw", "ivf"):
         import_faiss()
     return name

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from spherecv.checks import check_choice
 from spherecv.errors import (
     GalleryError,
     GalleryLockedError,
@@ -74,8 +75,7 @@ class Address:
             raise InvalidArgumentError(f"Milvus Lite wants a name that ends in .db, but got {path!r}")
         index = asked.get("index", "FLAT" if lite else "AUTOINDEX").upper()
         known = LITE_INDEXES if lite else SERVER_INDEXES
-        if index not in known:
-            raise InvalidArgumentError(f"index must be one of {', '.join(known)}, but got {index!r}")
+        check_choice("index", index, known)
         scheme = "https" if parts.scheme.endswith("https") else "http"
         return cls(path if lite else f"{scheme}://{parts.netloc}", collection, index, lite)
 

@@ -30,7 +30,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from spherecv.checks import check_rate
+from spherecv.checks import check_count, check_rate
 from spherecv.errors import InvalidArgumentError, MissingThresholdError
 from spherecv.thresholds import Threshold
 from spherecv.verify import FaceVerifier
@@ -166,8 +166,7 @@ class Evidence:
     """
 
     def __init__(self, rates: Rates, *, pace: int = PACE) -> None:
-        if isinstance(pace, bool) or not isinstance(pace, int) or pace < 1:
-            raise InvalidArgumentError(f"pace must be a whole number from 1, but got {pace!r}")
+        check_count("pace", pace)
         self._rates = rates
         self._pace = pace
         self._next = 1
