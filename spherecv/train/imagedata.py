@@ -16,8 +16,8 @@ from spherecv.images import load_image
 from spherecv.train.data import Augmentation, Dataset, Order, SequentialOrder, ShuffledOrder, View, from_list
 from spherecv.train.data.dataset import Location, open_dataset
 from spherecv.train.data.reading import bytes_of
+from spherecv.train.feed import Feed, Pixels
 from spherecv.train.params import Shape
-from spherecv.train.trainer import Feed, Pixels
 
 _TRIED = 100  # pictures whose size is asked for before the list is given up
 
@@ -55,6 +55,7 @@ def source_of(
     batch_size: int | None = None,
     augmentation: Augmentation | None = None,
     seed: int = 0,
+    training: bool = True,
 ) -> Source:
     """Read an ImageData layer and its list.
 
@@ -72,6 +73,8 @@ def source_of(
         In place of the layer's, which can be the mirror only.
     seed : int
         Of the order.
+    training : bool
+        Whether `crop_size` cuts at a random place; else in the middle.
     """
     if spec.type != "ImageData":
         raise spec.unsupported("the trainer reads its pictures through ImageData layers only")
@@ -98,7 +101,7 @@ def source_of(
         height,
         width,
         resize=resize if all(resize) else (0, 0),
-        random_crop=bool(crop),
+        random_crop=bool(crop) and training,
         colour=bool(image.is_color),
         augmentation=Augmentation(mirror=mirror) if augmentation is None else augmentation,
     )

@@ -94,7 +94,6 @@ def test_senseless(text: str) -> None:
         ('net: "a" train_net: "b"', "net and train_net"),
         ('type: "AdaGrad" momentum: 0.9', "has no momentum"),
         ('type: "RMSProp" rms_decay: 1', "rms_decay"),
-        ("test_iter: 1 test_interval: 5", "test_iter"),
         ("snapshot_diff: true", "snapshot_diff"),
         ("snapshot_format: HDF5", "BINARYPROTO"),
         ("debug_info: true", "debug_info"),
