@@ -147,7 +147,7 @@ class SolverSettings:
         message = read_message(source, SolverParameter)
         _check_fields(message)
         policy = Policy(
-            kind=message.lr_policy or "fixed",
+            kind=message.lr_policy,
             base_lr=message.base_lr,
             gamma=message.gamma,
             power=message.power,
@@ -217,6 +217,8 @@ def _check_fields(message: SolverParameter) -> None:
     for name, reason in _UNKNOWN.items():
         if getattr(message, name):
             raise InvalidArgumentError(f"{name}: {reason}")
+    if not message.lr_policy:
+        raise InvalidArgumentError('the solver has no lr_policy: add lr_policy: "fixed", or another')
     if message.snapshot_format != SolverParameter.BINARYPROTO:
         raise InvalidArgumentError("snapshot_format: only BINARYPROTO is known")
 

@@ -37,7 +37,7 @@ def write_snapshot(state: TrainingState, prefix: str | Path) -> Path:
     stem = f"{prefix}_iter_{state.iteration}"
     model = Path(f"{stem}.caffemodel")
     weights = serialize(state.model)
-    solver = serialize(_solver_state(state, model.name))
+    solver = serialize(_solver_state(state, str(model)))
     path, sidecar = Path(f"{stem}.solverstate"), Path(f"{stem}.resume.npz")
     # All three are written before one takes its name. A solverstate of an earlier run in the same place goes before
     # that, as a kill in between would leave it beside files it was not written with.

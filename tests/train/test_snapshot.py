@@ -81,7 +81,8 @@ def test_the_files_are_caffes(small_run: Path) -> None:
         f"small_iter_{n}{suffix}" for n in (4, 8) for suffix in (".caffemodel", ".resume.npz", ".solverstate")
     ]
     state = read_message(folder / "small_iter_8.solverstate", SolverState)
-    assert (state.iter, state.learned_net, state.current_step) == (8, "small_iter_8.caffemodel", 2)
+    # The path as the prefix states it: Caffe opens it from the folder in which it is started.
+    assert (state.iter, state.learned_net, state.current_step) == (8, str(folder / "small_iter_8.caffemodel"), 2)
     assert [tuple(blob.shape.dim) for blob in state.history] == params
     model = read_caffemodel(folder / "small_iter_8.caffemodel")
     assert [layer.name for layer in model.layer if layer.blobs] == ["conv1", "relu1", "conv2", "relu2", "fc5", "fc6"]

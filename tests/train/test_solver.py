@@ -84,7 +84,7 @@ def test_changes_reach_the_policy() -> None:
 )
 def test_senseless(text: str) -> None:
     with pytest.raises(InvalidArgumentError):
-        SolverSettings.from_prototxt(text.encode())
+        SolverSettings.from_prototxt(f'lr_policy: "fixed" {text}'.encode())
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,9 @@ def test_senseless(text: str) -> None:
 )
 def test_no_field_is_passed_over(text: str, message: str) -> None:
     with pytest.raises(InvalidArgumentError, match=message):
-        SolverSettings.from_prototxt(text.encode())
+        SolverSettings.from_prototxt(f'lr_policy: "fixed" {text}'.encode())
+    with pytest.raises(InvalidArgumentError, match="no lr_policy"):
+        SolverSettings.from_prototxt(b"base_lr: 1")
 
 
 def test_names_of_snapshots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +111,7 @@ def test_names_of_snapshots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "out").mkdir()
     for text, prefix in (("", "my.solver"), ('snapshot_prefix: "out"', "out/my.solver"), ('snapshot_prefix: "o"', "o")):
-        Path("my.solver.prototxt").write_text(text)
+        Path("my.solver.prototxt").write_text(f'lr_policy: "fixed" {text}')
         assert SolverSettings.from_prototxt(Path("my.solver.prototxt")).snapshot_prefix == prefix
 
 

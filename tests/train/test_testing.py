@@ -113,7 +113,7 @@ def test_another_net_under_the_same_name(solver: Path) -> None:
 )
 def test_what_caffe_refuses(text: str, message: str) -> None:
     with pytest.raises(InvalidArgumentError, match=message):
-        SolverSettings.from_prototxt(text.encode())
+        SolverSettings.from_prototxt(f'lr_policy: "fixed" {text}'.encode())
 
 
 def test_a_net_that_makes_its_own_data(solver: Path) -> None:
