@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ from spherecv.train.backend.base import Array, Backend
 from spherecv.train.layers import LAYERS, Context, Layer, make_layer
 from spherecv.train.params import Param, Shape
 from spherecv.train.stages import Stage, stages_of
+
+_AUTOMATIC = " (automatic)"
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class Net:
         )
         running = in_phase(layers_of(definition) if specs is None else specs, definition, phase)
         self.data_layers = [spec for spec in running if _reads_data(spec)]
-        computing = [spec for spec in running if not _reads_data(spec) and spec.type != "Input"]
+        computing = [_with_top(spec) for spec in running if not _reads_data(spec) and spec.type != "Input"]
         if until is not None:
             computing = _needed_for(until, computing)
         self.inputs = {name: tuple(shape) for name, shape in shapes.items()}
@@ -97,7 +99,7 @@ class Net:
         ends = open_ends(computing)
         renamed, final = single_assignment(computing, list(self.inputs))
         self._final = final
-        self.outputs = tuple(end for end in ends if end in final)
+        self.outputs = tuple(end for end in ends if end in final and not end.endswith(_AUTOMATIC))
         self.layers = [make_layer(spec, self.context) for spec in renamed]
         self.shapes = self._set_up()
         self.params = _distinct(param.owner for layer in self.layers for param in layer.params)
@@ -322,6 +324,13 @@ def _read(prototxt: Source, state: NetState | None) -> tuple[NetParameter, list[
     if state is not None:
         definition.state.MergeFrom(state)
     return definition, layers_of(definition, source.outline)
+
+
+def _with_top(spec: Spec) -> Spec:
+    """Return a loss layer that names no top with one, which counts as any other loss and is no output."""
+    if spec.tops or spec.type not in LAYERS or not LAYERS[spec.type].is_loss:
+        return spec
+    return replace(spec, tops=(f"{spec.name}{_AUTOMATIC}",))
 
 
 def _reads_data(spec: Spec) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -117,6 +119,48 @@ def test_any_layer_may_be_a_loss(double: Backend) -> None:
     x = np.random.default_rng(0).normal(size=(2, 2, 2, 3))
     assert net.forward({"data": x}).loss == pytest.approx(0.5 * (x**2).sum())
     np.testing.assert_allclose(net.backward()["data"], x)
+
+
+def test_a_loss_may_have_no_top(double: Backend) -> None:
+    """As in the nets of 2014: it counts, and is no output."""
+    text = INPUT + 'layer { name: "e" type: "EuclideanLoss" bottom: "data" bottom: "data" propagate_down: true '
+    text += "propagate_down: false loss_weight: 3 } "
+    net = Net.from_prototxt(text.encode(), double)
+    net.differentiate_inputs()
+    found = net.forward({"data": np.ones((2, 2, 2, 3))})
+    assert (found.loss, found.blobs) == (0.0, {})
+    text = 'layer { name: "p" type: "Power" bottom: "data" top: "p" power_param { shift: 1 } } '
+    text = (INPUT + text).replace("dim: 2 dim: 3 dim: 2", "dim: 2 dim: 1 dim: 1").replace("dim: 2 }", "dim: 3 }")
+    text += 'layer { name: "e" type: "EuclideanLoss" bottom: "data" bottom: "p" }'
+    net = Net.from_prototxt(text.encode(), double)
+    assert net.forward({"data": np.zeros((2, 1, 3, 1))}).loss == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(
+    ("layer", "slope"),
+    [
+        ('type: "Clip" clip_param { min: -1 max: 1 }', lambda x: np.ones_like(x)),
+        ('type: "ReLU" relu_param { negative_slope: -0.5 }', lambda x: np.where(x == 0, -0.5, 1.0)),
+        ('type: "Power" power_param { power: 2 }', lambda x: 2 * x**2),
+        ('type: "Swish"', lambda x: 1 / (1 + np.exp(-x)) * (1 + x / (1 + np.exp(x)))),
+        ('type: "PReLU"', lambda x: np.where(x > 0, 1.0, 0.25)),
+    ],
+)
+def test_gradients_in_place_see_what_caffes_see(double: Backend, layer: str, slope: Callable) -> None:
+    """Where the bottom is overwritten, its gradient is computed with the top in its place, as in Caffe's code."""
+    net = Net.from_prototxt((INPUT + f'layer {{ name: "it" bottom: "data" top: "data" {layer} }}').encode(), double)
+    net.differentiate_inputs()
+    x = np.random.default_rng(0).normal(scale=2, size=(2, 2, 2, 3))
+    net.forward({"data": x})
+    np.testing.assert_allclose(net.backward({"data": np.ones_like(x)})["data"], slope(x), rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["AbsVal", "Flatten", "Reshape"])
+def test_what_does_not_work_in_place(double: Backend, kind: str) -> None:
+    with pytest.raises(PrototxtError, match="in place"):
+        Net.from_prototxt(
+            (INPUT + f'layer {{ name: "it" bottom: "data" top: "data" type: "{kind}" }}').encode(), double
+        )
 
 
 def test_weights_in_the_definition(double: Backend) -> None:

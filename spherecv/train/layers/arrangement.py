@@ -87,6 +87,7 @@ class Flatten(Layer):
 
     def setup(self, shapes: Sequence[Shape]) -> list[Shape]:
         settings, shape = self.spec.param.flatten_param, caffe_shape(shapes[0])
+        self.not_in_place()
         first = self.axis(settings.axis, len(shape))
         last = self.axis(settings.end_axis, len(shape), "end_axis")
         if last < first:
@@ -112,6 +113,7 @@ class Reshape(Layer):
 
     def setup(self, shapes: Sequence[Shape]) -> list[Shape]:
         settings, shape = self.spec.param.reshape_param, caffe_shape(shapes[0])
+        self.not_in_place()
         rank, dims = len(shape), list(settings.shape.dim)
         start = settings.axis if settings.axis >= 0 else rank + settings.axis + 1
         end = rank if settings.num_axes == -1 else start + settings.num_axes

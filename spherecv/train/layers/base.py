@@ -98,6 +98,11 @@ class Layer:
         stated = () if self.context.forced else self.spec.param.propagate_down
         return [name in needs and (not stated or stated[place]) for place, name in enumerate(self.spec.bottoms)]
 
+    def not_in_place(self) -> None:
+        """Refuse to write over the bottom, for types for which Caffe does."""
+        if list(self.spec.param.bottom) == list(self.spec.param.top):
+            raise self.spec.mistake("does not work in place: give its top a name of its own")
+
     def axis(self, stated: int, rank: int, what: str = "axis") -> int:
         """Return an axis in Caffe's order, counted from 0; a negative one counts from the end."""
         if not -rank <= stated < rank:

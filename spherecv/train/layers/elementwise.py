@@ -22,9 +22,10 @@ class Elementwise(Layer):
     """
 
     imagewise = True
+    remembers = False  # True where Caffe keeps what it needs of the bottom elsewhere
 
     def setup(self, shapes: Sequence[Shape]) -> list[Shape]:
-        self.in_place = list(self.spec.param.bottom) == list(self.spec.param.top)
+        self.in_place = not self.remembers and list(self.spec.param.bottom) == list(self.spec.param.top)
         self.configure()
         return [shapes[0]]
 
@@ -54,7 +55,10 @@ class Elementwise(Layer):
 
 
 class AbsVal(Elementwise):
-    """|x|."""
+    """|x|; not in place, as in Caffe."""
+
+    def configure(self) -> None:
+        self.not_in_place()
 
     def function(self, xp: Any, x: Array) -> Array:
         return xp.abs(x)
@@ -188,6 +192,8 @@ class ReLU6(Elementwise):
 
 class Swish(Elementwise):
     """x / (1 + exp(-beta x))."""
+
+    remembers = True
 
     def configure(self) -> None:
         self.beta = float(getattr(self.spec.param, "swish_param").beta)  # noqa: B009

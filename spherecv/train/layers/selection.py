@@ -86,7 +86,10 @@ class Filter(CaffeOrderLayer):
 
     def run(self, bottoms: Sequence[Array]) -> list[Array]:
         *blobs, selector = bottoms
-        index = self.backend.asindex(np.flatnonzero(self.backend.numpy(selector).reshape(-1)))
+        chosen = np.flatnonzero(self.backend.numpy(selector).reshape(-1))
+        if not len(chosen):
+            raise self.spec.mistake(f"its selector takes none of the {selector.shape[0]} images")
+        index = self.backend.asindex(chosen)
         self._kept = ([blob.shape for blob in blobs], index)
         return [self.backend.xp.take(blob, index, axis=0) for blob in blobs]
 
