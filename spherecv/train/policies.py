@@ -105,13 +105,13 @@ class Policy:
     def _rate(self, iteration: int, step: int) -> float:
         base, gamma = self.base_lr, self.gamma
         if self.kind in ("step", "multistep"):
-            return float(base * gamma**step)
+            return base * _power(gamma, step)
         if self.kind == "exp":
-            return float(base * gamma**iteration)
+            return base * _power(gamma, iteration)
         if self.kind == "inv":
-            return float(base * (1 + gamma * iteration) ** -self.power)
+            return base * _power(1 + gamma * iteration, -self.power)
         if self.kind == "poly":
-            return float(base * max(0.0, 1 - iteration / self.max_iter) ** self.power)
+            return base * _power(max(0.0, 1 - iteration / self.max_iter), self.power)
         if self.kind == "sigmoid":
             # The hyperbolic tangent says the same and cannot overflow.
             return base * (1 + math.tanh(gamma * (iteration - self.stepsize) / 2)) / 2
@@ -119,3 +119,11 @@ class Policy:
             begin, end = self._cycle(iteration)
             return base * (1 + math.cos(math.pi * min(1.0, (iteration - begin) / (end - begin)))) / 2
         return base
+
+
+def _power(number: float, exponent: float) -> float:
+    """Return a power, infinite where C's pow() is and Python's raises: the loss then says what went wrong."""
+    try:
+        return float(number**exponent)
+    except (OverflowError, ZeroDivisionError):
+        return math.inf

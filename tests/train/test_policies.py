@@ -29,6 +29,8 @@ from spherecv.train.policies import Policy
         (Policy("cosine", 0.1, max_iter=300, restarts=(100,)), 300, 0.0),
         (Policy("cosine", 0.1, max_iter=300, restarts=(100,), warmup=4), 100, 0.025),
         (Policy("cosine", 0.1, max_iter=300, restarts=(100,), warmup=4), 200, 0.05),
+        (Policy("exp", 0.1, gamma=10), 400, math.inf),
+        (Policy("poly", 0.1, power=-1, max_iter=10), 10, math.inf),
         (Policy("fixed", 0.1, warmup=4), 0, 0.025),
         (Policy("fixed", 0.1, warmup=4), 10, 0.1),
     ],
