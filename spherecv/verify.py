@@ -1,4 +1,4 @@
-"""Two images to an answer: the same person or not, at which threshold, measured on what."""
+"""FaceVerifier: two images to an answer, at a threshold with its provenance."""
 
 from __future__ import annotations
 

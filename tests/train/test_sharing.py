@@ -179,6 +179,11 @@ def test_weights_in_the_definition(double: Backend) -> None:
         ('type: "ReLU" param { lr_mult: 1 }', PrototxtError, "1 param blocks for 0 blobs"),
         ('type: "BatchNorm" param { lr_mult: 1 }', PrototxtError, "cannot be learnt"),
         ('type: "BatchNorm" batch_norm_param { scale_bias: true }', UnsupportedLayerError, "scale_bias is a fork's"),
+        (
+            'type: "InnerProduct" inner_product_param { normalize: true }',
+            UnsupportedLayerError,
+            "normalize is a fork's",
+        ),
         ('type: "Softmax" softmax_param { axis: 4 }', PrototxtError, "axis 4 is not one of the 4 axes"),
         ('type: "Concat" concat_param { axis: 1 concat_dim: 1 }', PrototxtError, "keep one"),
         ('type: "Pooling" pooling_param { global_pooling: true kernel_size: 2 }', PrototxtError, "keep one"),

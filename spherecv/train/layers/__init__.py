@@ -98,6 +98,7 @@ LAYERS: dict[str, type[Layer]] = {
 
 
 _OF_FORKS = 20_000  # from this number on, settings that forks added to a type of BVLC Caffe's
+_KNOWN_OF_FORKS = ("ceil_mode", "engine")
 
 
 def make_layer(spec: Spec, context: Context) -> Layer:
@@ -115,7 +116,7 @@ def make_layer(spec: Spec, context: Context) -> Layer:
         known = ", ".join(sorted(LAYERS))
         raise UnsupportedLayerError(f"{spec}: the trainer does not know this type; it knows {known}")
     for settings, value in spec.param.ListFields():
-        for field, _ in value.ListFields() if isinstance(value, Message) else ():
-            if field.number >= _OF_FORKS:
+        for field, stated in value.ListFields() if isinstance(value, Message) else ():
+            if field.number >= _OF_FORKS and field.name not in _KNOWN_OF_FORKS and stated != field.default_value:
                 raise spec.unsupported(f"{settings.name}.{field.name} is a fork's: the trainer does not know it")
     return kind(spec, context)

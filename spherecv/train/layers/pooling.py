@@ -138,7 +138,9 @@ class Pooling(Layer):
         if min(*kernel, *stride) < 1 or pad[0] >= kernel[0] or pad[1] >= kernel[1]:
             raise self.spec.mistake(f"kernel {kernel}, stride {stride}, pad {pad} make no sense")
         self.largest = settings.pool == PoolingParameter.MAX
-        window = PoolWindow(kernel, stride, pad, ceil=settings.round_mode == PoolingParameter.CEIL)
+        # ceil_mode is what several forks call it.
+        ceil = settings.round_mode == PoolingParameter.CEIL and settings.ceil_mode
+        window = PoolWindow(kernel, stride, pad, ceil=ceil)
         self.pool = WindowPool(self.backend, window, largest=self.largest)
         return [(count, *window.output(height, width), channels)] * len(self.spec.tops)
 
