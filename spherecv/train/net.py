@@ -104,8 +104,11 @@ class Net:
         self.shapes = self._set_up()
         self.params = _distinct(param.owner for layer in self.layers for param in layer.params)
         self._fill()
-        self._asked = self._differentiable_inputs() if definition.force_backward else set()
+        self._asked: set[str] = set()
         self._needs = self._mark()
+        self._check_labels()
+        if definition.force_backward:
+            self.differentiate_inputs()
         self._learning = False
         self._stages: list[Stage] = []
         self._cuts: dict[tuple[Any, ...], list[Stage]] = {}
@@ -287,6 +290,15 @@ class Net:
             if layer.differentiable and (depends or any(param.trainable for param in layer.params)):
                 needs.update(layer.spec.tops)
         return needs
+
+    def _check_labels(self) -> None:
+        """Refuse a loss that would have to pass a gradient to its labels."""
+        for layer in self.layers:
+            needed, stated = layer.needed(self._needs), layer.spec.param.propagate_down
+            for place in layer.ungraded if layer.is_loss else ():
+                if place < len(needed) and (needed[place] or (stated and stated[place])):
+                    bottom = layer.spec.param.bottom[place]
+                    raise layer.spec.mistake(f"passes no gradient to {bottom!r}: give propagate_down, false there")
 
     def refresh_needs(self) -> None:
         """Look again at what learns, after a parameter's `lr_mult` was changed."""

@@ -112,6 +112,24 @@ def test_propagate_down_for_each_bottom(double: Backend) -> None:
         Net.from_prototxt(_chain("propagate_down: true propagate_down: false"), double)
 
 
+@pytest.mark.parametrize(
+    ("extra", "taken"),
+    [
+        ("", False),
+        ("propagate_down: true propagate_down: false", True),
+        ("propagate_down: false propagate_down: true", False),
+    ],
+)
+def test_labels_have_no_gradient(double: Backend, extra: str, taken: bool) -> None:
+    """Real Caffe stops in the first backward pass where labels depend on what is learnt, or are said to want one."""
+    text = _chain("").decode() + 'layer { name: "e" type: "SigmoidCrossEntropyLoss" bottom: "b" bottom: "b" top: "e" '
+    if taken:
+        Net.from_prototxt(f"{text}{extra} }}".encode(), double)
+    else:
+        with pytest.raises(PrototxtError, match="passes no gradient to 'b'"):
+            Net.from_prototxt(f"{text}{extra} }}".encode(), double)
+
+
 def test_any_layer_may_be_a_loss(double: Backend) -> None:
     text = INPUT + 'layer { name: "p" type: "Power" bottom: "data" top: "p" power_param { power: 2 } loss_weight: 0.5 }'
     net = Net.from_prototxt(text.encode(), double)

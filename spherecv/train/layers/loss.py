@@ -50,6 +50,7 @@ class ClassLayer(Layer):
     """
 
     takes = (2, 2)
+    ungraded: tuple[int, ...] = (1,)
 
     def classes_of(self, shapes: Sequence[Shape], stated: int) -> None:
         """Find the class axis and check that there is a label for each row."""
@@ -144,6 +145,7 @@ class InfogainLoss(ClassLayer):
 
     takes = (2, 3)
     gives = (1, 2)
+    ungraded = (1, 2)
     is_loss = True
 
     def setup(self, shapes: Sequence[Shape]) -> list[Shape]:
@@ -195,6 +197,7 @@ class RowLoss(CaffeOrderLayer):
     """What losses over long rows have in common: each image is one row of scores, with one label."""
 
     takes = (2, 2)
+    ungraded: tuple[int, ...] = (1,)
     is_loss = True
 
     def shapes_of(self, shapes: Sequence[Shape]) -> list[Shape]:

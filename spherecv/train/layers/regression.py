@@ -77,6 +77,7 @@ class SigmoidCrossEntropyLoss(CaffeOrderLayer):
     """-(t log s(x) + (1 - t) log(1 - s(x))), summed and divided by what `normalization` says: the images by default."""
 
     takes = (2, 2)
+    ungraded: tuple[int, ...] = (1,)
     is_loss = True
 
     def shapes_of(self, shapes: Sequence[Shape]) -> list[Shape]:
