@@ -64,6 +64,7 @@ def test_convolution(check_net: Callable, settings: str) -> None:
         'type: "Pooling" pooling_param { pool: AVE kernel_size: 3 stride: 2 pad: 1 }',
         'type: "Pooling" pooling_param { pool: AVE kernel_size: 2 stride: 2 round_mode: FLOOR }',
         'type: "Pooling" pooling_param { pool: AVE global_pooling: true }',
+        'type: "Pooling" pooling_param { pool: AVE kernel_size: 2 stride: 2 ceil_mode: false }',
     ],
 )
 def test_layers_of_one_bottom(check_net: Callable, layer: str) -> None:
