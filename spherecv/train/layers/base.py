@@ -77,9 +77,7 @@ class Layer:
 
     takes = (1, 1)  # the least and the greatest number of bottoms
     gives = (1, 1)  # and of tops
-    ungraded: tuple[
-        int, ...
-    ] = ()  # bottoms to which no gradient goes, such as labels
+    ungraded: tuple[int, ...] = ()  # bottoms to which no gradient goes, such as labels
     is_loss = False  # True where the first top counts with loss_weight: 1 unless something else is stated
     differentiable = True  # False where no gradient goes to the bottoms: accuracy, data
     imagewise = False  # True where an image's tops depend on that image's bottoms alone, and on no chance
