@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from spherecv.cli import options, subjects
+from spherecv.cli.bins import evaluate_bin
 from spherecv.cli.counting import counted
 from spherecv.cli.megaface import megaface
 from spherecv.errors import InvalidArgumentError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Measure a model: LFW, YTF, MegaFace-style, or pairs of your own.")
 app.command("megaface")(megaface)
+app.command("bin")(evaluate_bin)
 
 Images = Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of the images, as PERSON/IMAGE.")]
 Groups = Annotated[
@@ -88,7 +90,7 @@ def lfw(
         device=device,
         threads=threads,
     )
-    _answer(_run(run, chosen, embeddings, groups, group_images, group_by), report, as_json)
+    _answer(_run(run, chosen, embeddings, groups, group_images, group_by), report, as_json, replicates)
 
 
 @app.command("ytf")
@@ -149,7 +151,7 @@ def ytf(
         device=device,
         threads=threads,
     )
-    _answer(_run(run, chosen, embeddings), report, as_json)
+    _answer(_run(run, chosen, embeddings), report, as_json, replicates)
 
 
 @app.command("pairs")
@@ -228,7 +230,7 @@ def pairs_command(
     if listed is None:
         compare_folder(images, chosen, embeddings, replicates, as_json)
         return
-    _answer(_run(run, chosen, embeddings, groups, group_images, group_by), report, as_json)
+    _answer(_run(run, chosen, embeddings, groups, group_images, group_by), report, as_json, replicates)
 
 
 def _run(
@@ -275,13 +277,18 @@ def _with_groups(
     return replace(experiment, groups=rates, notes=(*experiment.notes, note))
 
 
-def _answer(experiments: list[Experiment], report: Path | None, as_json: bool) -> None:
+def _answer(experiments: list[Experiment], report: Path | None, as_json: bool, replicates: int) -> None:
+    from spherecv.evaluate.paired import compare_experiments
+
+    compared = compare_experiments(experiments, replicates=replicates)
     if report is not None:
         from spherecv.evaluate.report import write_report
 
-        page = write_report(report, experiments)
+        page = write_report(report, experiments, comparisons=compared)
         typer.echo(f"wrote {page}", err=True)
     if as_json:
-        typer.echo(json.dumps([experiment.to_dict() for experiment in experiments]))
+        tests = [[test.to_dict() for test in compared if test.first == one.model] for one in experiments]
+        rows = [{**one.to_dict(), "comparisons": mine} for one, mine in zip(experiments, tests, strict=True)]
+        typer.echo(json.dumps(rows))
     else:
-        typer.echo("\n\n".join(str(experiment) for experiment in experiments))
+        typer.echo("\n\n".join(str(part) for part in (*experiments, *compared)))
