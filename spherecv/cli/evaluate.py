@@ -11,6 +11,7 @@ import typer
 from spherecv.cli import options, subjects
 from spherecv.cli.bins import evaluate_bin
 from spherecv.cli.counting import counted
+from spherecv.cli.ijb import ijb
 from spherecv.cli.megaface import megaface
 from spherecv.errors import InvalidArgumentError
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Measure a model: LFW, YTF, MegaFace-style, or pairs of your own.")
 app.command("megaface")(megaface)
 app.command("bin")(evaluate_bin)
+app.command("ijb")(ijb)
 
 Images = Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of the images, as PERSON/IMAGE.")]
 Groups = Annotated[

@@ -160,7 +160,7 @@ def embed_crops(
     """
     recipe = replace(subject.source.recipe, mirror=mirror, normalize=False)
     meta = {"model": subject.source.key, "recipe": recipe.fingerprint, **source.stamp()}
-    total = len(source.pairs.images)
+    total = len(source)
     store = RowStore(saved, meta, total)
     changes: Counter[str] = Counter()
     if store.done == total:
@@ -188,18 +188,19 @@ def embed_crops(
     return store, changes
 
 
-def combined(rows: NDArray[np.floating], flip: Flip) -> NDArray[np.float64]:
+def combined(rows: NDArray[np.floating], flip: Flip, *, unit: bool = True) -> NDArray[np.float64]:
     """Embeddings to compare, of those of crops and, behind them, of their mirror images.
 
     Parameters
     ----------
     rows : ndarray of float, shape (N, 2 D), or (N, D) with `flip="none"`
     flip : {"add", "concatenate", "none"}
+    unit : bool
+        Scale to length 1.
 
     Returns
     -------
     ndarray of float64, shape (N, D) or (N, 2 D)
-        Of length 1.
 
     Raises
     ------
@@ -212,7 +213,7 @@ def combined(rows: NDArray[np.floating], flip: Flip) -> NDArray[np.float64]:
     if flip == "add":
         half = table.shape[1] // 2
         table = table[:, :half] + table[:, half:]
-    return at_unit_length(table)
+    return at_unit_length(table) if unit else table
 
 
 def print_table(results: Sequence[Sequence[CropFigures]]) -> str:

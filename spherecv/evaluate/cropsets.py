@@ -25,19 +25,9 @@ Image = NDArray[np.uint8]
 
 
 class CropSet(Protocol):
-    """Crops, numbered, and the pairs to compare."""
+    """Crops, numbered."""
 
-    @property
-    def name(self) -> str:
-        """What the set is called in tables."""
-
-    @property
-    def path(self) -> Path:
-        """The file, or the folder."""
-
-    @property
-    def pairs(self) -> PairList:
-        """Of positions in the set."""
+    def __len__(self) -> int: ...
 
     def stamp(self) -> dict[str, Any]:
         """What tells this set from another, ready for JSON."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spherecv.errors import MissingDependencyError
+from spherecv.evaluate.curves import FloatArray
 from spherecv.evaluate.experiment import Experiment
 from spherecv.evaluate.groups import GroupRates
 from spherecv.evaluate.identification import Identification
@@ -43,6 +44,16 @@ def det_png(experiments: Sequence[Experiment]) -> bytes:
         )
     axes.set(xscale="log", yscale="log", xlabel="false accept rate", ylabel="false reject rate", title="DET")
     axes.legend(loc="lower left")
+    return _png(figure, axes)
+
+
+def rates_png(curves: Sequence[tuple[str, FloatArray, FloatArray]]) -> bytes:
+    """ROC curves given as a name, false accept rates and true accept rates; FAR on a log axis."""
+    figure, axes = _canvas()
+    for name, far, tar in curves:
+        axes.plot(far, tar, label=name)
+    axes.set(xscale="log", xlabel="false accept rate", ylabel="true accept rate", title="ROC")
+    axes.legend(loc="lower right")
     return _png(figure, axes)
 
 
