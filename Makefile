@@ -21,6 +21,7 @@ test: $(VENV)/.$(EXTRA)-installed
 check: $(VENV)/.dev-installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo-output

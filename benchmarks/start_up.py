@@ -20,7 +20,7 @@ import numpy as np
 from measure import machine_line
 
 from spherecv import FaceVerifier
-from spherecv.samples import sample_portrait
+from spherecv.cli.samples import sample_portrait
 
 
 def photo(portrait: np.ndarray) -> np.ndarray:

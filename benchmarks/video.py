@@ -225,7 +225,7 @@ def templates(pipeline, arguments):
     import scenes
 
     from spherecv.metrics import pairwise_distance
-    from spherecv.video.templates import pooled
+    from spherecv.templates import pooled
 
     films: list[dict[str, tuple[np.ndarray, np.ndarray]]] = [{}, {}]
     for place, (name, files) in enumerate(cast(arguments, arguments.people).items()):
@@ -301,8 +301,9 @@ def watch(pipeline, arguments):
     import scenes
 
     from spherecv.verify import FaceVerifier
-    from spherecv.video import FaceWatcher, VideoFile, open_frames
-    from spherecv.video.picture import draw_seen
+    from spherecv.video import open_frames
+    from spherecv.watch import FaceWatcher, VideoFile
+    from spherecv.watch.picture import draw_seen
 
     verifier = FaceVerifier(pipeline.embedder, detector=pipeline.detector, threshold=arguments.threshold)
     people = list(cast(arguments, 3).items())
@@ -341,7 +342,7 @@ def memory(pipeline, arguments):
     import scenes
 
     from spherecv.verify import FaceVerifier
-    from spherecv.video import FaceWatcher
+    from spherecv.watch import FaceWatcher
 
     people = cast(arguments, 12)
     actors = [(name, [scenes.read(files[0])]) for name, files in people.items()]

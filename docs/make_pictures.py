@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from spherecv import FaceVerifier
+from spherecv.cli.samples import altered_copy, sample_portrait
 from spherecv.drawing import save_picture
-from spherecv.samples import altered_copy, sample_portrait
 
 portrait = sample_portrait("grace-hopper")
 answer = FaceVerifier().verify(portrait, altered_copy(portrait))

@@ -12,7 +12,7 @@ import cv2
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from spherecv.samples import altered_copy, sample_portrait
+from spherecv.cli.samples import altered_copy, sample_portrait
 
 portrait = sample_portrait("eileen-collins")
 with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:

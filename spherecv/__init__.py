@@ -14,9 +14,11 @@ _HOMES = {
     "FaceDetector": "detect",
     "FaceEmbedder": "embed",
     "FaceGallery": "gallery",
+    "DecisionRule": "decision",
     "FacePipeline": "pipeline",
     "FaceVerifier": "verify",
     "Match": "records",
+    "PipelineConfig": "config",
     "Recipe": "zoo",
     "SphereCVError": "errors",
     "Verification": "records",
@@ -25,6 +27,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "DecisionRule",
     "Face",
     "FaceAligner",
     "FaceDetector",
@@ -33,6 +36,7 @@ __all__ = [
     "FacePipeline",
     "FaceVerifier",
     "Match",
+    "PipelineConfig",
     "Recipe",
     "SphereCVError",
     "Verification",
@@ -43,6 +47,8 @@ __all__ = [
 
 if TYPE_CHECKING:
     from spherecv.align import FaceAligner
+    from spherecv.config import PipelineConfig
+    from spherecv.decision import DecisionRule
     from spherecv.detect import FaceDetector
     from spherecv.embed import FaceEmbedder
     from spherecv.errors import SphereCVError

@@ -6,13 +6,24 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 from numbers import Real
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from spherecv.errors import InvalidArgumentError
 
 T = TypeVar("T")
 
+Metric = Literal["cosine", "euclidean"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
+
 _LONGEST = 60
+
+
+def check_metric(metric: str) -> Metric:
+    """Return `metric`, or raise `InvalidArgumentError` where there is none of that name."""
+    for known in METRICS:
+        if metric == known:
+            return known
+    raise InvalidArgumentError(f"metric must be one of {', '.join(METRICS)}, but got {metric!r}")
 
 
 def check_rate(name: str, value: Any) -> float:

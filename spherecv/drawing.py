@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +13,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from spherecv.errors import InvalidArgumentError, StorageError
 from spherecv.files import atomic_path, check_writable
-from spherecv.probability import probability_text
-from spherecv.thresholds import detector_text
-
-if TYPE_CHECKING:
-    from spherecv.records import EmbeddedFace, Face, Verification
 
 SAME = (22, 128, 74)
 DIFFERENT = (190, 45, 45)
@@ -31,6 +26,26 @@ _WIDTH = 1120
 _PHOTO = (400, 360)
 _CROP_HEIGHT = 164
 _MARGIN = 30
+
+
+class Face(Protocol):
+    """What is drawn of a face; `spherecv.records.Face` has it."""
+
+    @property
+    def box(self) -> NDArray[np.float32]:
+        """`x1, y1, x2, y2` in pixels."""
+
+    @property
+    def landmarks(self) -> NDArray[np.float32] | None:
+        """`x, y` in pixels, shape (5, 2) or (2, 2)."""
+
+    @property
+    def score(self) -> float:
+        """The detector's confidence, 0..1."""
+
+    @property
+    def quality(self) -> float | None:
+        """How far the face can be trusted for recognition, 0..1."""
 
 
 def draw_faces(
@@ -64,12 +79,13 @@ def draw_faces(
     for face, label, color in zip(faces, labels, colors or [BOX] * len(faces), strict=True):
         x1, y1, x2, y2 = (float(value) for value in face.box)
         pen.rectangle((x1, y1, x2, y2), outline=color, width=line)
-        font = _font(max(11.0, min(28.0, face.width / 7)))
+        width = x2 - x1
+        font = _font(max(11.0, min(28.0, width / 7)))
         _, top, right, bottom = pen.textbbox((0, 0), label, font=font)
         base = y1 - bottom - 4 if y1 - bottom - 4 >= 0 else y2 + 2
         pen.rectangle((x1, base, x1 + right + 8, base + bottom + 4), fill=color)
         pen.text((x1 + 4, base + 2 - top / 4), label, fill=INK if color == BOX else PAPER, font=font)
-        _draw_points(pen, face, 1.0, max(2.0, face.width / 45))
+        _draw_points(pen, face, 1.0, max(2.0, width / 45))
     return picture
 
 
@@ -105,39 +121,56 @@ def draw_aligned(image: NDArray[np.uint8], faces: Sequence[Face], crops: NDArray
     return sheet
 
 
-def draw_verification(result: Verification) -> Image.Image:
-    """Draw a verification: both photos, both crops, and the distance on its scale with the threshold.
+def draw_verification(
+    images: Sequence[NDArray[np.uint8]],
+    faces: Sequence[Face],
+    crops: Sequence[NDArray[np.uint8] | None],
+    *,
+    distance: float,
+    threshold: float,
+    metric: str,
+    heading: str,
+    note: str,
+) -> Image.Image:
+    """Draw a verification: both images, both crops, and the distance on its scale with the threshold.
 
     Parameters
     ----------
-    result : Verification
-        With its images, as `verify` returns it.
+    images : sequence of ndarray of uint8, shape (H, W, 3)
+        The two images, BGR.
+    faces : sequence of Face
+        The two faces that were compared.
+    crops : sequence of ndarray of uint8, shape (h, w, 3), or None
+        Their aligned crops, BGR.
+    distance, threshold : float
+        In the unit of `metric`; the people are the same up to the threshold.
+    metric : {"cosine", "euclidean"}
+        Decides where the scale ends.
+    heading : str
+        Drawn at the top: what compared them.
+    note : str
+        Drawn at the foot: what is known of the threshold.
 
     Returns
     -------
     PIL.Image.Image
         RGB, 1120 pixels wide.
-
-    Raises
-    ------
-    InvalidArgumentError
-        The images were not kept.
     """
-    if result.images is None:
-        raise InvalidArgumentError("this result kept no images to draw: use verify(a, b), not a batch call")
-    color = SAME if result.verified else DIFFERENT
+    verified = distance <= threshold
+    color = SAME if verified else DIFFERENT
     top = 96
     sheet = Picture()
     sheet.__setstate__(Image.new("RGB", (_WIDTH, top + _PHOTO[1] + 190), PAPER).__getstate__())
     pen = ImageDraw.Draw(sheet)
     pen.rectangle((0, 0, _WIDTH, 8), fill=color)
-    pen.text((_MARGIN, 26), "Same person" if result.verified else "Different people", fill=color, font=_font(34))
-    detail = f"{result.model}, {detector_text(result.detector)}, {result.metric}"
-    pen.text((_WIDTH - _MARGIN, 42), detail, fill=SOFT, font=_font(17), anchor="ra")
-    for image, embedded, left in zip(result.images, result.faces, (_MARGIN, _WIDTH - _MARGIN - _PHOTO[0]), strict=True):
-        _paste_photo(sheet, image, embedded.face, (left, top))
-    _paste_crops(sheet, result.faces, top)
-    _draw_scale(pen, result, top + _PHOTO[1] + 70, color)
+    pen.text((_MARGIN, 26), "Same person" if verified else "Different people", fill=color, font=_font(34))
+    pen.text((_WIDTH - _MARGIN, 42), heading, fill=SOFT, font=_font(17), anchor="ra")
+    for image, face, left in zip(images, faces, (_MARGIN, _WIDTH - _MARGIN - _PHOTO[0]), strict=True):
+        _paste_photo(sheet, image, face, (left, top))
+    _paste_crops(sheet, crops, top)
+    _draw_scale(pen, distance, threshold, metric, top + _PHOTO[1] + 70, color)
+    note = note if len(note) <= 135 else note[:132] + "..."
+    pen.text((_MARGIN, top + _PHOTO[1] + 136), note, fill=SOFT, font=_font(15))
     return sheet
 
 
@@ -210,51 +243,39 @@ def _paste_photo(sheet: Image.Image, image: NDArray[np.uint8], face: Face, corne
     sheet.paste(photo, (corner[0] + (_PHOTO[0] - photo.width) // 2, corner[1] + (_PHOTO[1] - photo.height) // 2))
 
 
-def _paste_crops(sheet: Image.Image, faces: Sequence[EmbeddedFace], top: int) -> None:
+def _paste_crops(sheet: Image.Image, crops: Sequence[NDArray[np.uint8] | None], top: int) -> None:
     pen = ImageDraw.Draw(sheet)
     middle = _WIDTH // 2
     pen.text((middle, top), "what the model saw", fill=SOFT, font=_font(15), anchor="ma")
-    for row, embedded in enumerate(faces):
-        if embedded.crop is None:
+    for row, seen in enumerate(crops):
+        if seen is None:
             continue
-        crop = _rgb(embedded.crop)
+        crop = _rgb(seen)
         crop = crop.resize((round(crop.width * _CROP_HEIGHT / crop.height), _CROP_HEIGHT), Image.Resampling.BICUBIC)
         sheet.paste(crop, (middle - crop.width // 2, top + 24 + row * (_CROP_HEIGHT + 6)))
 
 
-def _draw_scale(pen: ImageDraw.ImageDraw, result: Verification, y: int, color: tuple[int, int, int]) -> None:
-    largest = _scale_end(result)
+def _draw_scale(
+    pen: ImageDraw.ImageDraw, distance: float, threshold: float, metric: str, y: int, color: tuple[int, int, int]
+) -> None:
+    largest = 1.25 * max(distance, threshold, 1e-6)
+    if metric == "cosine":
+        largest = 2.0 if max(distance, threshold) > 1.0 else 1.0
     left, right = _MARGIN, _WIDTH - _MARGIN
 
     def place(value: float) -> float:
         return left + (right - left) * min(1.0, max(0.0, value / largest))
 
-    border = place(result.threshold)
+    border = place(threshold)
     pen.rectangle((left, y, right, y + 14), fill=(238, 208, 205))
     pen.rectangle((left, y, border, y + 14), fill=(196, 228, 208))
     pen.line((border, y - 8, border, y + 22), fill=INK, width=2)
-    _centred(pen, border, y + 26, f"threshold {result.threshold:.4f}", INK, 16)
-    here = place(result.distance)
+    _centred(pen, border, y + 26, f"threshold {threshold:.4f}", INK, 16)
+    here = place(distance)
     pen.ellipse((here - 10, y - 3, here + 10, y + 17), fill=color, outline=PAPER, width=2)
-    _centred(pen, here, y - 32, f"distance {result.distance:.4f}", color, 18)
+    _centred(pen, here, y - 32, f"distance {distance:.4f}", color, 18)
     pen.text((left, y + 26), "0", fill=SOFT, font=_font(14))
     pen.text((right, y + 26), f"{largest:.3g}", fill=SOFT, font=_font(14), anchor="ra")
-    pen.text((left, y + 66), _provenance(result), fill=SOFT, font=_font(15))
-
-
-def _scale_end(result: Verification) -> float:
-    if result.metric == "cosine":
-        return 2.0 if max(result.distance, result.threshold) > 1.0 else 1.0
-    return 1.25 * max(result.distance, result.threshold, 1e-6)
-
-
-def _provenance(result: Verification) -> str:
-    parts = [] if result.far is None else [f"False accept rate {result.far:.2g}."]
-    if result.probability is not None:
-        parts.append(f"Probability of the same person {probability_text(result.probability)}.")
-    parts.append(f"Threshold: {result.threshold_source or 'given by the caller'}.")
-    text = " ".join(parts)
-    return text if len(text) <= 135 else text[:132] + "..."
 
 
 def _centred(pen: ImageDraw.ImageDraw, x: float, y: float, text: str, color: tuple[int, int, int], size: int) -> None:

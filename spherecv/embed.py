@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,8 +58,28 @@ class FaceEmbedder:
     ) -> None:
         self.source = model if isinstance(model, ModelSource) else open_model(model, recipe=recipe)
         self.recipe = self.source.recipe
-        self._session = self.source.session(backend=backend, device=device, threads=threads)
+        self._settings: dict[str, Any] = {"backend": backend, "device": device, "threads": threads}
+        self._session = self.source.session(**self._settings)
         self._input, self._output = self._blobs()
+
+    def __reduce__(self) -> tuple[Callable[[], FaceEmbedder], tuple[()]]:
+        """Travel as the model's files and the settings: another process, or a copy, opens a session of its own."""
+        return partial(FaceEmbedder, self.source, **self._settings), ()
+
+    def with_recipe(self, recipe: Recipe) -> FaceEmbedder:
+        """Make an embedder of the same net, already open, that is fed and read by another recipe.
+
+        Raises
+        ------
+        ModelFileError
+            The net does not take such crops, or has no such output.
+        """
+        other = object.__new__(FaceEmbedder)
+        other.__dict__.update(self.__dict__, source=replace(self.source, recipe=recipe), recipe=recipe)
+        if recipe.output != self.recipe.output:
+            other._session = other.source.session(**self._settings)
+        other._input, other._output = other._blobs()
+        return other
 
     @property
     def name(self) -> str:

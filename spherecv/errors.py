@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 
 class SphereCVError(Exception):
     """Anything SphereCV refuses, in one line. Catch this to catch all of them; the command line exits 2."""
+
+    def __reduce__(self) -> tuple[Callable[..., SphereCVError], tuple[Any, ...], dict[str, Any]]:
+        """Travel between processes, whatever a class asks for to be made."""
+        return type(self).__new__, (type(self), *self.args), self.__dict__
 
 
 class InvalidArgumentError(SphereCVError, ValueError):
@@ -79,11 +86,6 @@ class MissingDependencyError(SphereCVError, ImportError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs the package {package}: pip install 'spherecv[{extra}]'")
-        self._given = (package, extra, purpose)
-
-    def __reduce__(self) -> tuple[type[MissingDependencyError], tuple[str, str, str]]:
-        """Travel between processes, as a worker's failure does."""
-        return type(self), self._given
 
 
 class MissingThresholdError(SphereCVError):

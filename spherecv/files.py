@@ -1,15 +1,16 @@
-"""Files: written whole or not at all, known by their contents, kept where they can be made again."""
+"""Files: written whole or not at all, TOML, hashes, the cache folder."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from spherecv.errors import StorageError
+from spherecv.errors import SphereCVError, StorageError
 
 
 @contextmanager
@@ -61,6 +62,39 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a whole file atomically; raises `StorageError` where that fails."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
+
+
+def read_toml(path: str | os.PathLike[str], error: type[SphereCVError], what: str = "") -> dict[str, Any]:
+    """Read a file's values; what is wrong is raised as `error`, which names the file and, in a word, what it is."""
+    import tomllib
+
+    name = f"{what} {path}".strip()
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as fault:
+        raise error(f"{name} cannot be read: {fault.strerror or fault}") from None
+    except ValueError as fault:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+        raise error(f"{name} is not TOML: {fault}") from None
+
+
+def write_toml(path: str | os.PathLike[str], table: Mapping[str, Any], *, comment: str = "") -> None:
+    """Write a table atomically, under a line of comment; values that are None are left out, tuples become arrays.
+
+    Raises
+    ------
+    StorageError
+        The file cannot be written.
+    """
+    import tomli_w
+
+    head = f"# {comment}\n" if comment else ""
+    write_bytes(path, (head + tomli_w.dumps(_without_none(table))).encode())
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return [_without_none(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def sha256_of(path: Path) -> str:

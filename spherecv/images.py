@@ -1,17 +1,19 @@
-"""One loader for every kind of picture: whatever comes in, a BGR uint8 array `(H, W, 3)` goes on."""
+"""Images: one loader for every kind of source, to BGR uint8 `(H, W, 3)`, and the image files that a path names."""
 
 from __future__ import annotations
 
 import io
 import os
 import stat
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spherecv.errors import ImageError, InvalidArgumentError
+from spherecv.errors import ImageError, InvalidArgumentError, SphereCVError
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -23,9 +25,17 @@ else:
     ImageSource = object
 
 Color = Literal["bgr", "rgb"]
+S = TypeVar("S")
+T = TypeVar("T")
 
 MAX_PIXELS = 89_478_485
 """Largest picture decoded by default, in pixels: 256 MiB of RGB, the limit that Pillow warns at too."""
+
+BATCH_PIXELS = 40_000_000
+"""Decoded pixels held at once, 120 MB of BGR: a batch of camera images must not fill a small machine."""
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+LIST_SUFFIXES = frozenset({".txt", ".lst", ".list"})
 
 _MAX_BYTES = 1 << 30
 _CHUNK = 1 << 20
@@ -118,6 +128,33 @@ def load_labelled(source: ImageSource | LabelledImage) -> LabelledImage:
     return LabelledImage(
         load_image(source), str(source) if isinstance(source, str | os.PathLike) else "the image given"
     )
+
+
+def load_or_error(load: Callable[[S], T], source: S) -> T | SphereCVError:
+    """Load one image of a batch, or return why it cannot be: the rest of the batch goes on."""
+    try:
+        return load(source)
+    except SphereCVError as error:
+        return error
+
+
+def load_batches(
+    sources: Iterable[ImageSource | LabelledImage], size: int
+) -> Iterator[list[LabelledImage | SphereCVError]]:
+    """Load images, `size` at a time or fewer where they are large, each with its error in its place."""
+    remaining = iter(sources)
+    while True:
+        batch: list[LabelledImage | SphereCVError] = []
+        pixels = 0
+        for source in islice(remaining, size):
+            item = load_or_error(load_labelled, source)
+            batch.append(item)
+            pixels += 0 if isinstance(item, SphereCVError) else item.image.shape[0] * item.image.shape[1]
+            if pixels >= BATCH_PIXELS:
+                break
+        if not batch:
+            return
+        yield batch
 
 
 def _from_file(path: Path, max_pixels: int) -> NDArray[np.uint8]:
@@ -261,3 +298,67 @@ def _check_size(width: int, height: int, label: str, max_pixels: int) -> None:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def find_images(source: str | os.PathLike[str]) -> list[Path]:
+    """List the image files that a source names, in a stable order.
+
+    Parameters
+    ----------
+    source : path
+        An image; a folder, searched through all its levels for files with an image's suffix, hidden ones left out; or
+        a list (`.txt`, `.lst`): a path a line, relative to the list's folder, where a trailing Caffe label
+        (`path 17`), blank lines and lines that start with `#` are passed over.
+
+    Returns
+    -------
+    list of Path
+        Sorted by name for a folder, in the list's order for a list. Files of a list are not checked to exist.
+
+    Raises
+    ------
+    ImageError
+        The source is missing, an empty text, or holds no image.
+    """
+    if not os.fspath(source):
+        # pathlib takes it for the current folder, with whatever lies there
+        raise ImageError("a path is empty: name an image, a folder or a list")
+    path = Path(source)
+    if path.is_dir():
+        found = _walk(path)
+    elif not path.exists():
+        raise ImageError(f"{path}: no such file or folder")
+    elif path.suffix.lower() in LIST_SUFFIXES:
+        found = _read_list(path)
+    else:
+        return [path]
+    if not found:
+        raise ImageError(f"{path} holds no images (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
+    return found
+
+
+def _walk(folder: Path) -> list[Path]:
+    # Texts until the end: paths as objects cost several times as much to make and to sort, which `find` waits for.
+    found: list[str] = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            os.path.join(parent, name)  # noqa: PTH118
+            for name in files
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122
+        ]
+    return [Path(name) for name in sorted(found, key=lambda name: os.path.normcase(name).split(os.sep))]  # noqa: PTH206
+
+
+def _read_list(path: Path) -> list[Path]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ImageError(f"{path} cannot be read as a list of images: {error}") from None
+    lines = (line.strip() for line in text.splitlines())
+    return [path.parent / _without_label(line) for line in lines if line and not line.startswith("#")]
+
+
+def _without_label(line: str) -> str:
+    head, _, tail = line.rpartition(" ")
+    return head.rstrip() if head and tail.lstrip("-").isdigit() else line

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spherecv.checks import METRICS, Metric, check_metric
 from spherecv.errors import InvalidArgumentError
 
-Metric = Literal["cosine", "euclidean"]
-METRICS: tuple[Metric, ...] = get_args(Metric)
+__all__ = ["METRICS", "Metric", "at_unit_length", "check_metric", "distance", "pairwise_distance", "similarity"]
 
 Real = TypeVar("Real", np.float32, np.float64)
 
@@ -102,14 +102,6 @@ def at_unit_length(rows: NDArray[Real]) -> NDArray[Real]:
     """Scale rows, the last axis of an array, to length 1 in its own precision; rows of zeros stay as they are."""
     lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
     return np.asarray(np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0))
-
-
-def check_metric(metric: str) -> Metric:
-    """Return `metric`, or raise `InvalidArgumentError` where there is none of that name."""
-    for known in METRICS:
-        if metric == known:
-            return known
-    raise InvalidArgumentError(f"metric must be one of {', '.join(METRICS)}, but got {metric!r}")
 
 
 def _rows(name: str, value: Any) -> NDArray[np.float64]:

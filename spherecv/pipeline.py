@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,20 +14,13 @@ from spherecv.detect import FaceDetector
 from spherecv.detect.detector import KINDS
 from spherecv.embed import FaceEmbedder
 from spherecv.errors import InvalidArgumentError, NoFaceError, SphereCVError
-from spherecv.images import ImageSource, LabelledImage, load_labelled
-from spherecv.records import EmbeddedFace, Face
-
-if TYPE_CHECKING:
-    from spherecv.video.frames import Source
-    from spherecv.video.stream import FaceStream
+from spherecv.images import ImageSource, LabelledImage, load_batches
+from spherecv.records import EmbeddedFace, Face, Fingerprint
+from spherecv.zoo import ModelSource, Recipe
 
 WhichFace = Literal["largest", "center", "all", "whole"]
 OnError = Literal["raise", "return"]
 Image: TypeAlias = NDArray[np.uint8]
-
-_BATCH_PIXELS = 40_000_000
-"""Decoded pixels held at once, 120 MB of BGR: a batch of camera photographs must not fill a small machine."""
-
 
 _Located: TypeAlias = tuple[list[Face], Image]
 _Answer: TypeAlias = list[EmbeddedFace] | SphereCVError
@@ -61,6 +53,25 @@ class FacePipeline:
         check_stage(f"detector must be a FaceDetector or one of {', '.join(KINDS)}", self.detector, "detect_batch")
         recipe = self.embedder.recipe
         self.aligner = FaceAligner(recipe.template, size=recipe.size, alignment=recipe.alignment)
+
+    @property
+    def source(self) -> ModelSource:
+        """The embedder's model."""
+        return self.embedder.source
+
+    @property
+    def detector_name(self) -> str:
+        """What finds the faces: the kind of detector, and what differs from its defaults."""
+        return self.detector.name
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """What decides the embeddings: what galleries, calibrations, bulk jobs and evaluations are kept under."""
+        return Fingerprint(self.embedder.name, self.source.key, self.detector_name)
+
+    def with_recipe(self, recipe: Recipe) -> FacePipeline:
+        """Make a pipeline of the same open nets whose embedder is fed and read by another recipe."""
+        return FacePipeline(self.embedder.with_recipe(recipe), detector=self.detector)
 
     def faces(self, image: ImageSource, *, face: WhichFace = "all") -> list[EmbeddedFace]:
         """Find and embed the faces of one image.
@@ -128,41 +139,10 @@ class FacePipeline:
             raise InvalidArgumentError(f"batch_size must be at least 1, but got {batch_size}")
         return self._run(batch_of("images", images), face, errors, batch_size)
 
-    def stream(self, frames: Source, **settings: Any) -> FaceStream:
-        """Track the faces of a film: found every few frames, followed between, one template for each person.
-
-        Parameters
-        ----------
-        frames : str, path, int or iterable of images
-            A video file, an address, a camera's number, a folder or list of frames, or images from anywhere; see
-            `spherecv.video.open_frames`.
-        **settings
-            `every` (frames from one detection to the next), `best` (faces that a template stands on), `patience`
-            (seconds without their face that end a track), `metric`, `drop`, `give_up`, `rate`; see
-            `spherecv.video.FaceStream`.
-
-        Returns
-        -------
-        FaceStream
-            An iterator over `TrackedFrame`, in bounded memory.
-
-        Raises
-        ------
-        VideoError, ImageError, InvalidArgumentError
-
-        Examples
-        --------
-        >>> for seen in pipeline.stream("door.mp4"):                         # doctest: +SKIP
-        ...     print(seen.frame.index, [track.id for track in seen.tracks])
-        """
-        from spherecv.video.stream import FaceStream  # stands on this module: only known when called
-
-        return FaceStream(self, frames, **settings)
-
     def _run(
         self, images: Iterable[ImageSource | LabelledImage], face: WhichFace, errors: OnError, batch_size: int
     ) -> Iterator[_Answer]:
-        for batch in _loaded_batches(images, batch_size):
+        for batch in load_batches(images, batch_size):
             for answer in self._process(batch, face):
                 if isinstance(answer, SphereCVError) and errors == "raise":
                     raise answer
@@ -233,28 +213,3 @@ def choose_faces(faces: Sequence[Face], shape: tuple[int, ...], which: WhichFace
         return [max(faces, key=lambda face: face.width * face.height)]
     middle = np.array((shape[1] / 2, shape[0] / 2))
     return [min(faces, key=lambda face: float(np.square(np.array(face.center) - middle).sum()))]
-
-
-def _loaded_batches(
-    images: Iterable[ImageSource | LabelledImage], batch_size: int
-) -> Iterator[list[LabelledImage | SphereCVError]]:
-    sources = iter(images)
-    while True:
-        batch: list[LabelledImage | SphereCVError] = []
-        pixels = 0
-        for source in islice(sources, batch_size):
-            item = _load(source)
-            batch.append(item)
-            pixels += 0 if isinstance(item, SphereCVError) else item.image.shape[0] * item.image.shape[1]
-            if pixels >= _BATCH_PIXELS:
-                break
-        if not batch:
-            return
-        yield batch
-
-
-def _load(source: ImageSource | LabelledImage) -> LabelledImage | SphereCVError:
-    try:
-        return load_labelled(source)
-    except SphereCVError as error:
-        return error

@@ -18,6 +18,22 @@ FloatArray = NDArray[np.float32]
 ImageArray = NDArray[np.uint8]
 
 
+WHOLE = "whole"
+"""Stands for the detector where whole images were taken as ready-made crops."""
+
+
+def detector_text(detector: str) -> str:
+    """Say in an answer what found the faces."""
+    return "no detector, whole images as crops" if detector == WHOLE else f"detector {detector}"
+
+
+def probability_text(probability: float) -> str:
+    """Write a probability to three digits; at the ends, where these would claim certainty, as a bound."""
+    if probability >= 0.9995:
+        return "above 0.999"
+    return "below 0.001" if probability < 0.0005 else f"{probability:.3f}"
+
+
 def _checked(name: str, value: Any, *shapes: tuple[int, ...]) -> FloatArray:
     array = np.array(value, dtype=np.float32)
     if array.shape not in shapes:
@@ -27,6 +43,25 @@ def _checked(name: str, value: Any, *shapes: tuple[int, ...]) -> FloatArray:
         raise InvalidArgumentError(f"{name} must be finite, but got {array.tolist()}")
     array.flags.writeable = False
     return array
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What decides the embeddings of a pipeline: embeddings of different models or recipes cannot be compared.
+
+    Attributes
+    ----------
+    model : str
+        What the model is called.
+    key : str
+        What identifies the model's files and recipe: `ModelSource.key`.
+    detector : str
+        What found the faces; empty for embeddings that came ready-made.
+    """
+
+    model: str
+    key: str
+    detector: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,7 +237,22 @@ class Verification:
         """
         from spherecv.drawing import draw_verification
 
-        return draw_verification(self)
+        if self.images is None:
+            raise InvalidArgumentError("this result kept no images to draw: use verify(a, b), not a batch call")
+        notes = [] if self.far is None else [f"False accept rate {self.far:.2g}."]
+        if self.probability is not None:
+            notes.append(f"Probability of the same person {probability_text(self.probability)}.")
+        notes.append(f"Threshold: {self.threshold_source or 'given by the caller'}.")
+        return draw_verification(
+            self.images,
+            [embedded.face for embedded in self.faces],
+            [embedded.crop for embedded in self.faces],
+            distance=self.distance,
+            threshold=self.threshold,
+            metric=self.metric,
+            heading=f"{self.model}, {detector_text(self.detector)}, {self.metric}",
+            note=" ".join(notes),
+        )
 
 
 @dataclass(frozen=True, eq=False)

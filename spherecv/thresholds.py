@@ -5,28 +5,20 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from spherecv.errors import CalibrationError, InvalidArgumentError, MissingThresholdError
-from spherecv.files import write_bytes
+from spherecv.files import read_toml, write_toml
 from spherecv.metrics import Metric, check_metric
-from spherecv.probability import ProbabilityCurve
-from spherecv.toml import read_toml, toml_table, toml_value
+from spherecv.records import WHOLE
 from spherecv.zoo import KnownThreshold, Recipe
+from spherecv.zoo.probability import ProbabilityCurve
 
 FORMAT = 1
 """Of calibration files; a number that this version does not know is refused."""
-
-WHOLE = "whole"
-"""Stands for the detector where a calibration was measured on ready-made crops."""
-
-
-def detector_text(detector: str) -> str:
-    """Say in an answer what found the faces."""
-    return "no detector, whole images as crops" if detector == WHOLE else f"detector {detector}"
 
 
 class ThresholdWarning(UserWarning):
@@ -265,7 +257,9 @@ class Calibration:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the calibration as TOML, whole or not at all; raises `StorageError` where that fails."""
-        write_bytes(path, "\n".join(_toml(self)).encode())
+        table = {"format": FORMAT, **asdict(self), "recipe": self.recipe.to_dict()}
+        scope = "for this model, recipe, metric and detector only"
+        write_toml(path, table, comment=f"Written by `spherecv calibrate`: {scope}.")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Calibration:
@@ -310,22 +304,3 @@ def _from_table(values: dict[str, Any]) -> Calibration:
     if calibration.model_key.split("-")[-1] != recipe.fingerprint:
         raise ValueError("its recipe is not the one that its key names")
     return calibration
-
-
-def _toml(calibration: Calibration) -> Iterator[str]:
-    yield "# Written by `spherecv calibrate`: for this model, recipe, metric and detector only."
-    yield f"format = {FORMAT}"
-    nested = ("recipe", "thresholds", "probability")
-    for field in fields(calibration):
-        if field.name not in nested:
-            yield f"{field.name} = {toml_value(getattr(calibration, field.name))}"
-    yield from toml_table("[recipe]", calibration.recipe.to_dict())
-    for row in calibration.thresholds:
-        yield from toml_table("[[thresholds]]", _attributes(row))
-    if calibration.probability is not None:
-        yield from toml_table("[probability]", _attributes(calibration.probability))
-    yield ""
-
-
-def _attributes(record: Any) -> dict[str, Any]:
-    return {field.name: getattr(record, field.name) for field in fields(record)}

@@ -6,20 +6,20 @@ import os
 from collections.abc import Iterable, Iterator, Sized
 from dataclasses import replace
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spherecv import metrics
-from spherecv.checks import batch_of, check_distance, check_rate, shown
-from spherecv.detect import FaceDetector
+from spherecv.checks import batch_of, shown
+from spherecv.config import ModelName, PipelineSettings, Stages, describe, open_pipeline
+from spherecv.decision import DecisionRule
 from spherecv.embed import FaceEmbedder
 from spherecv.errors import InvalidArgumentError, SphereCVError
 from spherecv.images import ImageSource, LabelledImage, load_labelled
 from spherecv.metrics import Metric
-from spherecv.pipeline import FacePipeline, OnError, WhichFace
-from spherecv.rates import check_calibration, detector_used, measured_rates, open_calibration, threshold_at
+from spherecv.pipeline import OnError, WhichFace
 from spherecv.records import EmbeddedFace, Verification, VerificationMatrix
 from spherecv.thresholds import Calibration, Threshold
 from spherecv.zoo import DEFAULT_MODEL, ModelSource, Recipe
@@ -35,13 +35,10 @@ class FaceVerifier:
 
     Parameters
     ----------
-    model : str, path, ModelSource or FaceEmbedder
-        The name of a model (`spherecv models list`), the path of an `.onnx` file, or an embedder of your own.
+    model : str, path, (path, path), ModelSource, FaceEmbedder, PipelineConfig or FacePipeline
+        The name of a model (`spherecv models list`), the path of an `.onnx` file, a prototxt and a caffemodel, an
+        embedder of your own; or the description of a whole pipeline, or an open one, which takes no settings.
     metric : {"cosine", "euclidean"}
-    detector : str or FaceDetector
-        `"mtcnn"`, `"yunet"`, `"retinaface"`, or a detector of your own.
-    recipe : Recipe, str or path, optional
-        How the model wants its input; `"sefiks"` with SphereFace-20 is the recipe of the sefiks.com tutorial.
     threshold : float, optional
         The largest distance that counts as the same person. By default the one that the model's manifest knows.
     far : float, optional
@@ -51,10 +48,23 @@ class FaceVerifier:
         in place of the manifest's.
     prior : float
         Share of genuine pairs among all that will be compared, 0..1 exclusive, for the probability.
-    backend : {"opencv", "onnxruntime", "openvino", "auto"}
-    device : {"cpu", "cuda", "auto"}
-    threads : int, optional
-        Threads that one call may use; all cores by default.
+    **settings
+        As for `PipelineConfig`: `recipe`, `detector` (a kind, or a `FaceDetector` of your own), `preset`, `min_size`,
+        `backend`, `device`, `threads`. The recipe `"sefiks"` with SphereFace-20 is that of the sefiks.com tutorial.
+
+    Attributes
+    ----------
+    pipeline : FacePipeline
+    decision : DecisionRule
+
+    Raises
+    ------
+    InvalidArgumentError
+        A value of the wrong type or out of its range.
+    MissingThresholdError
+        No threshold is known at the rate asked for; the message names the known rates.
+    SphereCVError
+        As for `PipelineConfig.open`.
 
     Examples
     --------
@@ -65,35 +75,20 @@ class FaceVerifier:
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | ModelSource | FaceEmbedder = DEFAULT_MODEL,
+        model: ModelName | ModelSource | FaceEmbedder | Stages = DEFAULT_MODEL,
         *,
         metric: Metric = "cosine",
-        detector: str | FaceDetector = "mtcnn",
-        recipe: Recipe | str | os.PathLike[str] | None = None,
         threshold: float | None = None,
         far: float | None = None,
         calibration: Calibration | str | os.PathLike[str] | None = None,
         prior: float = 0.5,
-        backend: str = "opencv",
-        device: str = "cpu",
-        threads: int | None = None,
+        **settings: Unpack[PipelineSettings],
     ) -> None:
-        if threshold is not None and far is not None:
-            raise InvalidArgumentError("give threshold (--threshold) or far (--far), not both")
-        self._prior = check_rate("prior", prior)
-        self.metric = metrics.check_metric(metric)
-        self._given = None if threshold is None else Threshold(check_distance("threshold", threshold))
-        self._far = None if far is None else check_rate("far", far)
-        self._settled: dict[str, Threshold] = {}
-        if not isinstance(model, FaceEmbedder):
-            model = FaceEmbedder(model, recipe=recipe, backend=backend, device=device, threads=threads)
-        if isinstance(detector, str):
-            detector = FaceDetector(detector, device=device, threads=threads)
-        self.pipeline = FacePipeline(model, detector=detector)
-        self._calibration = open_calibration(calibration)
-        if self._calibration is not None:
-            check_calibration(self._calibration, self.pipeline, self.metric)
-        self._curve = self._calibration.probability if self._calibration else model.source.probability(self.metric)
+        stages = describe(model, **settings)
+        self.decision = DecisionRule.of(  # before the nets are opened, which takes longer
+            stages, metric=metric, threshold=threshold, far=far, calibration=calibration, prior=prior
+        )
+        self.pipeline = open_pipeline(stages)
 
     @classmethod
     def from_caffe(
@@ -130,47 +125,28 @@ class FaceVerifier:
         return cls(ModelSource.from_caffe(prototxt, caffemodel, recipe=recipe), **settings)
 
     @property
+    def metric(self) -> Metric:
+        """How embeddings are compared: `"cosine"` or `"euclidean"`."""
+        return self.decision.metric
+
+    @property
     def threshold(self) -> Threshold:
         """The threshold in use, with its provenance; raises `MissingThresholdError` where none is known."""
-        return self.threshold_at(None)
+        return self.decision.threshold
 
     def threshold_at(self, far: float | None, *, face: WhichFace = "largest") -> Threshold:
-        """Give the threshold that was measured at a false accept rate, 0..1; for None, the one in use.
-
-        Raises
-        ------
-        MissingThresholdError
-            None is known; the message says which rates are.
-        CalibrationError
-            With `face="whole"`, of a calibration that was measured with a detector.
-
-        Warns
-        -----
-        ThresholdWarning
-            With `face="whole"`, where the model's threshold was measured with a detector.
-        """
-        if far is not None:
-            return self._threshold_at(far, face)
-        if self._given is not None:
-            return self._given
-        detector = detector_used(self.pipeline, face)
-        if detector not in self._settled:
-            self._settled[detector] = self._threshold_at(self._far, face)
-        return self._settled[detector]
+        """Look up the threshold that was measured at a false accept rate; see `DecisionRule.threshold_at`."""
+        return self.decision.threshold_at(far, face=face)
 
     @property
     def known_thresholds(self) -> list[Threshold]:
         """Thresholds that were measured at a false accept rate, for this model, recipe and metric; highest first."""
-        rates = measured_rates(self.pipeline, self.metric, self._calibration)
-        return [self._threshold_at(far) for far in rates]
+        return self.decision.known_thresholds
 
     @property
     def prior(self) -> float | None:
         """The share of genuine pairs that probabilities assume, 0..1; None where no probability can be given."""
-        return self._prior if self._curve is not None else None
-
-    def _threshold_at(self, far: float | None, face: WhichFace = "largest") -> Threshold:
-        return threshold_at(self.pipeline, self.metric, far, self._calibration, face=face)
+        return self.decision.prior
 
     def distance(self, a: SetSource, b: SetSource, *, face: WhichFace = "largest") -> float:
         """Measure the distance between the faces of two images; needs no threshold.
@@ -191,7 +167,7 @@ class FaceVerifier:
         ImageError, NoFaceError
         """
         (first, _, _), (second, _, _) = self._both(a, b, face)
-        return self._distance(first, second)
+        return self.decision.distance(first.embedding, second.embedding)
 
     def verify(
         self, a: SetSource, b: SetSource, *, face: WhichFace = "largest", far: float | None = None
@@ -324,9 +300,6 @@ class FaceVerifier:
             raise found
         return found
 
-    def _distance(self, first: EmbeddedFace, second: EmbeddedFace) -> float:
-        return float(metrics.distance(first.embedding, second.embedding, self.metric)[0])
-
     def _judge_known(
         self,
         first: EmbeddedFace | SphereCVError,
@@ -374,21 +347,21 @@ class FaceVerifier:
             No threshold was given, and none is known.
         """
         threshold = threshold or self.threshold_at(None, face=face)
-        distance = self._distance(first, second)
-        curve = self._curve
+        rule = self.decision
+        distance = rule.distance(first.embedding, second.embedding)
         return Verification(
             verified=distance <= threshold.value,
             distance=distance,
             threshold=threshold.value,
-            metric=self.metric,
-            similarity=float(metrics.similarity(distance, self.metric)),
+            metric=rule.metric,
+            similarity=float(metrics.similarity(distance, rule.metric)),
             faces=(first, second),
             model=self.pipeline.embedder.name,
-            detector=detector_used(self.pipeline, face),
+            detector=rule.detector_used(face),
             threshold_source=threshold.source,
             far=threshold.rate,
-            probability=None if curve is None else curve.probability(distance, self._prior),
-            prior=None if curve is None else self._prior,
+            probability=rule.probability(distance),
+            prior=rule.prior,
             images=images,
             seconds=seconds,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tarfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,19 +11,55 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+DATA = Path(os.environ.get("SPHERECV_TEST_DATA", ROOT.parent / "shared" / "data"))
+CHROMIUM = os.environ.get("SPHERECV_TEST_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+EXTRAS = (
+    "fastapi", "httpx", "milvus_lite", "nbclient", "nbformat", "openvino", "playwright", "pymilvus", "ray",
+    "schemathesis",
+)  # fmt: skip
+"""Modules of the extra `test` that `test-runtime`, the extra of the second environment, leaves out."""
+
+# What only some machines have: what is missing of each, as a message, or nothing where all is there.
+ORACLES = {
+    "data": "" if (DATA / "README.md").is_file() else f"no test data at {DATA}: set SPHERECV_TEST_DATA",
+    "torch": "" if find_spec("torch") else "no PyTorch: pip install torch",
+    "chromium": "" if CHROMIUM else "no Chromium: install Debian's package chromium, or set SPHERECV_TEST_CHROMIUM",
+    "extras": ", ".join(f"no module {name}: pip install '.[test]'" for name in EXTRAS if not find_spec(name)),
+}
 
 
 # Without the extra `server`, as in the second environment of .ci/run, there is no service to test.
 collect_ignore = [] if all(map(find_spec, ("fastapi", "httpx"))) else ["serve"]
 
 
+def pytest_configure() -> None:
+    """Refuse to run without the oracles in SPHERECV_REQUIRE (comma-separated); with CI set, all unless it says which.
+
+    Elsewhere the tests that need a missing one skip.
+    """
+    everything = ",".join(ORACLES) if os.environ.get("CI") else ""
+    required = [name for name in os.environ.get("SPHERECV_REQUIRE", everything).split(",") if name]
+    if unknown := set(required) - set(ORACLES):
+        known = ", ".join(ORACLES)
+        raise pytest.UsageError(f"SPHERECV_REQUIRE must name {known}, but got {', '.join(sorted(unknown))}")
+    if missing := [ORACLES[name] for name in required if ORACLES[name]]:
+        raise pytest.UsageError(f"required (SPHERECV_REQUIRE, or CI), but missing: {'; '.join(missing)}")
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """The folder of real models and photographs; tests that need it skip where it is not."""
-    folder = Path(os.environ.get("SPHERECV_TEST_DATA", ROOT.parent / "shared" / "data"))
-    if not (folder / "README.md").is_file():
-        pytest.skip(f"no test data at {folder}: set SPHERECV_TEST_DATA")
-    return folder
+    """The folder of real models and photographs."""
+    if ORACLES["data"]:
+        pytest.skip(ORACLES["data"])
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of a browser."""
+    if CHROMIUM is None:
+        pytest.skip(ORACLES["chromium"])
+    return CHROMIUM
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ def apply(transform: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
 @given(points.filter(spread_out))
 @settings(deadline=None, max_examples=100)
 def test_umeyama_equals_scikit_image(landmarks: np.ndarray) -> None:
-    transform = pytest.importorskip("skimage.transform")
+    from skimage import transform
     expected = transform.SimilarityTransform.from_estimate(landmarks, ARCFACE_TEMPLATE).params[:2]
     actual = FaceAligner("arcface", alignment="umeyama").transform(landmarks)
     np.testing.assert_allclose(actual, expected, atol=1e-8 * max(1, np.abs(expected).max()))

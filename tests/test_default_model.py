@@ -101,7 +101,6 @@ def test_the_rate_that_is_stated_holds_on_other_people(data_dir: Path) -> None:
 
 @pytest.mark.parametrize("name", ["sphereface-mini.toml", "sphereface-mini-polish.toml"])
 def test_its_recipes_are_recipes(name: str) -> None:
-    pytest.importorskip("threadpoolctl")
     from spherecv.train.distill import DistillRecipe
 
     recipe = DistillRecipe.from_toml(models_dir() / name)

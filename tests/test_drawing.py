@@ -35,14 +35,25 @@ def test_crops_stand_beside_the_photo() -> None:
 
 
 def test_a_face_without_landmarks_or_beyond_the_border_is_drawn_too() -> None:
-    draw_faces(PHOTO, [Face(box=(-20, -10, 30, 500), score=0.5, quality=0.25)])
+    drawn = np.asarray(draw_faces(PHOTO, [Face(box=(-20, -10, 30, 500), score=0.5, quality=0.25)]))
+    assert (drawn[:, 30] == BOX).all()  # the only side of the box that lies on the image
+    assert (drawn[:, 34:] == 30).all()
+    assert not (drawn == POINT).all(axis=2).any()
+
+
+def test_a_label_stands_above_its_face_or_below_where_there_is_no_room() -> None:
+    drawn = np.asarray(draw_faces(PHOTO, [FACE], labels=["M"], colors=[(9, 8, 7)]))
+    low = np.asarray(draw_faces(PHOTO, [Face(box=(40, 2, 100, 80), score=0.9)], labels=["M"], colors=[(9, 8, 7)]))
+    assert tuple(drawn[27, 41]) == tuple(low[84, 41]) == (9, 8, 7)
+    assert (drawn[115:, :] == 30).all()
 
 
 def test_pictures_are_saved_whole_or_not_at_all(tmp_path: Path) -> None:
     picture = draw_faces(PHOTO, [FACE])
     for name in ("a.png", "b.JPG"):
         save_picture(picture, tmp_path / name)
-        assert Image.open(tmp_path / name).size == (160, 120)
+        with Image.open(tmp_path / name) as saved:
+            assert saved.size == (160, 120)
     with pytest.raises(InvalidArgumentError, match=r"\.xyz"):
         save_picture(picture, tmp_path / "c.xyz")
     with pytest.raises(StorageError):
@@ -59,4 +70,5 @@ def test_a_plot_that_cannot_be_saved_says_so_in_one_line(tmp_path: Path) -> None
         picture.save(tmp_path / "x.xyz")
     picture.save(tmp_path / "x.png")
     picture.save(stream := io.BytesIO(), format="PNG")
-    assert Image.open(tmp_path / "x.png").size == Image.open(stream).size == (4, 3)
+    with Image.open(tmp_path / "x.png") as saved:
+        assert saved.size == Image.open(stream).size == (4, 3)

@@ -82,7 +82,7 @@ def test_a_recipe_that_does_not_fit_the_net_is_refused_when_it_is_opened(source:
 
 
 def test_a_net_with_several_outputs_needs_the_name_of_one(tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx")
+    import onnx
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     ports = [helper.make_tensor_value_info(name, kind, ["N", 3, 112, 96]) for name in ("data", "first", "second")]
     nodes = [helper.make_node("Relu", ["data"], ["first"]), helper.make_node("Neg", ["data"], ["second"])]

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from spherecv.errors import StorageError
-from spherecv.files import atomic_path, check_writable, write_bytes
+from spherecv.errors import DatasetError, StorageError
+from spherecv.files import atomic_path, check_writable, read_toml, write_bytes, write_toml
 
 
 def test_a_file_appears_whole_in_a_new_folder_with_ordinary_permissions(tmp_path: Path) -> None:
@@ -59,3 +62,37 @@ def test_what_cannot_be_written_is_known_before_the_work(tmp_path: Path) -> None
             check_writable(goal)
     check_writable(tmp_path / "new" / "folder" / "x.png")
     assert not (tmp_path / "new").exists()
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+floats = st.floats(allow_nan=False)
+values = st.one_of(texts, floats, st.integers(-(2**62), 2**62), st.booleans(), st.lists(floats), st.lists(texts))
+
+
+@given(st.dictionaries(st.sampled_from("abcdefg"), st.one_of(values, st.dictionaries(st.sampled_from("xyz"), floats))))
+@settings(max_examples=200, deadline=None)
+def test_what_is_written_is_read_back(table) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "a.toml")
+        write_toml(path, table, comment="from a test")
+        assert read_toml(path, StorageError) == table
+        assert path.read_text(encoding="utf-8").startswith("# from a test\n")
+
+
+def test_none_is_left_out_and_tuples_are_arrays(tmp_path: Path) -> None:
+    write_toml(tmp_path / "a.toml", {"t": ({"a": None, "b": (1, 2)},), "c": None})
+    assert read_toml(tmp_path / "a.toml", StorageError) == {"t": [{"b": [1, 2]}]}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "cannot be read: No such file"), (b"a =", "is not TOML: "), (b"\xff", "is not TOML: ")],
+)
+def test_what_cannot_be_read_is_one_line_that_names_the_file(tmp_path: Path, content: bytes | None, words: str) -> None:
+    path = tmp_path / "settings.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DatasetError) as caught:
+        read_toml(path, DatasetError, "recipe")
+    assert str(caught.value).startswith(f"recipe {path} {words}")
+    assert "\n" not in str(caught.value)

@@ -101,7 +101,7 @@ def test_images_are_loaded_as_they_are_needed(parts) -> None:
 
 
 def test_large_images_make_small_batches(parts, monkeypatch) -> None:
-    monkeypatch.setattr("spherecv.pipeline._BATCH_PIXELS", 60_000)
+    monkeypatch.setattr("spherecv.images.BATCH_PIXELS", 60_000)
     assert len(list(parts.pipeline.run([image(1)] * 5, batch_size=16))) == 5
     assert parts.detector.batches == [2, 2, 1]
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from spherecv.errors import CalibrationError, InvalidArgumentError, MissingThresholdError
-from spherecv.probability import ProbabilityCurve
 from spherecv.thresholds import CalibratedThreshold, Calibration, Threshold, ThresholdWarning, choose_threshold
 from spherecv.zoo import KnownThreshold, get_recipe
+from spherecv.zoo.probability import ProbabilityCurve
 
 RECIPE = get_recipe("sphereface")
 ROW = KnownThreshold(
@@ -153,8 +153,8 @@ def test_a_calibration_refuses_what_it_was_not_measured_on() -> None:
         (lambda text: text.replace("mirror = true", "mirror = false"), "recipe is not the one that its key names"),
         (lambda text: text.replace("threshold = 0.5", "threshold = -0.5"), "threshold must be a distance"),
         (lambda text: text.replace("genuine = 500\n", ""), "not a whole calibration"),
-        (lambda text: text + "\nnonsense = 1\n", "not a whole calibration"),
-        (lambda text: text.replace("[4.0, -4.0]", "[-4.0, 4.0]"), "falling log_ratios"),
+        (lambda text: text.replace("[probability]", "[probability]\nnonsense = 1"), "not a whole calibration"),
+        (lambda text: text.replace("    4.0,\n    -4.0,", "    -4.0,\n    4.0,"), "falling log_ratios"),
     ],
 )
 def test_a_damaged_calibration_says_what_is_wrong(tmp_path, change, message: str) -> None:

@@ -10,7 +10,8 @@ from PIL import Image
 
 from spherecv.errors import ImageError, InvalidArgumentError, MissingThresholdError, NoFaceError
 from spherecv.metrics import distance
-from spherecv.thresholds import WHOLE, ThresholdWarning
+from spherecv.records import WHOLE
+from spherecv.thresholds import ThresholdWarning
 from spherecv.verify import FaceVerifier
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from spherecv.caffe.blobs import read_blob, write_blob
     from spherecv.caffe.builder import NetBuilder
-    from spherecv.caffe.cache import CONVERTER_VERSION, cached_onnx, onnx_of
+    from spherecv.caffe.cache import CONVERTER_VERSION, cached_onnx
+    from spherecv.caffe.conversion import onnx_of
     from spherecv.caffe.graph import Layer
     from spherecv.caffe.net import CaffeNet, load
     from spherecv.caffe.reader import read_caffemodel, read_message, read_prototxt
@@ -42,7 +43,7 @@ _HOME = {
     "NetBuilder": "builder",
     "cached_onnx": "cache",
     "load": "net",
-    "onnx_of": "cache",
+    "onnx_of": "conversion",
     "read_blob": "blobs",
     "read_caffemodel": "reader",
     "read_message": "reader",

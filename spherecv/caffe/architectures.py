@@ -69,23 +69,6 @@ def mtcnn_onet() -> NetParameter:
     return net.softmax("prob1", bottom="conv6-1").build()
 
 
-def mtcnn_lnet() -> NetParameter:
-    """Return the landmark net of MTCNN v2 (det4): a 24x24 patch about each of five landmarks."""
-    patches = [f"data24{k}" for k in range(1, 6)]
-    net = NetBuilder("LNet").input("data", (1, 15, 24, 24)).slice("slicer_data", patches, (3, 6, 9, 12))
-    for k, patch in enumerate(patches, start=1):
-        _mtcnn_conv(net, f"conv1_{k}", 28, 3, _DECAYING_BIAS, bottom=patch).prelu(f"prelu1_{k}")
-        net.max_pool(f"pool1_{k}", 3, 2)
-        _mtcnn_conv(net, f"conv2_{k}", 48, 3, _DECAYING_BIAS).prelu(f"prelu2_{k}").max_pool(f"pool2_{k}", 3, 2)
-        _mtcnn_conv(net, f"conv3_{k}", 64, 2, _DECAYING_BIAS).prelu(f"prelu3_{k}")
-    net.concat("concat", *(f"conv3_{k}" for k in range(1, 6)), top="conv3")
-    _mtcnn_dense(net, "fc4", 256, _DECAYING_BIAS).prelu("prelu4")
-    for k in range(1, 6):
-        _mtcnn_dense(net, f"fc4_{k}", 64, _DECAYING_BIAS, bottom="fc4").prelu(f"prelu4_{k}")
-        _mtcnn_dense(net, f"fc5_{k}", 2, _DECAYING_BIAS)
-    return net.build()
-
-
 def sphereface(depth: int = 20) -> NetParameter:
     """Return a SphereFace net for use: image `data` (1, 3, 112, 96) to embedding `fc5` (1, 512).
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from spherecv.caffe import wire
+from spherecv import protobuf as wire
 from spherecv.errors import CaffeModelError
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ def read_blob(blob: BlobProto, *, where: str = "a blob") -> npt.NDArray[np.float
         stated = "x".join(map(str, shape[:_MOST_AXES]))
         raise CaffeModelError(f"{where} states the shape {stated} but holds {count:,} numbers: the file is damaged")
     wanted = _DOUBLE_DATA if doubles else _DATA
-    packed = [f.payload for f in wire.fields(memoryview(blob.SerializeToString())) if f.number == wanted]
+    message = memoryview(blob.SerializeToString())
+    packed = [message[field.start : field.end] for field in wire.fields(message) if field.number == wanted]
     raw = packed[0] if len(packed) == 1 else b"".join(packed)
     numbers = np.frombuffer(raw, dtype="<f8" if doubles else "<f4")
     return numbers.astype(np.float32, copy=False).reshape(shape)

@@ -214,20 +214,6 @@ class NetBuilder:
         self._add(name, "Eltwise", *bottoms).eltwise_param.operation = EltwiseParameter.SUM
         return self
 
-    def concat(self, name: str, *bottoms: str, axis: int = 1, top: str | None = None) -> NetBuilder:
-        """Add a Concat."""
-        self._add(name, "Concat", *bottoms, top=top).concat_param.axis = axis
-        return self
-
-    def slice(self, name: str, tops: Sequence[str], points: Sequence[int], *, axis: int = 1) -> NetBuilder:
-        """Add a Slice; name one of `tops` as the `bottom` of what follows."""
-        layer = self._add(name, "Slice", None)
-        layer.top[:] = tops
-        layer.slice_param.axis = axis
-        layer.slice_param.slice_point.extend(points)
-        self._last = tops[-1]
-        return self
-
     def softmax(self, name: str, *, bottom: str | None = None) -> NetBuilder:
         """Add a Softmax over the channels."""
         self._add(name, "Softmax", bottom)

@@ -1,4 +1,4 @@
-"""The ONNX of a model, kept on disk under the hashes of its two files: reading it costs no protobuf and no onnx."""
+"""Converted models on disk, each under the key of what it was made of."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from spherecv.errors import ModelFileError, StorageError
+from spherecv.errors import StorageError
 from spherecv.files import cache_dir as default_cache_dir
-from spherecv.files import sha256_of, write_bytes
+from spherecv.files import write_bytes
 
 # Part of every entry's name: raise it with any change to the bytes that `CaffeNet.to_onnx` makes.
 CONVERTER_VERSION = "2"
@@ -19,42 +19,6 @@ _SUFFIX = ".onnx-cache"
 _MAGIC = b"spherecv onnx cache\n"
 _DIGEST_BYTES = 32
 _MOST_ENTRIES = 16
-
-
-def onnx_of(
-    prototxt: str | os.PathLike[str],
-    caffemodel: str | os.PathLike[str],
-    *,
-    cache_dir: str | os.PathLike[str] | None = None,
-) -> bytes:
-    """Return the ONNX of a Caffe model, converted once and then read from disk.
-
-    Parameters
-    ----------
-    prototxt, caffemodel : path
-        The two files. Their content is the key, not their names.
-    cache_dir : path, optional
-        Where entries are kept; by default the folder `onnx` in `SPHERECV_CACHE` or in the user's cache folder. A folder
-        that cannot be written to is no error: the model is then converted each time. The 16 entries used last are kept.
-
-    Returns
-    -------
-    bytes
-        What ``load(prototxt, caffemodel).to_onnx()`` returns.
-
-    Raises
-    ------
-    ModelFileError
-        If a file cannot be read, is damaged, or does not go with the other.
-    """
-    key = f"{_hash(Path(prototxt))[:32]}-{_hash(Path(caffemodel))[:32]}"
-
-    def convert() -> bytes:
-        from spherecv.caffe.net import load
-
-        return load(prototxt, caffemodel).to_onnx()
-
-    return cached_onnx(key, convert, cache_dir=cache_dir)
 
 
 def cached_onnx(
@@ -69,7 +33,8 @@ def cached_onnx(
     convert : callable
         Makes the ONNX.
     cache_dir : path, optional
-        As for `onnx_of`.
+        Where entries are kept; by default the folder `onnx` in `SPHERECV_CACHE` or in the user's cache folder. A folder
+        that cannot be written to is no error: the model is then converted each time. The 16 entries used last are kept.
 
     Returns
     -------
@@ -86,15 +51,6 @@ def cached_onnx(
         write_bytes(entry, b"".join((_MAGIC, hashlib.sha256(model).digest(), model)))
         _prune(folder)
     return model
-
-
-def _hash(path: Path) -> str:
-    try:
-        return sha256_of(path)
-    except FileNotFoundError:
-        raise ModelFileError(f"no such file: {path}") from None
-    except (OSError, ValueError) as error:
-        raise ModelFileError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _read(entry: Path) -> bytes | None:

@@ -11,7 +11,8 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from spherecv.caffe import text, wire
+from spherecv import protobuf as wire
+from spherecv.caffe import text
 from spherecv.caffe.graph import Layer
 from spherecv.caffe.layers import is_known, unknown_type
 from spherecv.caffe.spherecv_caffe_pb2 import LayerParameter, NetParameter
@@ -113,7 +114,7 @@ def read_caffemodel(source: Source) -> NetParameter:
     data, name = load_bytes(source, "<caffemodel>")
     try:
         _look_over(memoryview(data))
-    except CaffeModelError as error:
+    except ValueError as error:
         raise CaffeModelError(f"{name} is not a whole caffemodel: {error}") from None
     message = _decode(data, NetParameter, name)
     if any(layer.HasField("layer") for layer in message.layers):
@@ -166,12 +167,12 @@ def _look_over(data: memoryview) -> None:
     for outer in wire.fields(data):
         seen += 1
         if outer.number in _LAYER_FIELDS and outer.wire == wire.BYTES:
-            for _ in wire.fields(outer.payload):
+            for _ in wire.fields(data, outer.span):
                 seen += 1
                 if seen > _MAX_FIELDS:
                     break
         if seen > _MAX_FIELDS:
-            raise CaffeModelError(f"it has more than {_MAX_FIELDS:,} fields, which no net needs")
+            raise ValueError(f"it has more than {_MAX_FIELDS:,} fields, which no net needs")
 
 
 def _decode(data: bytes, kind: type[MessageT], name: str) -> MessageT:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from spherecv.cli import options
+from spherecv.cli import options, subjects
 from spherecv.cli.counting import counted
 from spherecv.errors import InvalidArgumentError
 
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
     from spherecv.dataset import AlignSummary
 
 
+@dataclass
+class AlignDetector(options.DetectorOptions):
+    """What finds faces, by default as the SphereFace authors ran it."""
+
+    preset: subjects.Preset = "sphereface"
+
+
+@options.grouped
 def align(
     source: Annotated[
         Path, typer.Argument(metavar="SRC", help="A folder, an image, a list, or the authors' dataList.mat.")
@@ -26,10 +35,8 @@ def align(
         str,
         typer.Option("--recipe", help="How to align: sphereface (112x96), mobilefacenet (112x112), or a .toml file."),
     ] = "sphereface",
-    detector: options.Detector = "mtcnn",
-    preset: Annotated[
-        str | None, typer.Option("--preset", help="Settings of mtcnn: sphereface as the authors ran it, or fast.")
-    ] = "sphereface",
+    *,
+    detector: AlignDetector,
     face: Annotated[str, typer.Option("--face", help="Which of several: center or largest.")] = "center",
     no_face: Annotated[
         str, typer.Option("--no-face", help="Images without a face: skip, center (crop the middle) or fail.")
@@ -45,7 +52,6 @@ def align(
     processes: Annotated[
         int | None, typer.Option("--processes", "-j", help="Processes; one for each core by default.")
     ] = None,
-    threads: Annotated[int, typer.Option("--threads", help="Threads of each process.")] = 1,
     restart: Annotated[bool, typer.Option("--restart", help="Do everything again.")] = False,
     as_json: options.Json = False,
 ) -> None:
@@ -68,8 +74,7 @@ def align(
             source,
             cast(Path, out or out_option),
             recipe=recipe,
-            detector=detector,
-            preset=preset,
+            **_settings(detector),
             face=cast(Any, face),
             no_face=cast(Any, no_face),
             image_format=cast(Any, image_format),
@@ -77,11 +82,17 @@ def align(
             table=table,
             images=images,
             processes=processes,
-            threads=threads,
             restart=restart,
             progress=progress,
         )
     typer.echo(json.dumps(summary.to_dict()) if as_json else _text(summary))
+
+
+def _settings(detector: AlignDetector) -> dict[str, Any]:
+    given = detector.settings()
+    if given.pop("device", "cpu") != "cpu":
+        raise InvalidArgumentError("alignment runs on the CPU: leave --device out")
+    return given
 
 
 def _text(summary: AlignSummary) -> str:

@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from spherecv.evaluate.paired import PairedTest
 
 
+@options.grouped
 def evaluate_bin(
     sets: Annotated[
         list[str],
         typer.Argument(metavar="SET...", help="InsightFace's .bin files, or FOLDER,PAIRS: crops and their list."),
     ],
-    model: subjects.Models = None,
-    recipe: subjects.Recipes = None,
+    *,
+    subject: subjects.CropOptions,
     flip: Annotated[
         str, typer.Option("--flip", help="The mirror image's embedding: add (InsightFace), concatenate or none.")
     ] = "add",
@@ -36,9 +37,6 @@ def evaluate_bin(
     ] = None,
     replicates: subjects.Replicates = 1000,
     report: subjects.Report = None,
-    backend: options.Backend = "opencv",
-    device: options.Device = "cpu",
-    threads: options.Threads = None,
     as_json: options.Json = False,
 ) -> None:
     """LFW, CFP-FP, AgeDB-30, CALFW, CPLFW, VGG2-FP, ... as .bin files: accuracy over 10 folds, mean and deviation.
@@ -57,20 +55,10 @@ def evaluate_bin(
     from spherecv.evaluate.croprun import print_table
     from spherecv.evaluate.cropsets import open_set
 
-    chosen = subjects.make_subjects(
-        model,
-        recipe,
-        detector="mtcnn",
-        preset=None,
-        face="whole",
-        no_face="skip",
-        backend=backend,
-        device=device,
-        threads=threads,
-    )
+    chosen = subject.subjects()
     check_flip(flip)
     opened = [open_set(name, folds=folds) for name in sets]
-    results = [[_run(subject, one, flip, far, embeddings, replicates) for one in opened] for subject in chosen]
+    results = [[_run(mine, one, flip, far, embeddings, replicates) for one in opened] for mine in chosen]
     tests = _tests(results, replicates)
     if report is not None:
         _report(report, results, tests)

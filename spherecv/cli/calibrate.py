@@ -10,12 +10,14 @@ import typer
 
 from spherecv.cli import options, subjects
 from spherecv.cli.counting import counted
+from spherecv.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from spherecv.evaluate.calibrating import Choice
     from spherecv.thresholds import Calibration
 
 
+@options.grouped
 def calibrate(
     pairs: Annotated[
         Path, typer.Argument(metavar="PAIRS", help="A list of pairs, or a PERSON/IMAGE folder: all its pairs.")
@@ -35,19 +37,10 @@ def calibrate(
         str, typer.Option("--impostors", help="Impostor pairs: listed, or all across the list's people.")
     ] = "listed",
     metric: Annotated[str, typer.Option("--metric", help="cosine or euclidean.")] = "cosine",
-    model: options.Model = None,
-    prototxt: options.Prototxt = None,
-    caffemodel: options.Caffemodel = None,
-    recipe: options.Recipe = None,
-    detector: options.Detector = "mtcnn",
-    preset: subjects.Preset = None,
-    face: subjects.Face = "largest",
-    no_face: subjects.NoFace = "skip",
+    *,
+    subject: subjects.OwnSubjectOptions,
     embeddings: subjects.Embeddings = None,
     replicates: subjects.Replicates = 1000,
-    backend: options.Backend = "opencv",
-    device: options.Device = "cpu",
-    threads: options.Threads = None,
     as_json: options.Json = False,
 ) -> None:
     """Measure thresholds and a probability on pairs of your own, for `FaceVerifier(calibration=...)`.
@@ -64,19 +57,9 @@ def calibrate(
     from spherecv.evaluate.calibrating import Choice, calibrate_subject
     from spherecv.metrics import check_metric
 
-    options.check_model(model, prototxt, caffemodel)
-    name = f"{prototxt},{caffemodel}" if prototxt is not None else model
-    (subject,) = subjects.make_subjects(
-        None if name is None else [name],
-        None if recipe is None else [recipe],
-        detector=detector,
-        preset=preset,
-        face=face,
-        no_face=no_face,
-        backend=backend,
-        device=device,
-        threads=threads,
-    )
+    chosen = subject.subjects()
+    if len(chosen) > 1:
+        raise InvalidArgumentError(f"a calibration is of one model, but got {len(chosen)}")
     choice: Choice = Choice(
         rule=far[0] if far else choose,
         rates=tuple(far or ())[1:],
@@ -84,9 +67,9 @@ def calibrate(
         metric=check_metric(metric),
         replicates=replicates,
     )
-    saved: Any = subjects.saved_at(embeddings, subject, several=False)
+    saved: Any = subjects.saved_at(embeddings, chosen[0], several=False)
     with counted("embedding") as progress:
-        calibration = calibrate_subject(pairs, subject, choice, images=images, saved=saved, progress=progress)
+        calibration = calibrate_subject(pairs, chosen[0], choice, images=images, saved=saved, progress=progress)
     calibration.save(out)
     typer.echo(json.dumps(_plain(calibration, out)) if as_json else _text(calibration, out))
 

@@ -23,7 +23,7 @@ def demo(
     It detects and aligns, then verifies a pair of the same person (one portrait and an altered copy of it) and a pair
     of different people.
     """
-    from spherecv.samples import altered_copy, sample_portrait
+    from spherecv.cli.samples import altered_copy, sample_portrait
     from spherecv.zoo import DEFAULT_MODEL
 
     portraits = {who: sample_portrait(who) for who in ("grace-hopper", "eileen-collins")}

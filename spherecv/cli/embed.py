@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,21 +13,19 @@ from spherecv.cli.counting import counted, counting
 from spherecv.cli.faces import Failures
 from spherecv.errors import InvalidArgumentError, SphereCVError
 
+if TYPE_CHECKING:
+    from spherecv.config import PipelineConfig
 
+
+@options.grouped
 def embed(
     source: options.Source,
+    *,
+    pipeline: options.PipelineOptions,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Where to write: one .npz, or else a folder of shards with a manifest.")
     ],
-    model: options.Model = None,
-    prototxt: options.Prototxt = None,
-    caffemodel: options.Caffemodel = None,
-    recipe: options.Recipe = None,
-    detector: options.Detector = "mtcnn",
     face: options.Face = "largest",
-    backend: options.Backend = "opencv",
-    device: options.Device = "cpu",
-    threads: options.Threads = None,
     processes: Annotated[
         int | None, typer.Option("--processes", "-j", help="Shards: workers; by default one for each core.")
     ] = None,
@@ -56,24 +54,21 @@ def embed(
       spherecv embed shards/ --out embeddings/ --format parquet
     """
     if out.suffix.lower() != ".npz":
-        given = (model, prototxt, caffemodel, recipe)
-        job: dict[str, Any] = {"detector": detector, "face": options.which_face(face), "backend": backend}
-        job |= {"device": device}
-        job |= {"threads": threads or 1, "processes": processes, "shard_images": shard_images, "format": shard_format}
-        _embed_in_shards(source, out, given, {**job, "engine": engine, "address": address}, as_json)
+        job: dict[str, Any] = {"face": options.which_face(face), "processes": processes, "shard_images": shard_images}
+        job |= {"format": shard_format, "engine": engine, "address": address}
+        _embed_in_shards(source, out, pipeline.pipeline_config(), job, as_json)
         return
     if engine != "local" or address is not None:
         raise InvalidArgumentError("--engine and --address go with a folder of shards for --out, not with one .npz")
     from spherecv.embeddings import write_embeddings
-    from spherecv.pipeline import FacePipeline
-    from spherecv.sources import find_images
+    from spherecv.images import find_images
 
     paths = find_images(source)
-    embedder = options.make_embedder(model, prototxt, caffemodel, recipe, backend, device, threads)
-    pipeline = FacePipeline(embedder, detector=options.make_detector(detector, device, threads))
+    opened = pipeline.pipeline_config().open()
+    embedder = opened.embedder
     failures = Failures(len(paths), as_json)
     with write_embeddings(out, model=embedder.name, recipe=embedder.recipe.fingerprint) as writer:
-        answers = pipeline.run(paths, face=options.which_face(face), errors="return")
+        answers = opened.run(paths, face=options.which_face(face), errors="return")
         for path, answer in zip(paths, counting(answers, len(paths), "embedding"), strict=True):
             if isinstance(answer, SphereCVError):
                 failures.add(path, answer)
@@ -88,18 +83,11 @@ def embed(
         typer.echo(f"wrote {writer.rows} embeddings of {len(paths)} images to {out}; {failures.count} images failed")
 
 
-def _embed_in_shards(
-    source: str,
-    out: Path,
-    model: tuple[str | None, Path | None, Path | None, str | None],
-    job: dict[str, Any],
-    as_json: bool,
-) -> None:
+def _embed_in_shards(source: str, out: Path, config: PipelineConfig, job: dict[str, Any], as_json: bool) -> None:
     from spherecv.gallery.bulk import embed_images
 
-    opened = options.chosen_model(*model)
     with counted("embedding shards") as progress:
-        done = embed_images(source, out, model=opened, **job, progress=progress)
+        done = embed_images(source, out, model=config, **job, progress=progress)
     if as_json:
         typer.echo(json.dumps({"out": str(out), **done.to_dict()}))
     else:

@@ -37,27 +37,21 @@ GroupBy = Annotated[list[str] | None, typer.Option("--group-by", help="A column 
 
 
 @app.command("lfw")
+@options.grouped
 def lfw(
     images: Images,
     pairs: Annotated[Path, typer.Option("--pairs", help="pairs.txt (view 2) or pairsDevTest.txt (view 1), or .mat.")],
     training_pairs: Annotated[
         Path | None, typer.Option("--training-pairs", help="pairsDevTrain.txt: chooses the threshold of view 1.")
     ] = None,
-    model: subjects.Models = None,
-    recipe: subjects.Recipes = None,
-    detector: options.Detector = "mtcnn",
-    preset: subjects.Preset = "sphereface",
-    face: subjects.Face = "center",
-    no_face: subjects.NoFace = "skip",
+    *,
+    subject: subjects.SubjectOptions,
     embeddings: subjects.Embeddings = None,
     replicates: subjects.Replicates = 1000,
     report: subjects.Report = None,
     groups: Groups = None,
     group_images: GroupImages = None,
     group_by: GroupBy = None,
-    backend: options.Backend = "opencv",
-    device: options.Device = "cpu",
-    threads: options.Threads = None,
     as_json: options.Json = False,
 ) -> None:
     """LFW view 2, or view 1, exactly as the SphereFace authors evaluate, and without their refinements.
@@ -70,32 +64,23 @@ def lfw(
     """
     from spherecv.evaluate.run import evaluate_lfw
 
-    def run(subject: Subject, saved: Any, progress: Any) -> Experiment:
+    def run(one: Subject, saved: Any, progress: Any) -> Experiment:
         return evaluate_lfw(
             images,
             pairs,
-            subject,
+            one,
             training_pairs=training_pairs,
             saved=saved,
             replicates=replicates,
             progress=progress,
         )
 
-    chosen = subjects.make_subjects(
-        model,
-        recipe,
-        detector=detector,
-        preset=preset,
-        face=face,
-        no_face=no_face,
-        backend=backend,
-        device=device,
-        threads=threads,
-    )
+    chosen = subject.subjects()
     _answer(_run(run, chosen, embeddings, groups, group_images, group_by), report, as_json, replicates)
 
 
 @app.command("ytf")
+@options.grouped
 def ytf(
     images: Annotated[Path, typer.Argument(metavar="FRAMES", help="Folder of frames, as PERSON/NUMBER/FRAME.")],
     splits: Annotated[Path, typer.Option("--splits", help="YTF's splits.txt.")],
@@ -107,18 +92,11 @@ def ytf(
         int | None, typer.Option("--frames", help="Frames taken of each video, evenly spread; all by default.")
     ] = None,
     pooling: Annotated[str, typer.Option("--pooling", help="Of frames into a template: mean or quality.")] = "mean",
-    model: subjects.Models = None,
-    recipe: subjects.Recipes = None,
-    detector: options.Detector = "mtcnn",
-    preset: subjects.Preset = "sphereface",
-    face: subjects.Face = "center",
-    no_face: subjects.NoFace = "skip",
+    *,
+    subject: subjects.SubjectOptions,
     embeddings: subjects.Embeddings = None,
     replicates: subjects.Replicates = 1000,
     report: subjects.Report = None,
-    backend: options.Backend = "opencv",
-    device: options.Device = "cpu",
-    threads: options.Threads = None,
     as_json: options.Json = False,
 ) -> None:
     """YouTube Faces: 5,000 pairs of videos in 10 splits, a template for each video.
@@ -129,11 +107,11 @@ def ytf(
     """
     from spherecv.evaluate.run import evaluate_ytf
 
-    def run(subject: Subject, saved: Any, progress: Any) -> Experiment:
+    def run(one: Subject, saved: Any, progress: Any) -> Experiment:
         return evaluate_ytf(
             images,
             splits,
-            subject,
+            one,
             corrections=corrections,
             frames=frames,
             pooling=cast(Any, pooling),
@@ -142,21 +120,12 @@ def ytf(
             progress=progress,
         )
 
-    chosen = subjects.make_subjects(
-        model,
-        recipe,
-        detector=detector,
-        preset=preset,
-        face=face,
-        no_face=no_face,
-        backend=backend,
-        device=device,
-        threads=threads,
-    )
+    chosen = subject.subjects()
     _answer(_run(run, chosen, embeddings), report, as_json, replicates)
 
 
 @app.command("pairs")
+@options.grouped
 def pairs_command(
     images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder that the list's paths are relative to.")],
     pairs: Annotated[
@@ -169,21 +138,14 @@ def pairs_command(
     threshold: Annotated[
         float | None, typer.Option("--threshold", help="Largest distance accepted, chosen elsewhere.")
     ] = None,
-    model: subjects.Models = None,
-    recipe: subjects.Recipes = None,
-    detector: options.Detector = "mtcnn",
-    preset: subjects.Preset = None,
-    face: subjects.Face = "largest",
-    no_face: subjects.NoFace = "skip",
+    *,
+    subject: subjects.OwnSubjectOptions,
     embeddings: subjects.Embeddings = None,
     replicates: subjects.Replicates = 1000,
     report: subjects.Report = None,
     groups: Groups = None,
     group_images: GroupImages = None,
     group_by: GroupBy = None,
-    backend: options.Backend = "opencv",
-    device: options.Device = "cpu",
-    threads: options.Threads = None,
     as_json: options.Json = False,
 ) -> None:
     """Pairs of your own, compared by the model's recipe as `spherecv verify` does.
@@ -206,11 +168,11 @@ def pairs_command(
     if listed is None and (report is not None or groups is not None or threshold is not None or metric != "cosine"):
         raise InvalidArgumentError("--report, --groups, --threshold and --metric need a list: give --pairs")
 
-    def run(subject: Subject, saved: Any, progress: Any) -> Experiment:
+    def run(one: Subject, saved: Any, progress: Any) -> Experiment:
         return evaluate_pairs(
             images,
             cast(Path, listed),
-            subject,
+            one,
             metric=check_metric(metric),
             threshold=threshold,
             saved=saved,
@@ -218,17 +180,7 @@ def pairs_command(
             progress=progress,
         )
 
-    chosen = subjects.make_subjects(
-        model,
-        recipe,
-        detector=detector,
-        preset=preset,
-        face=face,
-        no_face=no_face,
-        backend=backend,
-        device=device,
-        threads=threads,
-    )
+    chosen = subject.subjects()
     if listed is None:
         compare_folder(images, chosen, embeddings, replicates, as_json)
         return
@@ -263,12 +215,11 @@ def _with_groups(
     from dataclasses import replace
 
     from spherecv.evaluate.run import evaluate_groups
-    from spherecv.thresholds import WHOLE
 
-    source = subject.source
+    stages = subject.stages
     if len(experiment.variants) > 1:  # the last variant is the plain one, whose threshold is for the image alone
-        source = replace(source, recipe=replace(source.recipe, mirror=False))
-    cropped = replace(subject, source=source, detector=WHOLE, face="whole")
+        stages = stages.with_recipe(replace(subject.source.recipe, mirror=False))
+    cropped = replace(subject, stages=stages, face="whole")
     threshold = experiment.variants[-1].threshold
     saved = subjects.saved_at(None, cropped, several=False)
     with counted("embedding groups") as progress:

@@ -17,17 +17,15 @@ if TYPE_CHECKING:
     from spherecv.records import Face
 
 
+@options.grouped
 def detect(
     source: options.Source,
+    *,
+    detector: options.DetectorOptions,
     draw: Annotated[
         Path | None,
         typer.Option("--draw", help="Save the image with boxes and landmarks here; a folder where SRC is many images."),
     ] = None,
-    detector: options.Detector = "mtcnn",
-    preset: options.Preset = None,
-    min_size: options.MinSize = None,
-    device: options.Device = "cpu",
-    threads: options.Threads = None,
     as_json: options.Json = False,
 ) -> None:
     """Find faces: boxes, landmarks, scores, quality. With --json, a line for each image.
@@ -40,11 +38,11 @@ def detect(
 
       spherecv detect photos/ --json > faces.jsonl
     """
-    from spherecv.images import load_image
-    from spherecv.sources import find_images
+    from spherecv.config import PipelineConfig
+    from spherecv.images import find_images, load_image
 
     paths = find_images(source)
-    finder = options.make_detector(detector, device, threads, preset, min_size)
+    finder = PipelineConfig(**detector.settings()).open_detector()
     failures = Failures(len(paths), as_json)
     drawn: list[Path] = []
     for path in counting(paths, len(paths), "detecting"):

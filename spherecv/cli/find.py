@@ -11,33 +11,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spherecv.cli import galleries, options
+from spherecv.cli import options
 from spherecv.cli.counting import counted
 
 if TYPE_CHECKING:
     from spherecv.records import Match
 
 
+@options.grouped
 def find(
     photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="Whom to look for.")],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to look: a folder or a list.")],
+    *,
+    pipeline: options.PipelineOptions,
+    decision: options.DecisionOptions,
     k: Annotated[int, typer.Option("-k", help="Most photos to name for each face.")] = 100,
-    threshold: galleries.Threshold = None,
-    far: galleries.Far = None,
-    calibration: galleries.Calibration = None,
-    metric: galleries.Metric = "cosine",
     index: Annotated[
         Path | None, typer.Option("--index", help="Where to keep the index; by default in SphereCV's cache.")
     ] = None,
-    model: options.Model = None,
-    prototxt: options.Prototxt = None,
-    caffemodel: options.Caffemodel = None,
-    recipe: options.Recipe = None,
-    detector: options.Detector = "mtcnn",
     face: options.Face = "largest",
-    backend: options.Backend = "opencv",
-    device: options.Device = "cpu",
-    threads: options.Threads = None,
     as_json: options.Json = False,
 ) -> None:
     """Find photos of the person on PHOTO in FOLDER, the nearest first.
@@ -50,22 +42,12 @@ def find(
       spherecv find ann.jpg holiday/ --far 0.001
     """
     from spherecv.gallery import FaceGallery
-    from spherecv.metrics import check_metric
 
     which = options.which_face(face)
-    source = options.chosen_model(model, prototxt, caffemodel, recipe)
-    place = index or _index_of(folder, source.key, detector)
-    with FaceGallery.open(
-        place,
-        model=source,
-        detector=detector,
-        metric=check_metric(metric),
-        calibration=calibration,
-        backend=backend,
-        device=device,
-        threads=threads,
-    ) as opened:
-        settled = opened.threshold(threshold=threshold, far=far)  # before an hour of indexing, not after
+    config = pipeline.pipeline_config()
+    place = index or _index_of(folder, config.source.key, config.detector_name)
+    with FaceGallery.open(place, model=config, **decision.of_gallery()) as opened:
+        settled = opened.threshold(**decision.question())  # before an hour of indexing, not after
         with counted("indexing") as progress:
             done = opened.add_unknown(folder, prune=True, progress=progress)
         matches = opened.find(photo, k, threshold=settled, face=which)
@@ -86,7 +68,7 @@ def find(
 
 def _listed(matches: list[Match], source: Path) -> list[Match]:
     """Leave out photos that are in the index and on the list no more: only of a folder it is known what is gone."""
-    from spherecv.sources import find_images
+    from spherecv.images import find_images
 
     names = {os.path.abspath(path) for path in find_images(source)}  # noqa: PTH100 - as the photos are named
     return [replace(match, candidates=tuple(c for c in match.candidates if c.image in names)) for match in matches]

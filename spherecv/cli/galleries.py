@@ -17,45 +17,16 @@ if TYPE_CHECKING:
 Location: TypeAlias = Annotated[
     str, typer.Argument(metavar="GALLERY", help="The gallery's file, or milvus://host:port/collection.")
 ]
-Threshold: TypeAlias = Annotated[
-    float | None,
-    typer.Option("--threshold", help="Largest distance of the same person; measured ones are known by model."),
-]
-Far: TypeAlias = Annotated[
-    float | None, typer.Option("--far", help="Take the threshold measured at this false accept rate, as 0.001.")
-]
-Calibration: TypeAlias = Annotated[
-    Path | None, typer.Option("--calibration", help="What `spherecv calibrate` wrote.", show_default=False)
-]
-Metric: TypeAlias = Annotated[str, typer.Option("--metric", help="cosine or euclidean.")]
 Index: TypeAlias = Annotated[str, typer.Option("--index", help="How to search: auto, exact, hnsw or ivf.")]
 
 
-def open_gallery(
-    location: str | Path,
-    model: str | None,
-    prototxt: Path | None,
-    caffemodel: Path | None,
-    recipe: str | None,
-    detector: str,
-    backend: str,
-    device: str,
-    threads: int | None,
-    **settings: Any,
-) -> FaceGallery:
+def open_gallery(location: str | Path, pipeline: options.PipelineOptions, **settings: Any) -> FaceGallery:
     """Open the gallery, with the model that the options name; without any, with its own."""
     from spherecv.gallery import FaceGallery
 
-    return FaceGallery.open(
-        location,
-        model=options.model_source(model, prototxt, caffemodel, recipe),
-        recipe=recipe,
-        detector=detector,
-        backend=backend,
-        device=device,
-        threads=threads,
-        **settings,
-    )
+    config = pipeline.given_config()
+    more = pipeline.settings() if config is None else {}
+    return FaceGallery.open(location, model=config, **more, **settings)
 
 
 def open_plainly(location: str) -> FaceGallery:

@@ -17,10 +17,14 @@ app = typer.Typer(
     help="Keep faces of known people in one file (or on a Milvus server), and ask who is on a photo.",
 )
 
+
 @app.command("enrol")
+@options.grouped
 def enrol(
     location: galleries.Location,
     sources: Annotated[list[Path], typer.Argument(metavar="SRC...", help="Photos, or a folder of them.")],
+    *,
+    pipeline: options.PipelineOptions,
     identity: Annotated[
         str | None, typer.Option("--identity", "-i", help="Who is on them; without it SRC is a PERSON/IMAGE tree.")
     ] = None,
@@ -29,15 +33,7 @@ def enrol(
     replace: Annotated[bool, typer.Option("--replace", help="Replace a person's photos by these.")] = False,
     unknown: Annotated[bool, typer.Option("--unknown", help="Take in all faces, nameless, to cluster them.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Drop photos of the tree whose files are gone.")] = False,
-    model: options.Model = None,
-    prototxt: options.Prototxt = None,
-    caffemodel: options.Caffemodel = None,
-    recipe: options.Recipe = None,
-    detector: options.Detector = "mtcnn",
     face: options.Face = "largest",
-    backend: options.Backend = "opencv",
-    device: options.Device = "cpu",
-    threads: options.Threads = None,
     as_json: options.Json = False,
 ) -> None:
     """Enrol a person by photos, or a tree with a folder for each person. What is enrolled already is skipped.
@@ -57,8 +53,7 @@ def enrol(
     if identity is not None and unknown:
         raise InvalidArgumentError("give --identity or --unknown, not both")
     which = options.which_face(face)
-    opened = galleries.open_gallery(location, model, prototxt, caffemodel, recipe, detector, backend, device, threads)
-    with opened as gallery, counted("enrolling") as progress:
+    with galleries.open_gallery(location, pipeline) as gallery, counted("enrolling") as progress:
         if identity is not None:
             done = gallery.enrol(
                 identity,
@@ -80,26 +75,18 @@ def enrol(
 
 
 @app.command("identify")
+@options.grouped
 def identify(
     location: galleries.Location,
     photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="Who is on it?")],
+    *,
+    pipeline: options.PipelineOptions,
+    decision: options.DecisionOptions,
     k: Annotated[int, typer.Option("-k", help="Candidates to name for each face.")] = 5,
-    threshold: galleries.Threshold = None,
-    far: galleries.Far = None,
-    calibration: galleries.Calibration = None,
-    metric: galleries.Metric = "cosine",
     template: Annotated[str, typer.Option("--template", help="A person of several photos: best or mean.")] = "best",
     classify: Annotated[bool, typer.Option("--classify", help="Ask the classifier that was fitted.")] = False,
     index: galleries.Index = "auto",
-    model: options.Model = None,
-    prototxt: options.Prototxt = None,
-    caffemodel: options.Caffemodel = None,
-    recipe: options.Recipe = None,
-    detector: options.Detector = "mtcnn",
     face: options.Face = "all",
-    backend: options.Backend = "opencv",
-    device: options.Device = "cpu",
-    threads: options.Threads = None,
     as_json: options.Json = False,
 ) -> None:
     """Say who is on a photo, a line for each face; the answer may be nobody.
@@ -109,13 +96,12 @@ def identify(
       spherecv gallery identify people.db party.jpg --far 0.001
     """
     which = options.which_face(face)
-    settings = (model, prototxt, caffemodel, recipe, detector, backend, device, threads)
-    more: dict[str, Any] = {"metric": metric, "calibration": calibration, "index": index}
-    with galleries.open_gallery(location, *settings, **more, create=False) as gallery:
+    opened = galleries.open_gallery(location, pipeline, **decision.of_gallery(), index=index, create=False)
+    with opened as gallery:
         if classify:
             matches = gallery.classify(photo, k, face=which)
         else:
-            matches = gallery.identify(photo, k, threshold=threshold, far=far, template=_any(template), face=which)
+            matches = gallery.identify(photo, k, **decision.question(), template=_any(template), face=which)
     if as_json:
         typer.echo(json.dumps([match.to_dict() for match in matches]))
     else:
@@ -172,27 +158,19 @@ def rename(
 
 
 @app.command("cluster")
+@options.grouped
 def cluster(
     location: galleries.Location,
     source: Annotated[
         Path | None, typer.Argument(metavar="[SRC]", help="Photos to take in first: a folder or a list.")
     ] = None,
-    threshold: galleries.Threshold = None,
-    far: galleries.Far = None,
-    calibration: galleries.Calibration = None,
-    metric: galleries.Metric = "cosine",
+    *,
+    pipeline: options.PipelineOptions,
+    decision: options.DecisionOptions,
     min_faces: Annotated[int, typer.Option("--min-faces", help="Neighbours that make a group dense.")] = 2,
     by_folder: Annotated[
         bool, typer.Option("--labels-from-folders", help="Measure precision and recall: folders are people.")
     ] = False,
-    model: options.Model = None,
-    prototxt: options.Prototxt = None,
-    caffemodel: options.Caffemodel = None,
-    recipe: options.Recipe = None,
-    detector: options.Detector = "mtcnn",
-    backend: options.Backend = "opencv",
-    device: options.Device = "cpu",
-    threads: options.Threads = None,
     as_json: options.Json = False,
 ) -> None:
     """Group the faces of unknown people: who is on which photos, without knowing anybody.
@@ -201,14 +179,13 @@ def cluster(
 
       spherecv gallery cluster holiday.db holiday/ --far 0.0001
     """
-    settings = (model, prototxt, caffemodel, recipe, detector, backend, device, threads)
     created = source is not None
-    with galleries.open_gallery(location, *settings, metric=metric, calibration=calibration, create=created) as gallery:
+    with galleries.open_gallery(location, pipeline, **decision.of_gallery(), create=created) as gallery:
         if source is not None:
-            gallery.threshold(threshold=threshold, far=far)  # before the work, not after
+            gallery.threshold(**decision.question())  # before the work, not after
             with counted("looking") as progress:
                 galleries.report(gallery.add_unknown(source, progress=progress), as_json, quiet=True)
-        found = gallery.cluster(threshold=threshold, far=far, min_faces=min_faces)
+        found = gallery.cluster(**decision.question(), min_faces=min_faces)
         if by_folder:
             truth = [Path(image).parent.name for image, _ in found.faces]
             found = gallery.cluster(threshold=found.distance, min_faces=min_faces, labels=truth)
@@ -247,7 +224,7 @@ def fit(
 def index_(
     location: galleries.Location,
     kind: Annotated[str, typer.Option("--kind", help="hnsw (fastest) or ivf (built sooner, smaller).")] = "hnsw",
-    metric: galleries.Metric = "cosine",
+    metric: options.Metric = "cosine",
 ) -> None:
     """Build a FAISS index, for galleries of some 100,000 faces and more."""
     from spherecv.gallery import FaceGallery

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from spherecv.evaluate.ijbrun import TemplateExperiment
 
 
+@options.grouped
 def ijb(
     images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of the images: loose_crop, or ready crops.")],
+    *,
     media: Annotated[Path, typer.Option("--media", help="IMAGE TEMPLATE MEDIUM a line: ijbc_face_tid_mid.txt.")],
     pairs: Annotated[
         Path | None,
@@ -35,8 +37,7 @@ def ijb(
         Path | None,
         typer.Option("--landmarks", help="Five points and a score for each image: ijbc_name_5pts_score.txt."),
     ] = None,
-    model: subjects.Models = None,
-    recipe: subjects.Recipes = None,
+    subject: subjects.CropOptions,
     flip: Annotated[
         str, typer.Option("--flip", help="The mirror image's embedding: add, concatenate or none.")
     ] = "add",
@@ -53,9 +54,6 @@ def ijb(
     report: Annotated[
         Path | None, typer.Option("--report", help="Write the ROC and all figures into this folder.")
     ] = None,
-    backend: options.Backend = "opencv",
-    device: options.Device = "cpu",
-    threads: options.Threads = None,
     as_json: options.Json = False,
 ) -> None:
     """IJB-B and IJB-C: TAR at FAR 1e-6 to 1e-1 of template pairs, ranks and TPIR at FPIR on each gallery.
@@ -75,26 +73,16 @@ def ijb(
     check_flip(flip)
     if weighing not in ("length", "unit"):
         raise InvalidArgumentError(f"--weighing must be length or unit, but got {weighing!r}")
-    chosen = subjects.make_subjects(
-        model,
-        recipe,
-        detector="mtcnn",
-        preset=None,
-        face="whole",
-        no_face="skip",
-        backend=backend,
-        device=device,
-        threads=threads,
-    )
+    chosen = subject.subjects()
 
-    def run(subject: Subject) -> TemplateExperiment:
+    def run(one: Subject) -> TemplateExperiment:
         from spherecv.evaluate.ijbrun import evaluate_ijb
 
-        with counted(f"embedding, {subject.source.name}") as progress:
+        with counted(f"embedding, {one.source.name}") as progress:
             return evaluate_ijb(
                 images,
                 media,
-                subject,
+                one,
                 pairs=pairs,
                 galleries=gallery or (),
                 probes=probes,
@@ -102,12 +90,12 @@ def ijb(
                 flip=cast(Any, flip),
                 weighing=cast(Any, weighing),
                 detector_scores=detector_scores,
-                saved=lambda stamp: row_file(embeddings, subject, flip, json.dumps(stamp, sort_keys=True)),
+                saved=lambda stamp: row_file(embeddings, one, flip, json.dumps(stamp, sort_keys=True)),
                 replicates=replicates,
                 progress=progress,
             )
 
-    results = [run(subject) for subject in chosen]
+    results = [run(one) for one in chosen]
     answer = json.dumps([result.to_dict() for result in results])
     if report is not None:
         _report(report, results, answer)

@@ -15,22 +15,16 @@ if TYPE_CHECKING:
     from spherecv.evaluate import Identification, Subject
 
 
+@options.grouped
 def megaface(
     probes: Annotated[Path, typer.Argument(metavar="PROBES", help="Folder of people, as PERSON/IMAGE.")],
     distractors: Annotated[
         Path, typer.Argument(metavar="DISTRACTORS", help="Folder of strangers, or their embeddings (.npy, not loaded).")
     ],
-    model: subjects.Models = None,
-    recipe: subjects.Recipes = None,
-    detector: options.Detector = "mtcnn",
-    preset: subjects.Preset = "sphereface",
-    face: subjects.Face = "center",
-    no_face: subjects.NoFace = "skip",
+    *,
+    subject: subjects.SubjectOptions,
     embeddings: subjects.Embeddings = None,
     report: Annotated[Path | None, typer.Option("--report", help="Write the CMC curves into this folder.")] = None,
-    backend: options.Backend = "opencv",
-    device: options.Device = "cpu",
-    threads: options.Threads = None,
     as_json: options.Json = False,
 ) -> None:
     """Rank-1, CMC against 10 to 1,000,000 distractors, and TAR at FAR down to 1e-6, in blocks.
@@ -39,17 +33,7 @@ def megaface(
 
       spherecv evaluate megaface facescrub/ megaface-1M.npy -m sphereface-20
     """
-    chosen = subjects.make_subjects(
-        model,
-        recipe,
-        detector=detector,
-        preset=preset,
-        face=face,
-        no_face=no_face,
-        backend=backend,
-        device=device,
-        threads=threads,
-    )
+    chosen = subject.subjects()
     results = [(s.source.name, _identify(s, probes, distractors, embeddings, len(chosen) > 1)) for s in chosen]
     if report is not None:
         from spherecv.evaluate.plots import cmc_png
@@ -93,7 +77,7 @@ def _strangers(subject: Subject, distractors: Path, several: bool) -> Any:
 
     from spherecv.errors import DatasetError
     from spherecv.evaluate.collection import embed_images
-    from spherecv.sources import find_images
+    from spherecv.images import find_images
 
     if distractors.suffix == ".npy":
         try:

@@ -1,26 +1,34 @@
-"""Options that several commands share, so that they are spelled and explained alike everywhere."""
+"""Options that several commands share: declared once, in groups that a command takes as one parameter."""
 
 from __future__ import annotations
 
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast, get_args, get_type_hints
 
 import typer
 
 from spherecv.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from spherecv.detect import FaceDetector
-    from spherecv.embed import FaceEmbedder
+    from spherecv.config import PipelineConfig
     from spherecv.pipeline import WhichFace
-    from spherecv.zoo import ModelSource
 
 Source: TypeAlias = Annotated[
     str, typer.Argument(metavar="SRC", help="An image, a folder, or a list (.txt: a path a line).")
 ]
 Model: TypeAlias = Annotated[
     str | None,
-    typer.Option("--model", "-m", help="A model's name (`spherecv models list`) or the path of an .onnx file."),
+    typer.Option(
+        "--model",
+        "-m",
+        help="A model's name (`spherecv models list`), an .onnx file, or PROTOTXT,CAFFEMODEL.",
+        show_default=False,
+    ),
 ]
 Prototxt: TypeAlias = Annotated[
     Path | None, typer.Option("--prototxt", help="A Caffe model of your own: its prototxt.", show_default=False)
@@ -34,9 +42,23 @@ Recipe: TypeAlias = Annotated[
         "--recipe", help="How the model wants its input: a recipe's name, or a .toml file.", show_default=False
     ),
 ]
-Detector: TypeAlias = Annotated[str, typer.Option("--detector", "-d", help="mtcnn, yunet or retinaface.")]
+Config: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", help="A pipeline from a .toml file; other options replace what it says.", show_default=False
+    ),
+]
+Detector: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--detector", "-d", help="mtcnn, yunet or retinaface.  [default: mtcnn]", show_default=False),
+]
 Preset: TypeAlias = Annotated[
-    str | None, typer.Option("--preset", help="Settings of mtcnn: fast, or sphereface as the authors ran it.")
+    str | None,
+    typer.Option(
+        "--preset",
+        help="Settings of mtcnn: fast, or sphereface as the authors ran it.  [default: fast]",
+        show_default=False,
+    ),
 ]
 MinSize: TypeAlias = Annotated[
     int | None, typer.Option("--min-size", help="Smallest face looked for, in pixels.", show_default=False)
@@ -44,64 +66,171 @@ MinSize: TypeAlias = Annotated[
 Face: TypeAlias = Annotated[
     str, typer.Option("--face", help="Which of several: largest, center, all; whole takes the image as a ready crop.")
 ]
-Backend: TypeAlias = Annotated[str, typer.Option("--backend", help="opencv, onnxruntime, openvino or auto.")]
+Backend: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--backend", help="opencv, onnxruntime, openvino or auto.  [default: opencv]", show_default=False),
+]
 Device: TypeAlias = Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")]
+AnyDevice: TypeAlias = Annotated[
+    str | None, typer.Option("--device", help="cpu, cuda or auto.  [default: cpu]", show_default=False)
+]
 Threads: TypeAlias = Annotated[int | None, typer.Option("--threads", help="Threads to use; all cores by default.")]
+Metric: TypeAlias = Annotated[str, typer.Option("--metric", help="cosine or euclidean.")]
+Threshold: TypeAlias = Annotated[
+    float | None,
+    typer.Option("--threshold", help="Largest distance of the same person; measured ones are known by model."),
+]
+Far: TypeAlias = Annotated[
+    float | None, typer.Option("--far", help="Take the threshold measured at this false accept rate, as 0.001.")
+]
+Calibration: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration", help="What `spherecv calibrate` wrote: thresholds and a probability.", show_default=False
+    ),
+]
+Prior: TypeAlias = Annotated[
+    float, typer.Option("--prior", help="Share of genuine pairs among all compared, for the probability.")
+]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
 
 
-def model_source(
-    model: str | None, prototxt: Path | None, caffemodel: Path | None, recipe: str | None
-) -> ModelSource | None:
-    """Find the model that the options name; None where they name none."""
-    from spherecv.zoo import ModelSource, open_model
+@dataclass
+class DetectorOptions:
+    """What finds faces."""
 
-    check_model(model, prototxt, caffemodel)
-    if prototxt is not None and caffemodel is not None:
-        return ModelSource.from_caffe(prototxt, caffemodel, recipe=recipe)
-    return None if model is None else open_model(model, recipe=recipe)
+    detector: Detector = None
+    preset: Preset = None
+    min_size: MinSize = None
+    device: AnyDevice = None
+    threads: Threads = None
+
+    def settings(self) -> dict[str, Any]:
+        """The settings of a `PipelineConfig` that were given."""
+        given = {name: getattr(self, name) for name in ("detector", "preset", "min_size", "device", "threads")}
+        return {name: value for name, value in given.items() if value is not None}
 
 
-def check_model(model: str | None, prototxt: Path | None, caffemodel: Path | None) -> None:
-    """Refuse half of a Caffe model, and two models."""
+@dataclass
+class PipelineOptions:
+    """What finds and embeds faces."""
+
+    config: Config = None
+    model: Model = None
+    prototxt: Prototxt = None
+    caffemodel: Caffemodel = None
+    recipe: Recipe = None
+    detector: Detector = None
+    preset: Preset = None
+    min_size: MinSize = None
+    backend: Backend = None
+    device: AnyDevice = None
+    threads: Threads = None
+
+    def settings(self) -> dict[str, Any]:
+        """The settings of a `PipelineConfig` that were given, but for the model."""
+        names = ("recipe", "detector", "preset", "min_size", "backend", "device", "threads")
+        given = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def given_config(self) -> PipelineConfig | None:
+        """The pipeline, if the options name its model."""
+        from dataclasses import replace
+
+        from spherecv.config import PipelineConfig
+
+        model = model_of(self.model, self.prototxt, self.caffemodel)
+        if self.config is not None:
+            more = self.settings() if model is None else {"model": model, **self.settings()}
+            return replace(PipelineConfig.load(self.config), **more)
+        return None if model is None else PipelineConfig(model, **self.settings())
+
+    def pipeline_config(self) -> PipelineConfig:
+        """The pipeline, around the default model where the options name none."""
+        from spherecv.config import PipelineConfig
+
+        return self.given_config() or PipelineConfig(**self.settings())
+
+
+@dataclass
+class DecisionOptions:
+    """What counts as the same person."""
+
+    metric: Metric = "cosine"
+    threshold: Threshold = None
+    far: Far = None
+    calibration: Calibration = None
+
+    def settings(self) -> dict[str, Any]:
+        """The settings of a `DecisionRule`."""
+        return dict(vars(self))
+
+    def question(self) -> dict[str, Any]:
+        """What one question to a gallery may state."""
+        return {"threshold": self.threshold, "far": self.far}
+
+    def of_gallery(self) -> dict[str, Any]:
+        """What a gallery is opened with."""
+        return {"metric": self.metric, "calibration": self.calibration}
+
+
+@dataclass
+class ProbabilityOptions(DecisionOptions):
+    """What counts as the same person, and how probable it is."""
+
+    prior: Prior = 0.5
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of its groups: each parameter whose type is one of the groups becomes the group's own.
+
+    Parameters
+    ----------
+    command : callable
+        Its parameters of a dataclass' type are groups; all others are taken as they are.
+    """
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, Any] = {}
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        if not is_dataclass(parameter.annotation):
+            parameters.append(parameter)
+            continue
+        groups[parameter.name] = parameter.annotation
+        hints = get_type_hints(parameter.annotation, include_extras=True)
+        parameters += [
+            inspect.Parameter(one.name, parameter.kind, default=one.default, annotation=hints[one.name])
+            for one in fields(parameter.annotation)
+        ]
+
+    @wraps(command)
+    def run(**values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{one.name: values.pop(one.name) for one in fields(group)})
+        command(**values)
+
+    ordered = sorted(parameters, key=lambda one: one.default is not inspect.Parameter.empty)
+    keyword = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in ordered]
+    run.__annotations__ = {one.name: one.annotation for one in keyword}
+    vars(run)["__signature__"] = inspect.Signature(keyword)
+    return run
+
+
+def model_of(model: str | None, prototxt: Path | None, caffemodel: Path | None) -> str | tuple[str, str] | None:
+    """Find the model that the options name; None where they name none.
+
+    Raises
+    ------
+    InvalidArgumentError
+        Half of a Caffe model, or two models.
+    """
     if (prototxt is None) != (caffemodel is None):
         raise InvalidArgumentError("--prototxt and --caffemodel go together: give both")
     if prototxt is not None and model is not None:
         raise InvalidArgumentError("give --model, or --prototxt and --caffemodel, not both")
-
-
-def chosen_model(
-    model: str | None, prototxt: Path | None, caffemodel: Path | None, recipe: str | None
-) -> ModelSource:
-    """Find the model that the options name; the default where they name none."""
-    from spherecv.zoo import DEFAULT_MODEL, open_model
-
-    return model_source(model, prototxt, caffemodel, recipe) or open_model(DEFAULT_MODEL, recipe=recipe)
-
-
-def make_embedder(
-    model: str | None,
-    prototxt: Path | None,
-    caffemodel: Path | None,
-    recipe: str | None,
-    backend: str,
-    device: str,
-    threads: int | None,
-) -> FaceEmbedder:
-    """Open the model that the options name."""
-    from spherecv.embed import FaceEmbedder
-
-    source = chosen_model(model, prototxt, caffemodel, recipe)
-    return FaceEmbedder(source, recipe=recipe, backend=backend, device=device, threads=threads)
-
-
-def make_detector(
-    kind: str, device: str, threads: int | None, preset: str | None = None, min_size: int | None = None
-) -> FaceDetector:
-    """Open the detector that the options name."""
-    from spherecv.detect import FaceDetector
-
-    return FaceDetector(kind, device=device, threads=threads, preset=preset, min_size=min_size)
+    if prototxt is not None:
+        return str(prototxt), str(caffemodel)
+    pair = None if model is None else re.fullmatch(r"(.+\.prototxt),(.+)", model, re.IGNORECASE)
+    return model if pair is None else (pair[1], pair[2])
 
 
 def which_face(name: str) -> WhichFace:

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from spherecv.cli import galleries, options
+from spherecv.cli import options
 from spherecv.errors import InvalidArgumentError
 
 _MEGA = 1_000_000
 
 
+@options.grouped
 def serve(
     host: Annotated[
         str, typer.Option("--host", help="Where to listen; anything but loopback needs keys.")
@@ -35,25 +36,11 @@ def serve(
     private_key: Annotated[
         Path | None, typer.Option("--tls-key", help="For HTTPS: its private key (PEM).", show_default=False)
     ] = None,
-    model: options.Model = None,
-    prototxt: options.Prototxt = None,
-    caffemodel: options.Caffemodel = None,
-    recipe: options.Recipe = None,
-    metric: galleries.Metric = "cosine",
-    threshold: galleries.Threshold = None,
-    far: galleries.Far = None,
-    calibration: galleries.Calibration = None,
-    prior: Annotated[
-        float, typer.Option("--prior", help="Share of genuine pairs among all compared, for the probability.")
-    ] = 0.5,
-    detector: options.Detector = "mtcnn",
-    backend: options.Backend = "opencv",
-    device: options.Device = "cpu",
+    *,
+    pipeline: options.PipelineOptions,
+    decision: options.ProbabilityOptions,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Pipelines side by side; one for each core by default.")
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option("--threads", min=1, help="Threads of each worker; the cores shared out by default.")
     ] = None,
     queue: Annotated[int, typer.Option("--queue", min=1, help="Requests let in at once; more get 429.")] = 64,
     max_upload: Annotated[float, typer.Option("--max-upload", help="Largest request, in megabytes.")] = 16.0,
@@ -79,6 +66,7 @@ def serve(
         _make_key(new_key, keys)
         return
     known = ApiKeys.load(keys)
+    from spherecv.decision import DecisionRule
     from spherecv.serve import FaceService, ServiceSettings, run
     from spherecv.serve.pool import open_pool
     from spherecv.serve.server import check_certificate, check_open
@@ -89,14 +77,10 @@ def serve(
         max_body=_millions("max_upload", max_upload), max_pixels=_millions("max_pixels", max_pixels),
         queue=queue, time_limit=time_limit,
     )  # fmt: skip
-    pool = open_pool(
-        options.chosen_model(model, prototxt, caffemodel, recipe),
-        detector=detector, backend=backend, device=device, workers=workers, threads=threads, batch=settings.batch,
-    )  # fmt: skip
-    service = FaceService.open(
-        pool, gallery, settings,
-        metric=metric, threshold=threshold, far=far, calibration=calibration, prior=prior,
-    )  # fmt: skip
+    config = pipeline.pipeline_config()
+    DecisionRule.of(config, **decision.settings())  # what could never be answered is refused before the nets are opened
+    pool = open_pool(config, workers=workers, batch=settings.batch)
+    service = FaceService.open(pool, gallery, settings, **decision.settings())
     run(
         service, host=host, port=port, keys=known, certificate=certificate, private_key=private_key,
         ready=lambda address: typer.echo(f"listening on {address} (Ctrl+C stops)"),

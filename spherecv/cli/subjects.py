@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from spherecv.cli import options
 from spherecv.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from spherecv.evaluate import Subject
     from spherecv.evaluate.run import SavedAt
-    from spherecv.zoo import ModelSource
 
 Models: TypeAlias = Annotated[
     list[str] | None,
@@ -47,40 +47,64 @@ Report: TypeAlias = Annotated[
 ]
 
 
-def make_subjects(
-    models: Sequence[str] | None,
-    recipes: Sequence[str] | None,
-    *,
-    detector: str,
-    preset: str | None,
-    face: str,
-    no_face: str,
-    backend: str,
-    device: str,
-    threads: int | None,
-) -> list[Subject]:
-    """Describe what the options name; stages are opened only where an image must be embedded."""
-    from spherecv.evaluate.subject import Subject
-    from spherecv.zoo import DEFAULT_MODEL
+@dataclass
+class SubjectOptions:
+    """What is evaluated, as the SphereFace authors did by default."""
 
-    names = list(models or [DEFAULT_MODEL])
-    if recipes and len(recipes) not in (1, len(names)):
-        raise InvalidArgumentError(f"--recipe must be given once, or once for each of the {len(names)} models")
-    given: list[str | None] = [*recipes] if recipes else [None]
-    wanted = given * len(names) if len(given) == 1 else given
-    return [
-        Subject.of(
-            _source(name, recipe),
-            detector=detector,
-            preset=preset,
-            face=cast(Any, face),
-            no_face=cast(Any, no_face),
-            backend=backend,
-            device=device,
-            threads=threads,
-        )
-        for name, recipe in zip(names, wanted, strict=True)
-    ]
+    model: Models = None
+    prototxt: options.Prototxt = None
+    caffemodel: options.Caffemodel = None
+    recipe: Recipes = None
+    detector: options.Detector = None
+    preset: Preset = "sphereface"
+    min_size: options.MinSize = None
+    face: Face = "center"
+    no_face: NoFace = "skip"
+    backend: options.Backend = None
+    device: options.AnyDevice = None
+    threads: options.Threads = None
+
+    def subjects(self) -> list[Subject]:
+        """Describe what the options name; stages are opened only where an image must be embedded."""
+        from spherecv.evaluate.subject import Subject
+        from spherecv.zoo import DEFAULT_MODEL
+
+        own = options.model_of(None, self.prototxt, self.caffemodel)
+        named = [options.model_of(name, None, None) for name in self.model or ()]
+        models = [model for model in (*named, own) if model is not None] or [DEFAULT_MODEL]
+        if self.recipe and len(self.recipe) not in (1, len(models)):
+            raise InvalidArgumentError(f"--recipe must be given once, or once for each of the {len(models)} models")
+        given_recipes: list[str | None] = list(self.recipe or ()) or [None]
+        recipes = given_recipes * len(models) if len(given_recipes) == 1 else given_recipes
+        names = ("detector", "min_size", "backend", "device", "threads")
+        given: dict[str, Any] = {name: value for name in names if (value := getattr(self, name)) is not None}
+        given |= {"preset": self.preset, "face": self.face, "no_face": self.no_face}
+        return [Subject.of(model, recipe=recipe, **given) for model, recipe in zip(models, recipes, strict=True)]
+
+
+@dataclass
+class OwnSubjectOptions(SubjectOptions):
+    """What is evaluated on images of one's own, as `verify` takes them by default."""
+
+    preset: options.Preset = None
+    face: Face = "largest"
+
+
+@dataclass
+class CropOptions:
+    """What is evaluated on ready-made crops: a model, and where it runs."""
+
+    model: Models = None
+    prototxt: options.Prototxt = None
+    caffemodel: options.Caffemodel = None
+    recipe: Recipes = None
+    backend: options.Backend = None
+    device: options.AnyDevice = None
+    threads: options.Threads = None
+
+    def subjects(self) -> list[Subject]:
+        """Describe what the options name; nothing is opened before a crop must be embedded."""
+        return SubjectOptions(**vars(self), preset=None, face="whole").subjects()
 
 
 def saved_at(path: Path | None, subject: Subject, several: bool) -> SavedAt:
@@ -95,12 +119,3 @@ def saved_at(path: Path | None, subject: Subject, several: bool) -> SavedAt:
         return path / default.name if several or path.is_dir() or path.suffix != ".npz" else path
 
     return where
-
-
-def _source(name: str, recipe: str | None) -> ModelSource:
-    from spherecv.zoo import ModelSource, open_model
-
-    prototxt, comma, caffemodel = name.partition(",")
-    if comma:
-        return ModelSource.from_caffe(prototxt, caffemodel, recipe=recipe)
-    return open_model(name, recipe=recipe)

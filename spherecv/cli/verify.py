@@ -17,33 +17,13 @@ if TYPE_CHECKING:
 SAME, DIFFERENT = 0, 1
 
 
+@options.grouped
 def verify(
     a: Annotated[str, typer.Argument(metavar="A", help="A photo; a folder or list of one person; or a clip.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The other, likewise.")],
-    model: options.Model = None,
-    prototxt: options.Prototxt = None,
-    caffemodel: options.Caffemodel = None,
-    recipe: options.Recipe = None,
-    metric: Annotated[str, typer.Option("--metric", help="cosine or euclidean.")] = "cosine",
-    threshold: Annotated[
-        float | None,
-        typer.Option("--threshold", help="Largest distance of the same person; measured ones are known by model."),
-    ] = None,
-    far: Annotated[
-        float | None, typer.Option("--far", help="Take the threshold measured at this false accept rate, as 0.001.")
-    ] = None,
-    calibration: Annotated[
-        Path | None,
-        typer.Option("--calibration", help="What `spherecv calibrate` wrote: thresholds and a probability."),
-    ] = None,
-    prior: Annotated[
-        float, typer.Option("--prior", help="Share of genuine pairs among all compared, for the probability.")
-    ] = 0.5,
-    detector: options.Detector = "mtcnn",
+    pipeline: options.PipelineOptions,
+    decision: options.ProbabilityOptions,
     face: options.Face = "largest",
-    backend: options.Backend = "opencv",
-    device: options.Device = "cpu",
-    threads: options.Threads = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="Save a picture of the answer here (.png, .jpg).")] = None,
     as_json: options.Json = False,
 ) -> None:
@@ -62,7 +42,6 @@ def verify(
       spherecv verify a.jpg b.jpg --prototxt deploy.prototxt --caffemodel net.caffemodel --recipe sphereface
         --threshold 0.6
     """
-    from spherecv.metrics import check_metric
     from spherecv.verify import FaceVerifier
 
     if plot is not None:
@@ -71,15 +50,7 @@ def verify(
         from spherecv.drawing import check_picture_path
 
         check_picture_path(plot)  # before the work, not after
-    verifier = FaceVerifier(
-        options.make_embedder(model, prototxt, caffemodel, recipe, backend, device, threads),
-        metric=check_metric(metric),
-        detector=options.make_detector(detector, device, threads),
-        threshold=threshold,
-        far=far,
-        calibration=calibration,
-        prior=prior,
-    )
+    verifier = FaceVerifier(pipeline.pipeline_config(), **decision.settings())
     if face == "all":
         matrix = verifier.verify_all(a, b)
         typer.echo(json.dumps(matrix.to_dict()) if as_json else _matrix_text(matrix))
@@ -92,8 +63,7 @@ def verify(
 
 
 def _text(result: Verification) -> str:
-    from spherecv.probability import probability_text
-    from spherecv.thresholds import detector_text
+    from spherecv.records import detector_text, probability_text
 
     relation = "at most" if result.verified else "above"
     rate = "" if result.far is None else f" (FAR {result.far:.2g})"

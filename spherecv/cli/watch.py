@@ -1,4 +1,4 @@
-"""`spherecv watch`: who is in a film, a camera or a stream."""
+"""`spherecv watch`: who is in a video, a camera or a stream."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,17 +19,31 @@ from spherecv.errors import InvalidArgumentError
 if TYPE_CHECKING:
     from spherecv.gallery import FaceGallery
     from spherecv.verify import FaceVerifier
-    from spherecv.video import Event, FaceWatcher
-    from spherecv.video.session import Session
+    from spherecv.watch import Event, FaceWatcher
+    from spherecv.watch.session import Session
 
 INTERRUPTED = 130
 
 
+@dataclass
+class WatchDecision(options.DecisionOptions):
+    """What counts as the same person over a track."""
+
+    far: Annotated[
+        float | None,
+        typer.Option("--far", help="False accept rate of a track's decision; 0.001 where it was measured."),
+    ] = None
+
+
+@options.grouped
 def watch(
     source: Annotated[
         str,
         typer.Argument(metavar="SOURCE", help="A camera's number, a video file, an address, a folder of frames."),
     ],
+    *,
+    pipeline: options.PipelineOptions,
+    decision: WatchDecision,
     reference: Annotated[
         list[str] | None,
         typer.Option(
@@ -44,21 +59,14 @@ def watch(
     template: Annotated[
         str, typer.Option("--template", help="A gallery's person of several photos: best or mean.")
     ] = "best",
-    far: Annotated[
-        float | None,
-        typer.Option("--far", help="False accept rate of a track's decision; 0.001 where it was measured."),
-    ] = None,
-    threshold: galleries.Threshold = None,
-    calibration: galleries.Calibration = None,
-    metric: galleries.Metric = "cosine",
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Write the film, names drawn in: .mp4, .mkv, .avi, .webm", show_default=False),
+        typer.Option("--out", "-o", help="Write the video with names: .mp4, .mkv, .avi, .webm", show_default=False),
     ] = None,
     log: Annotated[
         Path | None, typer.Option("--log", help="Append events to this file, a line of JSON each.", show_default=False)
     ] = None,
-    window: Annotated[bool, typer.Option("--window", help="Show the film; q closes it.")] = False,
+    window: Annotated[bool, typer.Option("--window", help="Show the video; q closes it.")] = False,
     every: Annotated[
         int, typer.Option("--every", help="Look for faces in every so many frames, follow them between.")
     ] = 3,
@@ -73,24 +81,14 @@ def watch(
     ] = None,
     give_up: Annotated[
         float | None,
-        typer.Option("--give-up", help="Seconds to look for a lost source; for ever by default.", show_default=False),
+        typer.Option("--give-up", help="Seconds to look for a lost source; no limit by default.", show_default=False),
     ] = None,
     rate: Annotated[
         float | None, typer.Option("--rate", help="Frames a second of a folder; 25 by default.", show_default=False)
     ] = None,
-    model: options.Model = None,
-    prototxt: options.Prototxt = None,
-    caffemodel: options.Caffemodel = None,
-    recipe: options.Recipe = None,
-    detector: options.Detector = "mtcnn",
-    preset: options.Preset = None,
-    min_size: options.MinSize = None,
-    backend: options.Backend = "opencv",
-    device: options.Device = "cpu",
-    threads: options.Threads = None,
     as_json: options.Json = False,
 ) -> None:
-    """Track the people in a film and say who they are, when the evidence over frames is enough; a line for each event.
+    """Track the people in a video and say who they are, when the evidence over frames is enough; a line for each event.
 
     A track is "same", "different" or still undecided, at the false accept rate asked for. Ctrl-C finishes the video and
     the log properly.
@@ -107,29 +105,22 @@ def watch(
         raise InvalidArgumentError("give --reference or --gallery, not both")
     with ExitStack() as stack:
         from spherecv.video.capture import without_password
-        from spherecv.video.events import EventLog
         from spherecv.video.frames import open_frames
-        from spherecv.video.recording import VideoFile
-        from spherecv.video.session import Session
-        from spherecv.video.window import Window
+        from spherecv.watch.events import EventLog
+        from spherecv.watch.recording import VideoFile
+        from spherecv.watch.session import Session
+        from spherecv.watch.watcher import FaceWatcher
+        from spherecv.watch.window import Window
 
         screen = Window(f"spherecv watch {without_password(source)}") if window else None
         if screen is not None:
             stack.callback(screen.close)
-        verifier = _verifier(
-            options.make_embedder(model, prototxt, caffemodel, recipe, backend, device, threads)
-            if gallery is None or model or prototxt or caffemodel
-            else _embedder_of(gallery, recipe, backend, device, threads),
-            options.make_detector(detector, device, threads, preset, min_size),
-            metric,
-            threshold,
-            far,
-            calibration,
-        )
-        people = None if gallery is None else stack.enter_context(_opened(gallery, verifier))
-        watcher = _watcher(
-            verifier, _references(reference or []), people, far, pace, template, every=every, patience=patience
-        )
+        people = None if gallery is None else stack.enter_context(_opened(gallery, pipeline, decision))
+        verifier = _verifier(pipeline.pipeline_config() if people is None else people.pipeline, decision)
+        watcher = FaceWatcher(
+            verifier, references=_references(reference or []) or None, gallery=people, far=decision.far, pace=pace,
+            template=template, every=every, patience=patience,
+        )  # fmt: skip
         opened = open_frames(source, drop=drop, give_up=give_up, rate=rate)
         stack.callback(opened.close)
         session = Session(watcher, opened, window=screen, listener=_printed(as_json))
@@ -147,49 +138,19 @@ def watch(
         raise typer.Exit(INTERRUPTED)
 
 
-def _verifier(
-    embedder: Any, detector: Any, metric: str, threshold: float | None, far: float | None, calibration: Path | None
-) -> FaceVerifier:
-    from spherecv.metrics import check_metric
+def _opened(location: str, pipeline: options.PipelineOptions, decision: WatchDecision) -> FaceGallery:
+    return galleries.open_gallery(location, pipeline, **decision.of_gallery(), create=False)
+
+
+def _verifier(stages: Any, decision: WatchDecision) -> FaceVerifier:
+    """Make what compares: `--far` is the rate of a track's decision, which the watcher settles."""
     from spherecv.verify import FaceVerifier
 
-    if threshold is not None and far is not None:
+    settings = decision.settings()
+    far = settings.pop("far")
+    if far is not None and decision.threshold is not None:
         raise InvalidArgumentError("give --threshold or --far, not both")
-    return FaceVerifier(
-        embedder, metric=check_metric(metric), detector=detector, threshold=threshold, calibration=calibration
-    )
-
-
-def _embedder_of(location: str, recipe: str | None, backend: str, device: str, threads: int | None) -> Any:
-    """The model that a gallery was made with."""
-    from spherecv.gallery import FaceGallery
-
-    with FaceGallery.open(
-        location, recipe=recipe, backend=backend, device=device, threads=threads, create=False
-    ) as opened:
-        return opened.pipeline.embedder
-
-
-def _opened(location: str, verifier: FaceVerifier) -> FaceGallery:
-    from spherecv.gallery import FaceGallery
-
-    return FaceGallery.open(location, model=verifier.pipeline, metric=verifier.metric, create=False)
-
-
-def _watcher(
-    verifier: FaceVerifier,
-    references: dict[str, Any],
-    people: FaceGallery | None,
-    far: float | None,
-    pace: int,
-    template: str,
-    **settings: Any,
-) -> FaceWatcher:
-    from spherecv.video.watch import FaceWatcher
-
-    return FaceWatcher(
-        verifier, references=references or None, gallery=people, far=far, pace=pace, template=template, **settings
-    )
+    return FaceVerifier(stages, **settings)
 
 
 def _references(texts: list[str]) -> dict[str, Any]:
@@ -234,34 +195,34 @@ def _printed(as_json: bool) -> Any:
 
 
 def _text(event: Event) -> str:
-    told = event.details
+    details = event.details
     if event.kind in ("lost", "back"):
-        return f"{event.at}  {told['text']}"
-    if "track" not in told:
+        return f"{event.at}  {details['text']}"
+    if "track" not in details:
         return ""
     when = "" if event.time is None else f"{event.time:8.2f} s  frame {event.frame}  "
-    head = f"{when}track {told['track']}: "
+    head = f"{when}track {details['track']}: "
     if event.kind == "appeared":
         return f"{head}somebody appears"
     if event.kind == "ended":
-        return f"{head}gone, after {told['last_time'] - told['first_time']:.1f} s" + (
-            "" if "state" not in told else f"; {_verdict(told)}"
+        return f"{head}gone, after {details['last_time'] - details['first_time']:.1f} s" + (
+            "" if "state" not in details else f"; {_verdict(details)}"
         )
-    return f"{head}{_verdict(told)}"
+    return f"{head}{_verdict(details)}"
 
 
-def _verdict(told: Any) -> str:
-    who = {"same": told["identity"], "different": "nobody asked about", "undecided": "undecided"}[told["state"]]
-    if told["distance"] is None:
+def _verdict(details: Any) -> str:
+    who = {"same": details["identity"], "different": "nobody asked about", "undecided": "undecided"}[details["state"]]
+    if details["distance"] is None:
         return str(who)
-    nearest = f" to {told['nearest']}" if told["state"] != "same" else ""
-    rate = "" if told["far"] is None else f", FAR {told['far']:g}"
-    return f"{who} (distance {told['distance']:.4f}{nearest}, threshold {told['threshold']:.4f}{rate})"
+    nearest = f" to {details['nearest']}" if details["state"] != "same" else ""
+    rate = "" if details["far"] is None else f", FAR {details['far']:g}"
+    return f"{who} (distance {details['distance']:.4f}{nearest}, threshold {details['threshold']:.4f}{rate})"
 
 
 @contextmanager
 def _stopped_by_signals(session: Session) -> Iterator[None]:
-    """Let Ctrl-C, or a service manager, end the film after the frame under way; a second time, at once."""
+    """Let Ctrl-C, or a service manager, end the video after the frame under way; a second time, at once."""
     before: dict[int, Any] = {}
 
     def restore() -> None:

@@ -5,20 +5,59 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
+from spherecv.config import PipelineConfig, Stages
 from spherecv.dataset.crops import NoFacePolicy, check_policy
 from spherecv.dataset.jobs import jobs_of
 from spherecv.dataset.table import Journal, State, check_table, is_inside, write_table
 from spherecv.dataset.work import Work, run_jobs
 from spherecv.errors import DatasetError, InvalidArgumentError
+from spherecv.runtime.devices import usable_cores
 from spherecv.zoo import Recipe, get_recipe
 
 JOURNAL = ".align.jsonl"
 SUFFIXES = {"jpg": ".jpg", "png": ".png"}
+
+
+class AlignSettings(TypedDict, total=False):
+    """How a data set is aligned.
+
+    Attributes
+    ----------
+    recipe : Recipe or str
+        How to align: `"sphereface"` gives 112x96, `"mobilefacenet"` 112x112; any recipe's template and size.
+    detector : str
+        The kind of detector.
+    preset : str or None
+        Of MTCNN: `"sphereface"`, the default, is how the authors ran it (min size 20, factor 0.85, thresholds 0.6,
+        0.7, 0.9).
+    min_size : float or None
+        Of MTCNN: side of the smallest face, in pixels.
+    face : {"center", "largest"}
+        Which of several: the nearest to the middle, as the authors took, or the largest.
+    no_face : {"skip", "center", "fail"}
+        What becomes of an image without a face: left out, its middle taken, or the run ended.
+    image_format : {"jpg", "png"}
+    quality : int
+        Of JPEG, 1..100; 95 by default.
+    threads : int
+        Of each process; 1 by default.
+    """
+
+    recipe: Recipe | str
+    detector: str
+    preset: str | None
+    min_size: float | None
+    face: Literal["center", "largest"]
+    no_face: NoFacePolicy
+    image_format: Literal["jpg", "png"]
+    quality: int
+    threads: int
 
 
 @dataclass(frozen=True)
@@ -69,19 +108,13 @@ def align_dataset(
     source: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    recipe: Recipe | str = "sphereface",
-    detector: str = "mtcnn",
-    preset: str | None = "sphereface",
-    face: Literal["center", "largest"] = "center",
-    no_face: NoFacePolicy = "skip",
-    image_format: Literal["jpg", "png"] = "jpg",
-    quality: int = 95,
     table: str | os.PathLike[str] | None = None,
     images: str | os.PathLike[str] | None = None,
+    stages: Stages | None = None,
     processes: int | None = None,
-    threads: int = 1,
     restart: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    **settings: Unpack[AlignSettings],
 ) -> AlignSummary:
     """Cut the faces out of a data set, into the same tree.
 
@@ -95,32 +128,21 @@ def align_dataset(
         detection, whose landmarks are taken as they are.
     out : path
         Where the crops, the table and the journal go.
-    recipe : Recipe or str
-        How to align: `"sphereface"` gives 112x96, `"mobilefacenet"` 112x112; any recipe's template and size.
-    detector : str
-        The kind of detector.
-    preset : str or None
-        Of MTCNN: `"sphereface"` is how the authors ran it (min size 20, factor 0.85, thresholds 0.6, 0.7, 0.9).
-    face : {"center", "largest"}
-        Which of several: the nearest to the middle, as the authors took, or the largest.
-    no_face : {"skip", "center", "fail"}
-        What becomes of an image without a face: left out, its middle taken, or the run ended.
-    image_format : {"jpg", "png"}
-    quality : int
-        Of JPEG, 1..100.
     table : path, optional
         `.csv` or `.parquet`; by default `faces.csv` in `out`.
     images : path, optional
         Where the images of a `dataList.mat` are, as `identity/image`.
+    stages : PipelineConfig or FacePipeline, optional
+        Whose detector and recipe are taken, in place of those settings.
     processes : int, optional
         As many as this process may use cores by default. More than one are started afresh, so a script of your own
         needs `if __name__ == "__main__":`.
-    threads : int
-        Of each process.
     restart : bool
         Forget what an earlier run did.
     progress : callable, optional
         Called with the number of images done and in all.
+    **settings
+        `AlignSettings`.
 
     Returns
     -------
@@ -139,7 +161,8 @@ def align_dataset(
     """
     started = perf_counter()
     origin, goal = Path(source), Path(out)
-    work = _checked_work(goal, recipe, detector, preset, face, no_face, image_format, quality, threads)
+    image_format = settings.get("image_format", "jpg")
+    work = _checked_work(goal, stages, image_format, settings)
     count = _processes(processes)
     sheet = Path(table) if table is not None else goal / "faces.csv"
     check_table(sheet)
@@ -152,11 +175,12 @@ def align_dataset(
     try:
         waiting = [job for job in jobs if not _is_done(journal.states.get(job.name), goal)]
         done = resumed = len(jobs) - len(waiting)
-        for row in run_jobs(work, waiting, count):
-            journal.add(row)
-            done += 1
-            if progress is not None:
-                progress(done, len(jobs))
+        with closing(run_jobs(work, waiting, count)) as rows:
+            for row in rows:
+                journal.add(row)
+                done += 1
+                if progress is not None:
+                    progress(done, len(jobs))
     finally:
         journal.close()
     write_table(sheet, journal.rows(job.name for job in jobs))
@@ -164,41 +188,36 @@ def align_dataset(
     return AlignSummary(sheet, dict(counts), resumed, count, perf_counter() - started, work.no_face)
 
 
-def _checked_work(
-    goal: Path,
-    recipe: Recipe | str,
-    detector: str,
-    preset: str | None,
-    face: str,
-    no_face: str,
-    image_format: str,
-    quality: int,
-    threads: int,
-) -> Work:
+def _checked_work(goal: Path, stages: Stages | None, image_format: str, settings: AlignSettings) -> Work:
+    face, quality = settings.get("face", "center"), settings.get("quality", 95)
     if face not in ("center", "largest"):
         raise InvalidArgumentError(f"face must be 'center' or 'largest', but got {face!r}")
     if image_format not in SUFFIXES:
         raise InvalidArgumentError(f"image_format must be one of {', '.join(SUFFIXES)}, but got {image_format!r}")
     if not 1 <= quality <= 100:
         raise InvalidArgumentError(f"quality must be within 1..100, but got {quality}")
-    if threads < 1:
-        raise InvalidArgumentError(f"threads must be at least 1, but got {threads}")
     return Work(
         out=goal,
-        recipe=get_recipe(recipe),
-        detector=detector,
-        preset=preset if detector == "mtcnn" else None,
-        face="center" if face == "center" else "largest",
-        no_face=check_policy(no_face),
+        stages=_detecting(settings) if stages is None else stages,
+        recipe=get_recipe(settings.get("recipe", "sphereface")) if stages is None else stages.source.recipe,
+        face=face,
+        no_face=check_policy(settings.get("no_face", "skip")),
         quality=quality,
         suffix=SUFFIXES[image_format],
-        threads=threads,
     )
+
+
+def _detecting(settings: AlignSettings) -> PipelineConfig:
+    """Describe the detector alone: its model is never asked for."""
+    detector = settings.get("detector", "mtcnn")
+    preset = settings.get("preset", "sphereface") if detector == "mtcnn" else None
+    least, threads = settings.get("min_size"), settings.get("threads", 1)
+    return PipelineConfig(detector=detector, preset=preset, min_size=least, threads=threads)
 
 
 def _processes(processes: int | None) -> int:
     if processes is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return usable_cores()
     if processes < 1:
         raise InvalidArgumentError(f"processes must be at least 1, but got {processes}")
     return processes

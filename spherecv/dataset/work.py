@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.align import FaceAligner
+from spherecv.config import PipelineConfig, Stages
 from spherecv.dataset.crops import NoFacePolicy, center_crop
 from spherecv.dataset.jobs import Job
 from spherecv.dataset.table import TableRow
@@ -23,11 +21,10 @@ from spherecv.errors import ImageError, NoFaceError, SphereCVError, StorageError
 from spherecv.files import write_bytes
 from spherecv.images import load_image
 from spherecv.pipeline import choose_faces
+from spherecv.processes import run_in_processes
 from spherecv.records import Face
 from spherecv.zoo import Recipe
 
-_CHUNK = 2
-"""Images handed to a process at once: handing over costs little beside them, and few are lost when a run breaks off."""
 _FEW = 8
 """Images for which starting processes is not worth it."""
 
@@ -39,29 +36,30 @@ class Work:
     Attributes
     ----------
     out : Path
+    stages : PipelineConfig or FacePipeline
+        The detector. Of several processes each opens its own.
     recipe : Recipe
         Its template, alignment and size.
-    detector : str
-    preset : str or None
     face : {"center", "largest"}
     no_face : {"skip", "center", "fail"}
     quality : int
         Of JPEG.
     suffix : str
         `.jpg` or `.png`.
-    threads : int
-        Of each process; changes nothing in the crops.
     """
 
     out: Path
+    stages: Stages
     recipe: Recipe
-    detector: str
-    preset: str | None
     face: Literal["center", "largest"]
     no_face: NoFacePolicy
     quality: int
     suffix: str
-    threads: int
+
+    @property
+    def threads(self) -> int:
+        """Of each process; changes nothing in the crops."""
+        return (self.stages.threads if isinstance(self.stages, PipelineConfig) else None) or 1
 
     def settings(self) -> dict[str, Any]:
         """What crops depend on, as plain values."""
@@ -69,13 +67,19 @@ class Work:
             "template": [list(point) for point in self.recipe.template_points],
             "size": list(self.recipe.size),
             "alignment": self.recipe.alignment,
-            "detector": self.detector,
-            "preset": self.preset,
+            **self._detector(),
             "face": self.face,
             "no_face": self.no_face,
             "quality": self.quality,
             "suffix": self.suffix,
         }
+
+    def _detector(self) -> dict[str, Any]:
+        if not isinstance(self.stages, PipelineConfig):
+            return {"detector": self.stages.detector_name, "preset": None}
+        config = self.stages  # the smallest face is named only where it was given: older journals do not have it
+        least = {} if config.min_size is None else {"min_size": config.min_size}
+        return {"detector": config.detector, "preset": config.preset, **least}
 
 
 class Aligning:
@@ -87,10 +91,9 @@ class Aligning:
     """
 
     def __init__(self, work: Work) -> None:
-        from spherecv.detect import FaceDetector
-
         self._work = work
-        self._detector = FaceDetector(work.detector, threads=work.threads, preset=work.preset)
+        stages = work.stages
+        self._detector = stages.open_detector() if isinstance(stages, PipelineConfig) else stages.detector
         self._aligner = FaceAligner(work.recipe.template, size=work.recipe.size, alignment=work.recipe.alignment)
 
     def row(self, job: Job) -> TableRow:
@@ -153,7 +156,7 @@ class Aligning:
         write_bytes(self._work.out / job.crop, data.tobytes())
 
 
-def run_jobs(work: Work, jobs: Sequence[Job], processes: int) -> Iterator[TableRow]:
+def run_jobs(work: Work, jobs: Sequence[Job], processes: int) -> Generator[TableRow, None, None]:
     """Do the work, and give a row for each image as it is done.
 
     Parameters
@@ -173,90 +176,12 @@ def run_jobs(work: Work, jobs: Sequence[Job], processes: int) -> Iterator[TableR
     SphereCVError
         What `Aligning.row` raises, or a process was killed.
     """
-    if not jobs:
-        return
-    if processes == 1 or len(jobs) <= _FEW:
-        yield from _here(work, jobs)
-        return
-    # Fresh processes: a fork would copy the locks of OpenCV's and BLAS' threads in whatever state they are.
-    pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_start, initargs=(work,))
-    try:
-        yield from _collected(pool, jobs, processes)
-    except BrokenProcessPool:
-        raise SphereCVError(
-            "a process was killed, perhaps for want of memory, or this script lacks `if __name__ == '__main__':`; "
-            "what is done stays, and another run goes on from there"
-        ) from None
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    few = len(jobs) <= _FEW
+    done = run_in_processes(partial(_opened, work), jobs, 1 if few else processes, threads=work.threads)
+    with closing(done):
+        for _, row in done:
+            yield row
 
 
-def _here(work: Work, jobs: Sequence[Job]) -> Iterator[TableRow]:
-    """Work in this process, and leave OpenCV's threads as they were."""
-    import cv2
-
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(work.threads)
-    try:
-        aligning = Aligning(work)
-        for job in jobs:
-            yield aligning.row(job)
-    finally:
-        cv2.setNumThreads(before)
-
-
-def _collected(pool: ProcessPoolExecutor, jobs: Sequence[Job], processes: int) -> Iterator[TableRow]:
-    """Keep two chunks for each process under way, so that memory does not grow with the data set."""
-    chunks = (jobs[start : start + _CHUNK] for start in range(0, len(jobs), _CHUNK))
-    running: set[Future[list[TableRow | _Failure]]] = set()
-    for chunk in islice(chunks, 2 * processes):
-        running.add(pool.submit(_rows, chunk))
-    while running:
-        done, running = wait(running, return_when=FIRST_COMPLETED)
-        for future in done:
-            running.update(pool.submit(_rows, chunk) for chunk in islice(chunks, 1))
-            for row in future.result():
-                if isinstance(row, _Failure):
-                    raise row.error()
-                yield row
-
-
-class _Failure(NamedTuple):
-    """An error on its way between processes; some classes cannot be made again from their message alone."""
-
-    kind: type[SphereCVError]
-    message: str
-
-    def error(self) -> SphereCVError:
-        error = self.kind.__new__(self.kind)
-        error.args = (self.message,)
-        return error
-
-
-_aligning: Aligning | _Failure | None = None
-
-
-def _start(work: Work) -> None:
-    """Open the models once for each process; an error must reach the parent as what it is."""
-    global _aligning
-    import cv2
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and lets every image be finished
-    cv2.setNumThreads(work.threads)  # processes share the cores; more threads would only wait for each other
-    try:
-        _aligning = Aligning(work)
-    except SphereCVError as error:
-        _aligning = _Failure(type(error), str(error))
-
-
-def _rows(jobs: Sequence[Job]) -> list[TableRow | _Failure]:
-    if not isinstance(_aligning, Aligning):
-        return [_aligning or _Failure(SphereCVError, "the process was not started by run_jobs")]
-    rows: list[TableRow | _Failure] = []
-    for job in jobs:
-        try:
-            rows.append(_aligning.row(job))
-        except SphereCVError as error:
-            rows.append(_Failure(type(error), str(error)))
-            break
-    return rows
+def _opened(work: Work) -> Callable[[Job], TableRow]:
+    return Aligning(work).row

@@ -57,6 +57,11 @@ class Kind(Protocol):
         """
 
 
+def detector_name(kind: str, **given: object) -> str:
+    """Name a detector by its kind and what differs from the kind's defaults, as `"mtcnn preset=sphereface"`."""
+    return " ".join([kind, *(f"{name}={value}" for name, value in given.items() if value is not None)])
+
+
 def check_score(name: str, value: float) -> float:
     """Check a least score.
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
-from itertools import islice
-from typing import Any, Literal, overload
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +13,10 @@ from numpy.typing import NDArray
 from spherecv.checks import batch_of, shown
 from spherecv.detect.base import Detections, Kind
 from spherecv.errors import InvalidArgumentError, SphereCVError
-from spherecv.images import ImageSource, load_image
+from spherecv.images import ImageSource, LabelledImage, load_batches
 from spherecv.quality import face_quality
 from spherecv.records import Face
+from spherecv.runtime.devices import check_settings
 
 Image = NDArray[np.uint8]
 Model = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -24,8 +24,6 @@ Model = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 KINDS = ("mtcnn", "yunet", "retinaface")
 
 _BATCH_IMAGES = 16
-_BATCH_PIXELS = 40_000_000
-"""Decoded pixels held at once, 120 MB of BGR."""
 
 
 class FaceDetector:
@@ -91,20 +89,15 @@ class FaceDetector:
         device: str = "cpu",
         threads: int | None = None,
     ) -> None:
-        if kind not in KINDS:
-            raise InvalidArgumentError(f"a detector must be one of {', '.join(KINDS)}, but got {shown(kind)}")
-        if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
-            raise InvalidArgumentError(f"threads must be a whole number from 1, but got {threads!r}")
-        settings: dict[str, Any] = {"preset": preset, "min_size": min_size, "factor": factor}
-        if kind == "mtcnn":
-            from spherecv.detect.mtcnn import open_mtcnn
-
-            self._kind: Kind = open_mtcnn(
-                model, thresholds=thresholds, backend=backend, device=device, threads=threads, **settings
-            )
-        else:
-            self._kind = _open_single_net(kind, model, thresholds, backend, device, threads, settings)
+        check_kind(kind, preset=preset, min_size=min_size, factor=factor)
+        check_settings(backend or "auto", device, threads)
+        self._settings = _Settings(kind, preset, min_size, factor, thresholds, model, backend, device, threads)
+        self._kind = self._settings.open()
         self.name = self._kind.name
+
+    def __reduce__(self) -> tuple[Callable[[_Settings], FaceDetector], tuple[_Settings]]:
+        """Travel as settings: another process, or a copy, opens nets of its own."""
+        return _reopened, (self._settings,)
 
     def detect(self, image: ImageSource) -> list[Face]:
         """Find the faces of one image.
@@ -166,22 +159,22 @@ class FaceDetector:
         if errors not in ("raise", "return"):
             raise InvalidArgumentError(f"errors must be 'raise' or 'return', but got {errors!r}")
         answers: list[list[Face] | SphereCVError] = []
-        for batch in _loaded(batch_of("images", images)):
+        for batch in load_batches(batch_of("images", images), _BATCH_IMAGES):
             for answer in self._answers(batch):
                 if isinstance(answer, SphereCVError) and errors == "raise":
                     raise answer
                 answers.append(answer)
         return answers
 
-    def _answers(self, batch: Sequence[Image | SphereCVError]) -> Iterator[list[Face] | SphereCVError]:
-        images = [item for item in batch if not isinstance(item, SphereCVError)]
+    def _answers(self, batch: Sequence[LabelledImage | SphereCVError]) -> Iterator[list[Face] | SphereCVError]:
+        images = [item.image for item in batch if not isinstance(item, SphereCVError)]
         found = iter(self._found(images))
         for item in batch:
             if isinstance(item, SphereCVError):
                 yield item
             else:
                 answer = next(found)
-                yield answer if isinstance(answer, SphereCVError) else _faces(item, answer)
+                yield answer if isinstance(answer, SphereCVError) else _faces(item.image, answer)
 
     def _found(self, images: Sequence[Image]) -> list[Detections | SphereCVError]:
         try:
@@ -193,47 +186,59 @@ class FaceDetector:
         return [answer for image in images for answer in self._found([image])]
 
 
-def _open_single_net(
-    kind: str,
-    model: Model | None,
-    thresholds: Sequence[float] | float | None,
-    backend: str | None,
-    device: str,
-    threads: int | None,
-    settings: dict[str, Any],
-) -> Kind:
+@dataclass(frozen=True)
+class _Settings:
+    """What `FaceDetector` was asked for."""
+
+    kind: str
+    preset: str | None
+    min_size: float | None
+    factor: float | None
+    thresholds: Sequence[float] | float | None
+    model: Model | None
+    backend: str | None
+    device: str
+    threads: int | None
+
+    def open(self) -> Kind:
+        """Open the nets of this kind."""
+        device, threads = self.device, self.threads
+        if self.kind == "mtcnn":
+            from spherecv.detect.mtcnn import open_mtcnn
+
+            return open_mtcnn(
+                self.model, preset=self.preset, min_size=self.min_size, factor=self.factor, thresholds=self.thresholds,
+                backend=self.backend, device=device, threads=threads,
+            )  # fmt: skip
+        thresholds, model = self.thresholds, self.model
+        if thresholds is not None and not isinstance(thresholds, int | float):
+            raise InvalidArgumentError(f"thresholds must be one number for {self.kind}, but got {thresholds!r}")
+        if model is not None and not isinstance(model, str | os.PathLike):
+            raise InvalidArgumentError(f"model must be the path of one file for {self.kind}, but got {model!r}")
+        if self.kind == "yunet":
+            from spherecv.detect.yunet import YuNet
+
+            return YuNet(model, threshold=thresholds, backend=self.backend, device=device)
+        from spherecv.detect.retinaface import RetinaFace
+
+        return RetinaFace(model, threshold=thresholds, backend=self.backend, device=device, threads=threads)
+
+
+def _reopened(settings: _Settings) -> FaceDetector:
+    return FaceDetector(**vars(settings))
+
+
+def check_kind(kind: object, **settings: object) -> None:
+    """Raise `InvalidArgumentError` for an unknown kind of detector, and for settings of MTCNN beside another."""
+    if kind not in KINDS:
+        raise InvalidArgumentError(f"a detector must be one of {', '.join(KINDS)}, but got {shown(kind)}")
     given = [name for name, value in settings.items() if value is not None]
-    if given:
+    if kind != "mtcnn" and given:
         raise InvalidArgumentError(f"{', '.join(given)} cannot be set for {kind}, only for mtcnn")
-    if thresholds is not None and not isinstance(thresholds, int | float):
-        raise InvalidArgumentError(f"thresholds must be one number for {kind}, but got {thresholds!r}")
-    if model is not None and not isinstance(model, str | os.PathLike):
-        raise InvalidArgumentError(f"model must be the path of one file for {kind}, but got {model!r}")
-    if kind == "yunet":
-        from spherecv.detect.yunet import YuNet
+    if kind == "mtcnn":
+        from spherecv.detect.mtcnn import check_preset
 
-        return YuNet(model, threshold=thresholds, backend=backend, device=device)
-    from spherecv.detect.retinaface import RetinaFace
-
-    return RetinaFace(model, threshold=thresholds, backend=backend, device=device, threads=threads)
-
-
-def _loaded(remaining: Iterator[ImageSource]) -> Iterator[list[Image | SphereCVError]]:
-    while True:
-        batch: list[Image | SphereCVError] = []
-        pixels = 0
-        for source in islice(remaining, _BATCH_IMAGES):
-            try:
-                image = load_image(source)
-                pixels += image.shape[0] * image.shape[1]
-                batch.append(image)
-            except SphereCVError as error:
-                batch.append(error)
-            if pixels >= _BATCH_PIXELS:
-                break
-        if not batch:
-            return
-        yield batch
+        check_preset(settings.get("preset"), settings.get("min_size"))
 
 
 def _faces(image: Image, found: Detections) -> list[Face]:

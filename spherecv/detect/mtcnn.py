@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spherecv.detect.base import Detections, check_number, check_score
+from spherecv.detect.base import Detections, check_number, check_score, detector_name
 from spherecv.detect.cascade import Cascade, Found, Nets
 from spherecv.detect.nets import Net, NetPool, worker_map
 from spherecv.detect.pyramid import CELL
@@ -63,6 +63,14 @@ smallest face that grows with the image, as MTCNN's `demo.m` recommends (to a te
 spares the second net a quarter of its crops; of 639 faces in LFW and deepface's photographs it lost none."""
 
 
+def check_preset(preset: object, min_size: Any) -> None:
+    """Raise `InvalidArgumentError` for an unknown preset, or a smallest face that cannot be asked for."""
+    if preset is not None and preset not in PRESETS:
+        raise InvalidArgumentError(f"preset must be one of {', '.join(PRESETS)}, but got {preset!r}")
+    if min_size is not None:
+        check_number("min_size", min_size, _SMALLEST)
+
+
 class _Plan(NamedTuple):
     """How one image goes through the cascade: made smaller by a whole number, with a smallest face to match."""
 
@@ -99,16 +107,15 @@ class Mtcnn:
         thresholds: Sequence[float] | float | None = None,
         workers: int = 1,
     ) -> None:
-        if preset not in PRESETS:
-            raise InvalidArgumentError(f"preset must be one of {', '.join(PRESETS)}, but got {preset!r}")
+        check_preset(preset, min_size)
         self._preset = PRESETS[preset]
-        self._min_size = None if min_size is None else check_number("min_size", min_size, _SMALLEST)
+        self._min_size = min_size
         self._factor = self._preset.factor if factor is None else check_number("factor", factor, 0.1, 0.95)
         self._thresholds = self._preset.thresholds if thresholds is None else _three(thresholds)
         self._workers = min(workers, _MOST_WORKERS)
         given = {"preset": None if preset == "fast" else preset, "min_size": min_size, "factor": factor}
         given["thresholds"] = None if thresholds is None else "/".join(f"{value:g}" for value in self._thresholds)
-        self.name = _named("mtcnn", given)
+        self.name = detector_name("mtcnn", **given)
         self._nets = Nets(
             NetPool(lambda: load("pnet"), "first net", ("scores", "offsets")),
             NetPool(lambda: load("rnet"), "second net", ("scores", "offsets")),
@@ -251,7 +258,3 @@ def _three(thresholds: Sequence[float] | float) -> tuple[float, float, float]:
         raise InvalidArgumentError(f"thresholds must be three numbers for mtcnn, but got {thresholds!r}")
     first, second, third = (check_score("each of thresholds", value) for value in thresholds)
     return first, second, third
-
-
-def _named(kind: str, given: Mapping[str, object]) -> str:
-    return " ".join([kind, *(f"{name}={value}" for name, value in given.items() if value is not None)])

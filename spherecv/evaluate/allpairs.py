@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spherecv.checks import check_rate
 from spherecv.errors import InvalidArgumentError, NotEnoughDataError
 from spherecv.evaluate.blocks import Highest, Rows, candidates, similarity_blocks, unit_rows
-from spherecv.evaluate.curves import FAR_TARGETS, MIN_FALSE_ACCEPTS, FloatArray, allowed_false_accepts, check_rate
+from spherecv.evaluate.curves import FAR_TARGETS, MIN_FALSE_ACCEPTS, FloatArray, allowed_false_accepts
 from spherecv.evaluate.intervals import Interval
 from spherecv.evaluate.shares import rate_interval
 

@@ -27,8 +27,8 @@ from spherecv.evaluate.intervals import Interval
 from spherecv.evaluate.likelihood import fit_probability
 from spherecv.evaluate.shares import rate_interval, share_interval
 from spherecv.metrics import Metric
-from spherecv.probability import ProbabilityCurve
 from spherecv.thresholds import CalibratedThreshold
+from spherecv.zoo.probability import ProbabilityCurve
 
 RULES = ("best accuracy", "EER", "information gain")
 """What a threshold may be chosen for, beside a false accept rate."""

@@ -95,7 +95,8 @@ class ImageEmbeddings:
             Not such a file.
         """
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            # Opened here, because NumPy leaves a file open that turns out to be a damaged archive.
+            with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
                 meta = json.loads(str(archive["meta"]))
                 if meta["format"] != _FORMAT:
                     raise DatasetError(f"{path} is of another format: embed anew")

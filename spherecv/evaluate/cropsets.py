@@ -17,7 +17,7 @@ from spherecv.evaluate.gridfolds import split_folds
 from spherecv.evaluate.pairfiles import read_pairs
 from spherecv.evaluate.pairs import PairList, linked
 from spherecv.evaluate.pickled import Piece, read_plain_pickle
-from spherecv.images import load_image
+from spherecv.images import IMAGE_SUFFIXES, load_image
 
 FOLDS = 10
 
@@ -56,7 +56,6 @@ class BinSet:
         self.path = Path(path)
         self.name = self.path.stem
         self._pieces, same = _two_lists(read_plain_pickle(path), self.path)
-        self._stream: BinaryIO | None = None
         if len(same) < folds:
             raise DatasetError(f"{self.path} holds {len(same)} pairs, fewer than its {folds} folds")
         self.pairs = self._paired(np.array(same, dtype=np.bool_), folds)
@@ -64,27 +63,9 @@ class BinSet:
     def __len__(self) -> int:
         return len(self._pieces)
 
-    def data(self, number: int) -> bytes:
-        """The encoded image."""
-        return self._pieces[number].read(self._opened())
-
     def load(self, number: int) -> Image:
         """Read one crop, BGR; raises `ImageError` or `DatasetError`."""
-        return load_image(self.data(number))
-
-    def close(self) -> None:
-        """Close the file; it is opened again where it is needed."""
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
-
-    def _opened(self) -> BinaryIO:
-        if self._stream is None:
-            try:
-                self._stream = self.path.open("rb")
-            except OSError as error:
-                raise DatasetError(f"{self.path} cannot be read: {error.strerror or error}") from None
-        return self._stream
+        return load_crop_of(self.path, self._pieces[number])
 
     def stamp(self) -> dict[str, Any]:
         """Size of the file and time of its change."""
@@ -93,9 +74,8 @@ class BinSet:
 
     def _paired(self, same: NDArray[np.bool_], folds: int) -> PairList:
         """Pairs of neighbours. Who is who the file does not say: equal bytes are one image, matches one person."""
-        stream = self._opened()
-        digests = [hashlib.blake2b(piece.raw(stream), digest_size=16).digest() for piece in self._pieces]
-        self.close()
+        with _opened(self.path) as stream:
+            digests = [hashlib.blake2b(piece.raw(stream), digest_size=16).digest() for piece in self._pieces]
         images = np.unique(digests, return_inverse=True)[1].reshape(-1, 2)
         people = linked(images[same], int(images.max()) + 1)
         wrong = int(np.count_nonzero(people[images[~same, 0]] == people[images[~same, 1]]))
@@ -242,8 +222,20 @@ def read_crops(
 def load_crop(path: Path, name: str) -> Image:
     """Read one crop of a `.bin` by its name, `#` and its number; raises `ImageError` or `DatasetError`."""
     pieces, _ = _two_lists(read_plain_pickle(path), path)
-    with path.open("rb") as stream:
-        return load_image(pieces[int(name.removeprefix("#"))].read(stream))
+    return load_crop_of(path, pieces[int(name.removeprefix("#"))])
+
+
+def load_crop_of(path: Path, piece: Piece) -> Image:
+    """Read one crop of a `.bin` by its place; raises `ImageError` or `DatasetError`."""
+    with _opened(path) as stream:
+        return load_image(piece.read(stream))
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 def _two_lists(loaded: Any, path: Path) -> tuple[list[Piece], list[bool]]:
@@ -268,8 +260,6 @@ def _kind(value: Any) -> str:
 
 
 def _found(folder: Path, name: str) -> str | None:
-    from spherecv.sources import IMAGE_SUFFIXES
-
     if (folder / name).is_file():
         return name
     return next((name + suffix for suffix in IMAGE_SUFFIXES if (folder / (name + suffix)).is_file()), None)

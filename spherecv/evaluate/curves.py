@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spherecv.checks import check_rate
 from spherecv.errors import InvalidArgumentError, NotEnoughDataError
 
 FloatArray = NDArray[np.float64]
@@ -148,7 +149,7 @@ def tar_at_far(roc: Roc, far: float) -> tuple[float, float]:
     ----------
     roc : Roc
     far : float
-        The false accept rate allowed, 0..1.
+        The false accept rate allowed, 0..1; both ends can be read off.
 
     Returns
     -------
@@ -162,7 +163,8 @@ def tar_at_far(roc: Roc, far: float) -> tuple[float, float]:
     InvalidArgumentError
         `far` outside 0..1.
     """
-    check_rate("far", far)
+    if not 0.0 <= far <= 1.0:
+        raise InvalidArgumentError(f"far must be within 0..1, but got {far}")
     if not roc.impostors or not roc.genuine:
         return float("nan"), float("nan")
     allowed = allowed_false_accepts(far, roc.impostors)
@@ -215,23 +217,15 @@ def require_support(far: float, impostors: int, *, minimum: int = MIN_FALSE_ACCE
     NotEnoughDataError
         Fewer than `minimum` false accepts can be expected.
     InvalidArgumentError
-        `far` not within 0..1, or 0.
+        `far` not within 0..1, both exclusive.
     """
     check_rate("far", far)
-    if far <= 0:
-        raise InvalidArgumentError("far must be above 0: a rate of nothing cannot be measured")
     if allowed_false_accepts(far, impostors) < minimum:
         raise NotEnoughDataError(
             f"FAR {far:g} on {impostors:,} impostor pairs rests on {far * impostors:.3g} false accepts, and needs "
             f"{minimum}: bring at least {int(np.ceil(minimum / far)):,} impostor pairs, or ask for "
             f"{minimum / impostors if impostors else 1:.2g} or more"
         )
-
-
-def check_rate(name: str, value: float) -> None:
-    """Raise `InvalidArgumentError` where a rate is outside 0..1."""
-    if not 0.0 <= value <= 1.0:
-        raise InvalidArgumentError(f"{name} must be within 0..1, but got {value}")
 
 
 def _share(counts: NDArray[np.intp], total: int) -> FloatArray:

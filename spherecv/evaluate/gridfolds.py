@@ -8,8 +8,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spherecv.checks import check_rate
 from spherecv.errors import InvalidArgumentError
-from spherecv.evaluate.curves import BoolArray, FloatArray, Roc, area_under, check_rate, equal_error
+from spherecv.evaluate.curves import BoolArray, FloatArray, Roc, area_under, equal_error
 from spherecv.evaluate.folds import FoldTable, check_folds
 from spherecv.metrics import at_unit_length
 
@@ -166,7 +167,7 @@ def grid_figures(
         Subtract the mean of the other folds' embeddings first, as FaceNet's option does: of two embeddings their
         difference stays as it is, so that it changes angles only.
     far : float
-        Above 0, at most 1.
+        Within 0..1.
 
     Returns
     -------

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spherecv.checks import check_rate
 from spherecv.errors import InvalidArgumentError, NotEnoughDataError
 from spherecv.evaluate.blocks import Highest, Rows, candidates, similarity_blocks, unit_rows
-from spherecv.evaluate.curves import MIN_FALSE_ACCEPTS, allowed_false_accepts, check_rate
+from spherecv.evaluate.curves import MIN_FALSE_ACCEPTS, allowed_false_accepts
 
 COUNTS = (10, 100, 1_000, 10_000, 100_000, 1_000_000)
 """Numbers of distractors that MegaFace reports at."""

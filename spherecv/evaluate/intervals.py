@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spherecv.checks import check_rate
 from spherecv.errors import InvalidArgumentError
 from spherecv.evaluate.curves import FloatArray, checked_pairs, tie_ends
 
@@ -242,8 +243,7 @@ def _equal_errors(tar: FloatArray, far: FloatArray) -> FloatArray:
 
 def percentiles(table: FloatArray, level: float) -> tuple[FloatArray, FloatArray]:
     """The two ends of an interval of each column of replicates; NaN without any."""
-    if not 0 < level < 1:
-        raise InvalidArgumentError(f"level must be within 0..1, but got {level}")
+    check_rate("level", level)
     if not len(table):
         nothing = np.full(table.shape[1], np.nan)
         return nothing, nothing

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from spherecv.errors import InvalidArgumentError, NotEnoughDataError
 from spherecv.evaluate.curves import BoolArray, FloatArray, checked_pairs
-from spherecv.probability import ProbabilityCurve
+from spherecv.zoo.probability import ProbabilityCurve
 
 FOLDS = 5
 BINS = 15

@@ -237,8 +237,7 @@ def _photo(folder: Path, name: str) -> str:
     import cv2
 
     from spherecv.evaluate.cropsets import load_crop
-    from spherecv.images import load_image
-    from spherecv.sources import find_images
+    from spherecv.images import find_images, load_image
 
     try:
         path = folder / name

@@ -1,74 +1,55 @@
-"""What is evaluated: a model, and everything else that decides its embeddings."""
+"""The subject of an evaluation: a pipeline, and what else decides its embeddings."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Unpack
 
+from spherecv.config import ModelName, PipelineSettings, Stages, describe, open_pipeline
 from spherecv.dataset.crops import NoFacePolicy, check_policy
-from spherecv.detect import FaceDetector
-from spherecv.embed import FaceEmbedder
 from spherecv.errors import InvalidArgumentError
 from spherecv.pipeline import FacePipeline, WhichFace
-from spherecv.thresholds import WHOLE
-from spherecv.zoo import ModelSource, Recipe, open_model
+from spherecv.records import WHOLE
+from spherecv.zoo import ModelSource, Recipe
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is evaluated: a model, and everything else that decides its embeddings.
+    """What is evaluated: a pipeline, and what else decides its embeddings.
 
     Attributes
     ----------
-    source : ModelSource
-    detector : str
-        Name of the detector, or `"whole"` where images are ready-made crops.
+    stages : PipelineConfig or FacePipeline
+        A description is opened only where an image has to be embedded.
     face : {"largest", "center", "whole"}
     no_face : {"skip", "center", "fail"}
-    pipeline : callable
-        Opens the stages; called only where an image has to be embedded.
     """
 
-    source: ModelSource
-    detector: str
+    stages: Stages = field(repr=False)
     face: WhichFace
     no_face: NoFacePolicy
-    pipeline: Callable[[Recipe], FacePipeline] = field(repr=False)
 
     @classmethod
     def of(
         cls,
-        model: str | os.PathLike[str] | ModelSource,
+        model: ModelName | ModelSource | Stages,
         *,
-        recipe: Recipe | str | os.PathLike[str] | None = None,
-        detector: str = "mtcnn",
-        preset: str | None = "sphereface",
         face: WhichFace = "center",
         no_face: NoFacePolicy = "skip",
-        backend: str = "opencv",
-        device: str = "cpu",
-        threads: int | None = None,
+        **settings: Unpack[PipelineSettings],
     ) -> Subject:
-        """Describe a model and its stages by their names; they are opened when an image has to be embedded.
+        """Describe a pipeline as the SphereFace authors ran it, but for what is said otherwise.
 
         Parameters
         ----------
-        model : str, path or ModelSource
-            The name of a model, the path of an `.onnx` file, or an opened source.
-        recipe : Recipe, str or path, optional
-            How the model wants its input, where it is not known or not wanted.
-        detector : str
-            The kind of detector.
-        preset : str, optional
-            Of MTCNN; `"sphereface"` is how the SphereFace authors ran it, None is its default.
+        model : str, path, (path, path), ModelSource, PipelineConfig or FacePipeline
         face : {"center", "largest", "whole"}
             The face nearest the middle, as the authors took; the largest; or the image as a ready-made crop.
         no_face : {"skip", "center", "fail"}
             What becomes of an image without a face: left out, its middle taken, or the work ended.
-        backend, device, threads
-            As for `FaceEmbedder`.
+        **settings
+            As for `PipelineConfig`. With MTCNN and a model by its name, `preset` is `"sphereface"` by default, as the
+            authors ran it; None is MTCNN's own.
 
         Returns
         -------
@@ -83,16 +64,28 @@ class Subject:
         """
         if face not in ("center", "largest", "whole"):
             raise InvalidArgumentError(f"face must be center, largest or whole, to mean one person, but got {face!r}")
-        source = model if isinstance(model, ModelSource) else open_model(model, recipe=recipe)
-        preset = preset if detector == "mtcnn" and preset != "fast" else None
+        named = isinstance(model, str | tuple | ModelSource) or hasattr(model, "__fspath__")
+        if named and settings.get("detector", "mtcnn") == "mtcnn":
+            settings.setdefault("preset", "sphereface")
+        elif named:
+            settings.pop("preset", None)
+        subject = cls(describe(model, **settings), face, check_policy(no_face))
+        _ = subject.source  # found, or refused, before any image is read
+        return subject
 
-        def pipeline(used: Recipe) -> FacePipeline:
-            embedder = FaceEmbedder(replace(source, recipe=used), backend=backend, device=device, threads=threads)
-            finder = FaceDetector(detector, preset=preset, device=device, threads=threads)
-            return FacePipeline(embedder, detector=finder)
+    @property
+    def source(self) -> ModelSource:
+        """The model."""
+        return self.stages.source
 
-        name = detector if preset is None else f"{detector} preset={preset}"
-        return cls(source, WHOLE if face == "whole" else name, face, check_policy(no_face), pipeline)
+    @property
+    def detector(self) -> str:
+        """Name of the detector, or `"whole"` where images are ready-made crops."""
+        return WHOLE if self.face == "whole" else self.stages.detector_name
+
+    def pipeline(self, recipe: Recipe) -> FacePipeline:
+        """Open the stages, with an embedder that is read by another recipe."""
+        return open_pipeline(self.stages.with_recipe(recipe))
 
     def to_dict(self) -> dict[str, Any]:
         """What identifies it, as plain Python values."""

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spherecv.checks import check_rate
 from spherecv.errors import InvalidArgumentError, NotEnoughDataError
 from spherecv.evaluate.croprun import Flip, combined
 from spherecv.evaluate.curves import (
@@ -17,7 +18,6 @@ from spherecv.evaluate.curves import (
     BoolArray,
     FloatArray,
     allowed_false_accepts,
-    check_rate,
 )
 from spherecv.evaluate.figures import Figure, finite
 from spherecv.evaluate.pairs import linked

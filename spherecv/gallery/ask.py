@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike
 
 from spherecv.checks import check_distance
 from spherecv.errors import GalleryError, IdentityError
-from spherecv.gallery import templates
 from spherecv.gallery.base import GalleryBase, check_choice, checked_count, checked_rows
 from spherecv.gallery.classifier import Classifier
 from spherecv.gallery.identify import Template, as_match, nearest_people
@@ -20,6 +19,7 @@ from spherecv.images import ImageSource
 from spherecv.metrics import distance, similarity
 from spherecv.pipeline import WhichFace
 from spherecv.records import Candidate, EmbeddedFace, Face, Match
+from spherecv.templates import pooled
 from spherecv.thresholds import Threshold
 
 CLASSIFIER = "classifier"
@@ -37,7 +37,7 @@ class Asking(GalleryBase):
         MissingThresholdError
             Neither is given, and none is known for this model, recipe and metric.
         """
-        return self._stages.threshold(self.metric, threshold, far)
+        return self._stages.threshold(threshold, far)
 
     def identify(
         self,
@@ -74,7 +74,7 @@ class Asking(GalleryBase):
         ------
         ImageError, NoFaceError, MissingThresholdError
         """
-        settled = self._stages.threshold(self.metric, threshold, far, face)
+        settled = self._stages.threshold(threshold, far, face)
         found = self.pipeline.faces(image, face=face)
         hits = self._people(_stacked(found), k, template)
         return [
@@ -118,7 +118,7 @@ class Asking(GalleryBase):
         list of Match
             One for each face found; its candidates are the photos within the threshold, its identity is None.
         """
-        settled = self._stages.threshold(self.metric, threshold, far, face)
+        settled = self._stages.threshold(threshold, far, face)
         found = self.pipeline.faces(image, face=face)
         hits = self.store.nearest(_stacked(found), checked_count(k), self.metric, "unknown")
         near = [[hit for hit in row if hit.distance <= settled.value] for row in hits]
@@ -163,13 +163,14 @@ class Asking(GalleryBase):
         check_name(identity)
         check_choice("template", template, Template)
         check_choice("face", face, Literal["largest", "center", "whole"])
-        settled = self._stages.threshold(self.metric, threshold, far, face)
+        settled = self._stages.threshold(threshold, far, face)
         with self.store.snapshot():
             table, (note,) = self.store.table(identity=identity), self.store.people_metadata([identity])
         if not len(table.ids):
             raise IdentityError(f"{self.store.label} holds no face of {identity!r}")
         (found,) = self.pipeline.faces(image, face=face)
-        stored = table.vectors if template == "best" else templates.mean_of(table, self.metric)
+        mean = template == "mean"
+        stored = pooled(table.vectors, table.qualities, metric=self.metric) if mean else table.vectors
         away = float(distance(found.embedding, stored, self.metric).min())
         candidate = Candidate(identity, away, float(similarity(away, self.metric)), metadata=note)
         return Match(

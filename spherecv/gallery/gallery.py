@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from spherecv.checks import check_path
-from spherecv.detect import FaceDetector
+from spherecv.config import PipelineSettings
 from spherecv.errors import GalleryKeyError, InvalidArgumentError, NotEnoughDataError
 from spherecv.gallery import classifier, transfer
 from spherecv.gallery.ask import CLASSIFIER, Asking
@@ -21,7 +21,6 @@ from spherecv.gallery.stages import Model, Stages
 from spherecv.gallery.store import IfExists, Store, is_milvus
 from spherecv.metrics import Metric, check_metric
 from spherecv.thresholds import Calibration, Threshold
-from spherecv.zoo import Recipe
 
 
 class FaceGallery(Enrolling, Asking):
@@ -50,17 +49,13 @@ class FaceGallery(Enrolling, Asking):
         location: str | os.PathLike[str],
         *,
         model: Model | None = None,
-        recipe: Recipe | str | os.PathLike[str] | None = None,
-        detector: str | FaceDetector = "mtcnn",
         metric: Metric = "cosine",
         calibration: Calibration | str | os.PathLike[str] | None = None,
         create: bool = True,
         key: str | None = None,
         index: str = "auto",
         timeout: float = 5.0,
-        backend: str = "opencv",
-        device: str = "cpu",
-        threads: int | None = None,
+        **settings: Unpack[PipelineSettings],
     ) -> FaceGallery:
         """Open a gallery, or make one.
 
@@ -69,11 +64,9 @@ class FaceGallery(Enrolling, Asking):
         location : path or str
             A file, made where it is missing; or `milvus://host:port/collection`, `milvus+https://...`, or
             `milvus:path.db?collection=name` for Milvus Lite (extra `milvus`).
-        model : str, path, ModelSource, FaceEmbedder, FacePipeline or Origin, optional
+        model : str, path, (path, path), ModelSource, FaceEmbedder, PipelineConfig, FacePipeline or Origin, optional
             What makes embeddings. By default the model that the gallery was made with, and for a new one the default
-            model. It is opened with the first photo. An `Origin` stands for ready-made embeddings.
-        recipe, detector, backend, device, threads
-            As for `FaceVerifier`.
+            model. It is opened with the first image. An `Origin` stands for ready-made embeddings.
         metric : {"cosine", "euclidean"}
         calibration : Calibration or path, optional
             What `spherecv calibrate` measured for this model and detector: its thresholds are used.
@@ -87,6 +80,8 @@ class FaceGallery(Enrolling, Asking):
             (`build_index`), and is exact without one.
         timeout : float
             Seconds to wait for another process that writes.
+        **settings
+            As for `PipelineConfig`.
 
         Returns
         -------
@@ -110,16 +105,7 @@ class FaceGallery(Enrolling, Asking):
         else:
             store = SqliteStore(location, create=create, key=key, timeout=timeout, index=index)
         try:
-            stages = Stages(
-                store,
-                model,
-                recipe=recipe,
-                detector=detector,
-                calibration=calibration,
-                backend=backend,
-                device=device,
-                threads=threads,
-            )
+            stages = Stages(store, model, metric=metric, calibration=calibration, **settings)
         except BaseException:
             store.close()
             raise
@@ -239,7 +225,7 @@ class FaceGallery(Enrolling, Asking):
         NotEnoughDataError
             There are no faces of unknown people.
         """
-        settled = self._stages.threshold(self.metric, threshold, far)
+        settled = self._stages.threshold(threshold, far)
         with self.store.snapshot():
             table = self.store.table("unknown")
             described = self.store.describe(table.ids.tolist())

@@ -16,9 +16,8 @@ from spherecv.errors import ImageError, InvalidArgumentError, SphereCVError
 from spherecv.files import sha256_of
 from spherecv.gallery.bulk.shards import Shard
 from spherecv.gallery.rows import Entry, ImageKey, NewFace, Vector
-from spherecv.images import ImageSource
+from spherecv.images import ImageSource, find_images
 from spherecv.records import EmbeddedFace
-from spherecv.sources import find_images
 
 
 @dataclass(frozen=True)

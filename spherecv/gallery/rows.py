@@ -9,26 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from spherecv.records import Fingerprint
+
 Vector = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Origin:
-    """What made the embeddings of a gallery: embeddings of different origins cannot be compared.
-
-    Attributes
-    ----------
-    model : str
-        What the model is called.
-    key : str
-        What identifies the model's files and recipe: `ModelSource.key`.
-    detector : str
-        What found the faces; empty for embeddings that came ready-made.
-    """
-
-    model: str
-    key: str
-    detector: str = ""
+Origin = Fingerprint
+"""What made the embeddings of a gallery."""
 
 
 class NewFace(NamedTuple):

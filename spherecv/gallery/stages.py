@@ -1,12 +1,14 @@
-"""The model behind a gallery, opened when the first photo needs it and not before."""
+"""The pipeline and the decision behind a gallery, opened when the first image needs them."""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeAlias
 
-from spherecv.checks import check_distance, check_rate
-from spherecv.detect import FaceDetector
+from spherecv.config import ModelName, describe, open_pipeline
+from spherecv.config import Stages as AnyStages
+from spherecv.decision import DecisionRule, as_threshold, open_calibration
 from spherecv.embed import FaceEmbedder
 from spherecv.errors import InvalidArgumentError, MissingThresholdError, ModelNotFoundError
 from spherecv.gallery.rows import Origin
@@ -14,25 +16,26 @@ from spherecv.gallery.sqlite import check_origin
 from spherecv.gallery.store import Store
 from spherecv.metrics import Metric
 from spherecv.pipeline import FacePipeline, WhichFace
-from spherecv.rates import check_calibration, open_calibration, threshold_at
 from spherecv.thresholds import Calibration, Threshold
-from spherecv.zoo import DEFAULT_MODEL, ModelSource, Recipe, model_names, open_model
+from spherecv.zoo import DEFAULT_MODEL, ModelSource, is_known
 
-Model = str | os.PathLike[str] | ModelSource | FaceEmbedder | FacePipeline | Origin
+Model: TypeAlias = ModelName | ModelSource | FaceEmbedder | AnyStages | Origin
 
 
 class Stages:
-    """What turns photos into embeddings for one store.
+    """What turns images into embeddings for one store, and decides about them.
 
     Parameters
     ----------
     store : Store
-        Says by which model it was made; photos of another are refused.
-    model : str, path, ModelSource, FaceEmbedder, FacePipeline, Origin or None
+        Says by which model it was made; images of another are refused.
+    model : str, path, (path, path), ModelSource, FaceEmbedder, PipelineConfig, FacePipeline, Origin or None
         None takes the store's own model if the manifest knows it, and the default for an empty store. An `Origin`
-        stands for embeddings made elsewhere: photos are refused.
-    recipe, detector, calibration, backend, device, threads
-        As for `FaceVerifier`.
+        stands for embeddings made elsewhere: images are refused.
+    metric : {"cosine", "euclidean"}
+    calibration : Calibration or path, optional
+    **settings
+        As for `PipelineConfig`.
     """
 
     def __init__(
@@ -40,98 +43,70 @@ class Stages:
         store: Store,
         model: Model | None,
         *,
-        recipe: Recipe | str | os.PathLike[str] | None = None,
-        detector: str | FaceDetector = "mtcnn",
+        metric: Metric = "cosine",
         calibration: Calibration | str | os.PathLike[str] | None = None,
-        backend: str = "opencv",
-        device: str = "cpu",
-        threads: int | None = None,
+        **settings: Any,
     ) -> None:
         self._store = store
         self._model = model
-        self._recipe = recipe
-        self._detector = detector
+        self._settings = settings
+        self._metric = metric
         self._calibration = open_calibration(calibration)
-        self._settings: dict[str, Any] = {"backend": backend, "device": device, "threads": threads}
-        self._pipeline: FacePipeline | None = model if isinstance(model, FacePipeline) else None
-        self._origin = model if isinstance(model, Origin) else None
-        if self._origin or isinstance(model, ModelSource | FaceEmbedder | FacePipeline):
+        if not (model is None or isinstance(model, str | os.PathLike)):
             check_origin(store.origin, self.origin, store.label)
 
-    @property
-    def pipeline(self) -> FacePipeline:
-        """Detector, aligner and embedder; opened once."""
-        if self._pipeline is None:
-            if self._origin is not None:
-                raise InvalidArgumentError(
-                    f"{self._store.label} was opened for ready-made embeddings: open it with a model to use photos"
-                )
-            embedder = self._model if isinstance(self._model, FaceEmbedder) else self._open()
-            check_origin(self._store.origin, _origin_of(embedder.source, ""), self._store.label)
-            detector = self._detector
-            if isinstance(detector, str):
-                detector = FaceDetector(detector, device=self._settings["device"], threads=self._settings["threads"])
-            self._pipeline = FacePipeline(embedder, detector=detector)
-        return self._pipeline
+    @cached_property
+    def _stages(self) -> AnyStages:
+        """A description of the pipeline, or the open one that was given."""
+        if isinstance(self._model, Origin):
+            raise InvalidArgumentError(
+                f"{self._store.label} was opened for ready-made embeddings: open it with a model to use images"
+            )
+        return describe(self._held_model() if self._model is None else self._model, **self._settings)
 
-    def _open(self) -> FaceEmbedder:
-        return FaceEmbedder(self._source(), **self._settings)
-
-    def _source(self) -> ModelSource:
-        if isinstance(self._model, ModelSource):
-            return self._model
-        if isinstance(self._model, str | os.PathLike):
-            return open_model(self._model, recipe=self._recipe)
+    def _held_model(self) -> str:
         held = self._store.origin
         if held is None:
-            return open_model(DEFAULT_MODEL, recipe=self._recipe)
-        if held.model not in model_names("embedder"):
+            return DEFAULT_MODEL
+        if not is_known(held.model):
             raise ModelNotFoundError(
                 f"{self._store.label} was made with {held.model}, files of your own: give model=, or --prototxt, "
                 "--caffemodel and --recipe"
             )
-        return open_model(held.model, recipe=self._recipe)
+        return held.model
+
+    @cached_property
+    def pipeline(self) -> FacePipeline:
+        """Detector, aligner and embedder; opened once."""
+        check_origin(self._store.origin, self._stages.fingerprint, self._store.label)
+        return open_pipeline(self._stages)
 
     @property
     def origin(self) -> Origin:
         """What new embeddings are made by."""
-        if self._origin is not None:
-            return self._origin
-        if isinstance(self._model, ModelSource):
-            return _origin_of(self._model, str(self._detector))
-        embedder = self._model if isinstance(self._model, FaceEmbedder) else self.pipeline.embedder
-        detector = self._detector if self._pipeline is None else self._pipeline.detector
-        return _origin_of(embedder.source, detector if isinstance(detector, str) else detector.name)
+        return self._model if isinstance(self._model, Origin) else self._stages.fingerprint
+
+    @cached_property
+    def _decision(self) -> DecisionRule:
+        return DecisionRule.of(self._stages, metric=self._metric, calibration=self._calibration)
 
     def threshold(
-        self, metric: Metric, value: float | Threshold | None, far: float | None, face: WhichFace = "largest"
+        self, value: float | Threshold | None, far: float | None, face: WhichFace = "largest"
     ) -> Threshold:
         """Settle which distance counts as the same person.
 
         Raises
         ------
         InvalidArgumentError
-            Both a threshold and a rate were given, or what is none.
+            Both a threshold and a rate were given, or a value out of its range.
         MissingThresholdError
             None is known for this model, recipe and metric.
         """
-        if value is not None:
-            if far is not None:
-                raise InvalidArgumentError("give threshold (--threshold) or far (--far), not both")
-            return value if isinstance(value, Threshold) else Threshold(check_distance("threshold", value))
-        if far is not None:
-            check_rate("far", far)
-        if self._origin is not None:
+        if isinstance(self._model, Origin):
+            if value is not None and far is None:
+                return as_threshold(value)
             raise MissingThresholdError(
                 f"{self._store.label} was opened for ready-made embeddings, of which no threshold is known: pass "
                 "threshold= (--threshold)"
             )
-        if self._calibration is not None:
-            check_calibration(self._calibration, self.pipeline, metric)
-        return threshold_at(self.pipeline, metric, far, self._calibration, face=face)
-
-
-def _origin_of(source: ModelSource, detector: str) -> Origin:
-    return Origin(source.name, source.key, detector)
-
-
+        return self._decision.settle(value, far, face)

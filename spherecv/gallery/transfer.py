@@ -90,7 +90,8 @@ def import_store(store: Store, path: str | os.PathLike[str], *, if_exists: IfExi
     """
     place = Path(path)
     try:
-        with np.load(place, allow_pickle=False) as held:
+        # Opened here, because NumPy leaves a file open that turns out to be a damaged archive.
+        with place.open("rb") as stream, np.load(stream, allow_pickle=False) as held:
             embeddings, qualities = np.asarray(held["embeddings"]), np.asarray(held["qualities"])
             described = json.loads(held["gallery"].tobytes())
         origin, people, entries = _read(described, embeddings, qualities)

@@ -1,4 +1,4 @@
-"""What every backend offers a Session, and how one is opened by name."""
+"""What a Session gives a backend, and what every backend offers a Session."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from spherecv.errors import BackendError
 from spherecv.runtime.signature import Signature
 
 FloatArray = NDArray[np.float32]
-
-BACKENDS = ("opencv", "onnxruntime", "openvino")
 
 _LONGEST_REASON = 300
 
@@ -63,31 +61,6 @@ class Backend(Protocol):
         BackendError
             It failed.
         """
-
-
-def open_backend(name: str, model: Model, device: str, settings: Settings) -> Backend:
-    """Load a model into the backend of that name, on device "cpu" or "cuda".
-
-    Raises
-    ------
-    BackendError
-        The backend cannot load the model.
-    DeviceError
-        It cannot use the device.
-    MissingDependencyError
-        Its package is not installed.
-    """
-    if name == "opencv":
-        from spherecv.runtime.opencv_backend import OpenCVBackend
-
-        return OpenCVBackend(model, device, settings)
-    if name == "onnxruntime":
-        from spherecv.runtime.onnxruntime_backend import OnnxRuntimeBackend
-
-        return OnnxRuntimeBackend(model, device, settings)
-    from spherecv.runtime.openvino_backend import OpenVINOBackend
-
-    return OpenVINOBackend(model, device, settings)
 
 
 def backend_error(what: str, reason: object) -> BackendError:

@@ -11,7 +11,32 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
-from spherecv.errors import BackendError, MissingDependencyError
+from spherecv.checks import shown
+from spherecv.errors import BackendError, InvalidArgumentError, MissingDependencyError
+
+BACKENDS = ("opencv", "onnxruntime", "openvino")
+DEVICES = ("cpu", "cuda", "auto")
+_MOST_THREADS = 1024
+
+
+def check_settings(backend: object, device: object, threads: object) -> None:
+    """Raise `InvalidArgumentError` for a backend, a device or a number of threads that a Session cannot have."""
+    for option, value, values in (("backend", backend, (*BACKENDS, "auto")), ("device", device, DEVICES)):
+        if value not in values:
+            known = ", ".join(map(repr, values))
+            raise InvalidArgumentError(f"{option} must be one of {known}, but got {shown(value)}")
+    if threads is not None and not (type(threads) is int and 1 <= threads <= _MOST_THREADS):
+        raise InvalidArgumentError(
+            f"threads must be a whole number from 1 to {_MOST_THREADS}, but got {shown(threads)}"
+        )
+
+
+def usable_cores() -> int:
+    """Count the processor cores that this process may use, which a container or `taskset` limits."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows
+        return os.cpu_count() or 1
 
 
 def available_backends() -> dict[str, str]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from spherecv.errors import DeviceError
 from spherecv.runtime.backend import ChunkLimit, FloatArray, Model, Settings, backend_error
-from spherecv.runtime.devices import import_onnxruntime, onnxruntime_cuda_missing
+from spherecv.runtime.devices import import_onnxruntime, onnxruntime_cuda_missing, usable_cores
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _NOTHING_BELOW_FATAL = 4
@@ -34,7 +34,7 @@ class OnnxRuntimeBackend:
         cuda = device == "cuda"
         if cuda and (missing := onnxruntime_cuda_missing(onnxruntime)):
             raise DeviceError(f"backend 'onnxruntime' cannot use device 'cuda': {missing}")
-        usable = _usable_processors()
+        usable = usable_cores()
         self.threads = settings.threads or usable
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _NOTHING_BELOW_FATAL
@@ -72,13 +72,6 @@ class OnnxRuntimeBackend:
             version = self._onnxruntime.__version__
             raise backend_error(f"ONNX Runtime {version} failed on {self._where}", _reason(error)) from None
         return answers
-
-
-def _usable_processors() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS and Windows
-        return os.cpu_count() or 1
 
 
 def _reason(error: Exception) -> str:

@@ -6,9 +6,7 @@ import os
 import re
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,8 @@ from numpy.typing import NDArray
 from spherecv.errors import DeviceError
 from spherecv.runtime.backend import ChunkLimit, FloatArray, Model, Settings, backend_error
 from spherecv.runtime.devices import import_cv2, opencv_cuda_missing
+from spherecv.runtime.forks import ForkLock
+from spherecv.runtime.opencv_settings import nets
 from spherecv.runtime.signature import Signature
 
 # What the classic engine was checked on with batches that change from call to call (tests/runtime). What computes with
@@ -49,12 +49,12 @@ class OpenCVBackend:
         self._where = model.where
         self._outputs = settings.outputs
         self._threads = settings.threads
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._ranks = {port.name: len(port.dims) for port in model.signature.outputs if port.dims is not None}
         if device == "cuda" and (missing := opencv_cuda_missing(cv2)):
             raise DeviceError(f"backend 'opencv' cannot use device 'cuda': {missing}")
         try:
-            with _process.held(cv2, None):
+            with nets.running(cv2, None):
                 self._net, engine = _load(cv2, model, device)
                 # Winograd's transform doubles the speed of SphereFace-20 (3x3 convolutions of stride 1) in the classic
                 # engine and in 4.x, costs the sixth digit, and does nothing in the new engine: on, as OpenCV has it.
@@ -77,7 +77,7 @@ class OpenCVBackend:
         """Run the net; see `Backend`."""
         cv2 = self._cv2
         try:
-            with self._lock, _process.held(cv2, self._threads):
+            with self._lock, nets.running(cv2, self._threads):
                 for name, array in feeds.items():
                     self._net.setInput(_as_mat(cv2, array), name)
                 # The binding copies every Mat into an array of NumPy's own: the next forward does not touch it.
@@ -85,58 +85,6 @@ class OpenCVBackend:
         except cv2.error as error:
             raise backend_error(f"OpenCV {cv2.__version__} failed on {self._where}", _reason(error)) from None
         return [_of_rank(arrays[name], self._ranks.get(name)) for name in self._outputs]
-
-
-class _Process:
-    """What OpenCV keeps per process: the number of threads, and how much it prints. Set while nets run, then put back.
-
-    Calls with equal settings run side by side; a call with another number of threads waits until they are done, and
-    holds up those that come after it, so that nobody waits for ever. Code outside SphereCV that uses OpenCV in another
-    thread sees these settings while a net runs.
-    """
-
-    def __init__(self) -> None:
-        self._queue = threading.Lock()
-        self._changed = threading.Condition()
-        self._running = 0
-        self._threads: int | None = None
-        self._before: tuple[int, int] = (0, 0)
-
-    @contextmanager
-    def held(self, cv2: Any, threads: int | None) -> Iterator[None]:
-        """Run with so many threads (None: as many as the process has), and without OpenCV's log on stderr."""
-        with self._queue, self._changed:
-            self._changed.wait_for(lambda: not self._running or self._threads == threads)
-            if not self._running:
-                self._enter(cv2, threads)
-            self._running += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._running -= 1
-                if not self._running:
-                    self._leave(cv2)
-                    self._changed.notify_all()
-
-    def _enter(self, cv2: Any, threads: int | None) -> None:
-        logging = cv2.utils.logging
-        self._threads = threads
-        self._before = (cv2.getNumThreads(), logging.getLogLevel())
-        if threads is not None and threads != self._before[0]:
-            cv2.setNumThreads(threads)
-        # What it has to say comes as an exception too. Who asked for more than warnings is looking for something.
-        if self._before[1] <= logging.LOG_LEVEL_WARNING:
-            logging.setLogLevel(logging.LOG_LEVEL_SILENT)
-
-    def _leave(self, cv2: Any) -> None:
-        before, level = self._before
-        if self._threads is not None and self._threads != before:
-            cv2.setNumThreads(before)
-        cv2.utils.logging.setLogLevel(level)
-
-
-_process = _Process()
 
 
 def _load(cv2: Any, model: Model, device: str) -> tuple[Any, int]:

@@ -13,13 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.errors import DeviceError, InvalidArgumentError, ModelFileError
-from spherecv.runtime.backend import BACKENDS, Backend, FloatArray, Model, Settings, backend_error, open_backend
-from spherecv.runtime.devices import backends_for
+from spherecv.runtime.backend import Backend, FloatArray, Model, Settings, backend_error
+from spherecv.runtime.devices import backends_for, check_settings
 from spherecv.runtime.inputs import Inputs, listed
 from spherecv.runtime.signature import Batch, read_signature
 
-_DEVICES = ("cpu", "cuda", "auto")
-_MOST_THREADS = 1024
 _FLOATING = ("float32", "float16", "float64")
 
 
@@ -91,11 +89,7 @@ class Session:
         outputs: Sequence[str] | None = None,
         winograd: bool | None = None,
     ) -> None:
-        _one_of("backend", backend, (*BACKENDS, "auto"))
-        _one_of("device", device, _DEVICES)
-        whole = isinstance(threads, int) and not isinstance(threads, bool)
-        if threads is not None and not (whole and 1 <= threads <= _MOST_THREADS):
-            raise InvalidArgumentError(f"threads must be a whole number from 1 to {_MOST_THREADS}, but got {threads!r}")
+        check_settings(backend, device, threads)
         model = _model(onnx)
         self.outputs = _wanted(model, outputs)
         self._batch = model.signature.batch(self.outputs)
@@ -215,11 +209,21 @@ def _open(model: Model, backend: str, device: str, settings: Settings) -> tuple[
     pairs = backends_for(backend, device)
     for name, on in pairs[:-1]:
         with suppress(DeviceError):
-            return open_backend(name, model, on, settings), on
+            return _load(name, model, on, settings), on
     name, on = pairs[-1]
-    return open_backend(name, model, on, settings), on
+    return _load(name, model, on, settings), on
 
 
-def _one_of(option: str, value: object, values: Sequence[str]) -> None:
-    if value not in values:
-        raise InvalidArgumentError(f"{option} must be one of {listed(values)}, but got {value!r}")
+def _load(name: str, model: Model, device: str, settings: Settings) -> Backend:
+    """Load a model into the backend of that name, on device "cpu" or "cuda"."""
+    if name == "opencv":
+        from spherecv.runtime.opencv_backend import OpenCVBackend
+
+        return OpenCVBackend(model, device, settings)
+    if name == "onnxruntime":
+        from spherecv.runtime.onnxruntime_backend import OnnxRuntimeBackend
+
+        return OnnxRuntimeBackend(model, device, settings)
+    from spherecv.runtime.openvino_backend import OpenVINOBackend
+
+    return OpenVINOBackend(model, device, settings)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from spherecv.errors import ModelFileError
-from spherecv.runtime.wire import Buffer, Span, fields, integers, messages, text
+from spherecv.protobuf import BYTES, VARINT, Buffer, Span, fields, integers, messages, text
 
 Dim = int | str | None
 
@@ -110,7 +110,7 @@ def read_signature(model: Buffer, where: str) -> Signature:
         It is no ONNX model, is cut short, or states no inputs or outputs.
     """
     try:
-        graphs = [span for number, span in messages(model, (0, len(model))) if number == 7]
+        graphs = [span for number, span in messages(model) if number == 7]
         if not graphs:
             raise ValueError("it holds no graph")
         return _graph(model, graphs[-1])
@@ -154,11 +154,11 @@ def _node(model: Buffer, span: Span) -> Node:
         elif number == 5:
             name = ""
             numbers: list[int] = []
-            for field, value in fields(model, part):
-                if field == 1 and isinstance(value, tuple):
-                    name = text(model, value)
-                elif field in (3, 8):  # i and ints
-                    numbers += integers(model, value)
+            for field in fields(model, part):
+                if field.number == 1 and field.wire == BYTES:
+                    name = text(model, field.span)
+                elif field.number in (3, 8):  # i and ints
+                    numbers += integers(model, field)
             attributes[name] = tuple(numbers)
     return Node(operator, tuple(inputs), tuple(outputs), attributes)
 
@@ -173,19 +173,19 @@ def _port(model: Buffer, span: Span) -> Port:
             for kind, tensor in messages(model, part):
                 if kind != 1:  # a sequence or a map
                     continue
-                for field, value in fields(model, tensor):
-                    if field == 1 and isinstance(value, int):
-                        element = value
-                    elif field == 2 and isinstance(value, tuple):
-                        dims = tuple(_dim(model, dim) for axis, dim in messages(model, value) if axis == 1)
+                for field in fields(model, tensor):
+                    if field.number == 1 and field.wire == VARINT:
+                        element = field.value
+                    elif field.number == 2 and field.wire == BYTES:
+                        dims = tuple(_dim(model, dim) for axis, dim in messages(model, field.span) if axis == 1)
     return Port(name, element, dims)
 
 
 def _dim(model: Buffer, span: Span) -> Dim:
-    for number, value in fields(model, span):
-        if number == 1 and isinstance(value, int):
+    for field in fields(model, span):
+        if field.number == 1 and field.wire == VARINT:
             # 0, and -1 as its two's complement, are how some exporters say "any".
-            return value if 0 < value < 1 << 63 else None
-        if number == 2 and isinstance(value, tuple):
-            return text(model, value) or None
+            return field.value if 0 < field.value < 1 << 63 else None
+        if field.number == 2 and field.wire == BYTES:
+            return text(model, field.span) or None
     return None

@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import math
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic, perf_counter
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from spherecv.detect import FaceDetector
-from spherecv.embed import FaceEmbedder
+from spherecv.config import PipelineConfig
 from spherecv.errors import SphereCVError
-from spherecv.images import ImageSource, LabelledImage, load_labelled
+from spherecv.images import BATCH_PIXELS, ImageSource, LabelledImage, load_labelled, load_or_error
 from spherecv.pipeline import FacePipeline, OnError, WhichFace
 from spherecv.records import EmbeddedFace, Face
+from spherecv.runtime.devices import usable_cores
 from spherecv.serve.uploads import Upload
-from spherecv.zoo import ModelSource
 
 Task: TypeAlias = WhichFace | Literal["detect"]
 Observer: TypeAlias = Callable[[int, float], None]
 """Told the pictures and the seconds of every batch."""
 
-_BATCH_PIXELS = 40_000_000
-"""Pixels decoded at once by one worker, 120 MB of BGR."""
 _DEEP = 4
 """Pictures that wait for each worker from which on they are taken in batches."""
 _SMOOTHING = 0.1
@@ -217,7 +213,7 @@ class PipelinePool(FacePipeline):
         batch: list[_Job] = []
         later: list[_Job] = []
         pixels = 0
-        while self._jobs and len(batch) < most and pixels < _BATCH_PIXELS:
+        while self._jobs and len(batch) < most and pixels < BATCH_PIXELS:
             job = self._jobs.popleft()
             if batch and job.task != batch[0].task:
                 later.append(job)
@@ -246,7 +242,7 @@ def _settle(pipeline: FacePipeline, jobs: Sequence[_Job]) -> None:
 
 
 def _run(pipeline: FacePipeline, jobs: Sequence[_Job]) -> list[Any]:
-    loaded = [_load(job.source) for job in jobs]
+    loaded = [load_or_error(_decoded, job.source) for job in jobs]
     usable = [item for item in loaded if not isinstance(item, SphereCVError)]
     task = jobs[0].task
     if task == "detect":
@@ -256,13 +252,8 @@ def _run(pipeline: FacePipeline, jobs: Sequence[_Job]) -> list[Any]:
     return [item if isinstance(item, SphereCVError) else next(found) for item in loaded]
 
 
-def _load(source: ImageSource | LabelledImage) -> LabelledImage | SphereCVError:
-    try:
-        if isinstance(source, Upload):
-            return LabelledImage(source.decode_image(), source.name)
-        return load_labelled(source)
-    except SphereCVError as error:
-        return error
+def _decoded(source: ImageSource | LabelledImage) -> LabelledImage:
+    return LabelledImage(source.decode_image(), source.name) if isinstance(source, Upload) else load_labelled(source)
 
 
 def _detected(pipeline: FacePipeline, images: Sequence[LabelledImage]) -> list[Detected | SphereCVError]:
@@ -276,42 +267,30 @@ def _detected(pipeline: FacePipeline, images: Sequence[LabelledImage]) -> list[D
 
 
 def open_pool(
-    source: ModelSource | str,
-    *,
-    detector: str = "mtcnn",
-    backend: str = "opencv",
-    device: str = "cpu",
-    workers: int | None = None,
-    threads: int | None = None,
-    batch: int = 8,
+    config: PipelineConfig, *, workers: int | None = None, threads: int | None = None, batch: int = 8
 ) -> PipelinePool:
     """Open a pool of pipelines, and run each once, so that the first caller need not wait for it.
 
     Parameters
     ----------
-    source : ModelSource or str
-        The model, or its name.
-    detector, backend, device
-        As for `FaceVerifier`.
+    config : PipelineConfig
     workers : int, optional
         Pipelines; by default one for each core that may be used, and one on CUDA.
     threads : int, optional
-        Threads of each; by default the cores shared out.
+        Threads of each; by default the configuration's, or the cores shared out.
     batch : int
-        Most pictures in a batch.
+        Most images in a batch.
 
     Raises
     ------
     SphereCVError
-        As for `FaceEmbedder` and `FaceDetector`.
+        As for `PipelineConfig.open`.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = workers or (cores if device == "cpu" else 1)
-    each = threads or max(1, cores // count)
-    pipelines = []
-    for _ in range(count):
-        embedder = FaceEmbedder(source, backend=backend, device=device, threads=each)
-        pipelines.append(FacePipeline(embedder, detector=FaceDetector(detector, device=device, threads=each)))
-        pipelines[-1].detector.detect(np.zeros((96, 96, 3), np.uint8))
-        embedder.embed(np.zeros((1, *embedder.recipe.size, 3), np.uint8))
+    cores = usable_cores()
+    count = workers or (cores if config.device == "cpu" else 1)
+    each = replace(config, threads=threads or config.threads or max(1, cores // count))
+    pipelines = [each.open() for _ in range(count)]
+    for pipeline in pipelines:
+        pipeline.detector.detect(np.zeros((96, 96, 3), np.uint8))
+        pipeline.embedder.embed(np.zeros((1, *pipeline.embedder.recipe.size, 3), np.uint8))
     return PipelinePool(pipelines, batch=batch)

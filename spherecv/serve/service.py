@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv import __version__
-from spherecv.errors import IdentityError, InvalidArgumentError, MissingThresholdError, SphereCVError
+from spherecv.errors import IdentityError, InvalidArgumentError, SphereCVError
 from spherecv.gallery import FaceGallery
 from spherecv.metrics import check_metric
 from spherecv.records import EmbeddedFace
@@ -35,7 +35,7 @@ class FaceService:
     pool : PipelinePool
         Finds and embeds faces.
     verifier : FaceVerifier
-        Decides; of the same model. Its pipeline is replaced by the pool.
+        Decides; made on the pool, with a threshold that is known.
     gallery : FaceGallery, optional
         Opened with the pool for its model.
     settings : ServiceSettings, optional
@@ -50,10 +50,12 @@ class FaceService:
     ) -> None:
         self.pool = pool
         self.settings = settings or ServiceSettings()
+        if verifier.pipeline is not pool:
+            raise InvalidArgumentError("the verifier must be made on the pool: FaceVerifier(pool, ...)")
         self._verifier = verifier
-        self._verifier.pipeline = pool
         self._gallery = gallery
-        self._threshold, self._rates = self._known_thresholds()
+        # Asked for once, since they may come with warnings; without a threshold nothing could ever be answered.
+        self._threshold, self._rates = verifier.threshold, verifier.known_thresholds
 
     @classmethod
     def open(
@@ -85,9 +87,7 @@ class FaceService:
             As for `FaceVerifier` and `FaceGallery.open`.
         """
         checked = check_metric(metric)
-        verifier = FaceVerifier(
-            pool.embedder, detector=pool.detector, metric=checked, calibration=calibration, **decision
-        )
+        verifier = FaceVerifier(pool, metric=checked, calibration=calibration, **decision)
         opened = None
         if gallery is not None:
             opened = FaceGallery.open(gallery, model=pool, metric=checked, calibration=calibration)
@@ -241,7 +241,7 @@ class FaceService:
             "crop": {"height": recipe.size[0], "width": recipe.size[1]},
             "backend": self.pool.embedder.backend,
             "similarity_metric": self._verifier.metric,
-            "threshold": None if self._threshold is None else _told(self._threshold),
+            "threshold": _told(self._threshold),
             "rates": [_told(row) for row in self._rates],
             "prior": self._verifier.prior,
             "gallery": self.has_gallery,
@@ -258,14 +258,6 @@ class FaceService:
         self.pool.close()
         if self._gallery is not None:
             self._gallery.close()
-
-    def _known_thresholds(self) -> tuple[Threshold | None, list[Threshold]]:
-        """The threshold in use and those by rate; asked for once, since they may come with warnings."""
-        rates = self._verifier.known_thresholds
-        try:
-            return self._verifier.threshold, rates
-        except MissingThresholdError:
-            return None, rates
 
     def _origin(self) -> dict[str, Any]:
         embedder = self.pool.embedder

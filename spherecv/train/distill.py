@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from spherecv.caffe.reader import Source
 from spherecv.errors import InvalidArgumentError
+from spherecv.files import read_toml
 from spherecv.train.backend import open_backend
 from spherecv.train.data import Augmentation, Batch, Dataset, Loader, ShuffledOrder, View, combine, open_mixtures
 from spherecv.train.log import Log
@@ -77,13 +77,7 @@ class DistillRecipe:
     @classmethod
     def from_toml(cls, path: str | Path) -> DistillRecipe:
         """Read a recipe: the attributes above, and tables [augmentation] and [teacher]."""
-        try:
-            table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InvalidArgumentError(f"the recipe {path} cannot be read: {error.strerror or error}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InvalidArgumentError(f"the recipe {path} is no TOML: {error}") from None
-        return cls.from_dict(table)
+        return cls.from_dict(read_toml(path, InvalidArgumentError, "recipe"))
 
     @classmethod
     def from_dict(cls, table: dict[str, Any]) -> DistillRecipe:

@@ -181,7 +181,8 @@ def _restore_history(trainer: Trainer, source: Path, state: SolverState) -> None
 
 def _restore_rest(trainer: Trainer, sidecar: Path, weights: bytes, state: bytes) -> None:
     try:
-        with np.load(sidecar, allow_pickle=False) as stored:
+        # Opened here, because NumPy leaves a file open that turns out to be a damaged archive.
+        with sidecar.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             head = json.loads(stored["head"].tobytes())
             arrays = {name: stored[name] for name in stored.files if name != "head"}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

@@ -1,4 +1,4 @@
-"""OpenCV's reader of cameras, streams and video files, with its errors in one line and its chatter kept quiet."""
+"""OpenCV's reader of cameras, streams and video files, with errors in one line and without its messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from spherecv.errors import VideoError
 from spherecv.images import MAX_PIXELS
-from spherecv.runtime.silence import silent_opencv
+from spherecv.runtime.opencv_settings import silent_opencv
 
 Image = NDArray[np.uint8]
 
@@ -65,7 +65,7 @@ class OpenedCapture:
     Raises
     ------
     VideoError
-        It cannot be opened, or its pictures are too large.
+        It cannot be opened, or its frames are too large.
     """
 
     def __init__(self, source: str | int, label: str) -> None:

@@ -1,4 +1,4 @@
-"""A film to its tracked frames: what `FacePipeline.stream` gives."""
+"""The tracked frames of a video, one by one."""
 
 from __future__ import annotations
 
@@ -13,23 +13,32 @@ from spherecv.video.tracks import Track, TrackedFrame
 
 
 class FaceStream:
-    """Iterate over the frames of a film, each with the tracks in it. A context manager that closes the source.
+    """The frames of a video, each with the tracks in it. A context manager that closes the source.
 
     Parameters
     ----------
     pipeline : FacePipeline
-    source
-        As for `open_frames`.
-    drop, give_up, rate
-        As for `open_frames`.
+    source : str, path, int, iterable of images or FrameSource
+        A video file, an address, a camera's number, a folder or list of frames, or images from anywhere; see
+        `open_frames`, also for `drop`, `give_up` and `rate`.
     **settings
-        As for `FaceTracker`.
+        `every` (frames from one detection to the next), `best` (faces that a template stands on), `patience` (seconds
+        without their face that end a track), `metric`; see `FaceTracker`.
 
     Attributes
     ----------
     source : FrameSource
     ended : tuple of Track
         After the last frame: the tracks that were there to the end, in their last state.
+
+    Raises
+    ------
+    VideoError, ImageError, InvalidArgumentError
+
+    Examples
+    --------
+    >>> for seen in FaceStream(pipeline, "door.mp4"):                    # doctest: +SKIP
+    ...     print(seen.frame.index, [track.id for track in seen.tracks])
     """
 
     def __init__(

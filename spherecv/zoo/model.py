@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from spherecv.probability import ProbabilityCurve
+from spherecv.checks import Metric
+from spherecv.zoo.probability import ProbabilityCurve
 
 Kind = Literal["embedder", "detector"]
 Format = Literal["caffe", "onnx", "wheel"]
-Metric = Literal["cosine", "euclidean"]
-Origin = Literal["download", "packaged", "wheel"]
+Origin = Literal["download", "packaged", "wheel", "own"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +39,9 @@ class ModelFile:
         What it is to the model: `prototxt`, `caffemodel`, `onnx`, or the name of a net.
     name : str
         Its file name in the cache, in `spherecv.models`, or its path inside the wheel's package.
-    origin : {"download", "packaged", "wheel"}
-        Fetched from `urls` into the cache; travels with SphereCV; or belongs to the installed package `wheel`.
+    origin : {"download", "packaged", "wheel", "own"}
+        Fetched from `urls` into the cache; travels with SphereCV; belongs to the installed package `wheel`; or added by
+        the user.
     urls : tuple of str
         Mirrors, tried in turn.
     size : int or None
@@ -175,6 +176,8 @@ class ModelInfo:
         What it learned from, and where it comes from.
     card : str
         File name of its card in `spherecv.models`; empty if it has none.
+    calibration : str
+        Of a model of the user's own: the file name of its calibration; empty if it has none.
     thresholds : tuple of KnownThreshold
         In the order of the manifest.
     probabilities : tuple of KnownProbability
@@ -192,6 +195,7 @@ class ModelInfo:
     training_data: str
     homepage: str
     card: str = ""
+    calibration: str = ""
     thresholds: tuple[KnownThreshold, ...] = ()
     probabilities: tuple[KnownProbability, ...] = ()
 

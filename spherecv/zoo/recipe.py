@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from spherecv.errors import InvalidArgumentError
-from spherecv.toml import read_toml
+from spherecv.files import read_toml
 
 Color = Literal["BGR", "RGB"]
 Alignment = Literal["cp2tform", "umeyama"]

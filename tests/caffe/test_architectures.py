@@ -14,7 +14,6 @@ OFFICIAL = {
     "mtcnn-caffe/det1": architectures.mtcnn_pnet,
     "mtcnn-caffe/det2": architectures.mtcnn_rnet,
     "mtcnn-caffe/det3": architectures.mtcnn_onet,
-    "mtcnn-caffe/det4": architectures.mtcnn_lnet,
     "sphereface-prototxt/sphereface_deploy": lambda: sphereface(20),
     "sphereface-prototxt/sphereface_model": lambda: sphereface_training(20),
     "sphereface-prototxt/sphereface_64_deploy": lambda: sphereface(64),

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spherecv.caffe import load, read_prototxt, wire, write_blob
+from spherecv import protobuf as wire
+from spherecv.caffe import load, read_prototxt, write_blob
 from spherecv.caffe.spherecv_caffe_pb2 import LayerParameter, NetParameter, ParamSpec, V1LayerParameter
 from spherecv.caffe.upgrade import type_name, upgrade
 from spherecv.errors import ModelFileError

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spherecv.caffe import read_caffemodel, read_prototxt, wire, write_caffemodel, write_prototxt
+from spherecv import protobuf as wire
+from spherecv.caffe import read_caffemodel, read_prototxt, write_caffemodel, write_prototxt
 from spherecv.caffe.spherecv_caffe_pb2 import LayerParameter, NetParameter
 from spherecv.errors import StorageError
 

@@ -36,7 +36,8 @@ def test_verify_answers_by_text_json_picture_and_exit_code(run, photos: Path, mo
     same = run("verify", photos / "img1.jpg", photos / "img2.jpg", *model, "--threshold", 0.7, "--plot", plot)
     assert same.exit_code == 0, same.output
     assert same.stdout.startswith("Same person.")
-    assert Image.open(plot).width == 1120
+    with Image.open(plot) as drawn:
+        assert drawn.width == 1120
     other = run("verify", photos / "img1.jpg", photos / "img3.jpg", *model, "--threshold", 0.7, "--json")
     answer = json.loads(other.stdout)
     assert other.exit_code == (0 if answer["verified"] else 1)
@@ -149,7 +150,7 @@ def test_embed_writes_one_file_without_pickle(run, failure, photos: Path, model,
 
 @pytest.mark.runtime
 def test_convert_writes_onnx_and_prints_the_net(run, failure, data_dir: Path, tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx")
+    import onnx
     det1 = data_dir / "mtcnn-caffe" / "det1"
     goal = tmp_path / "det1.onnx"
     result = run("convert", det1.with_suffix(".prototxt"), det1.with_suffix(".caffemodel"), "-o", goal, "--summary")
@@ -168,7 +169,6 @@ def test_doctor_tells_what_there_is(run) -> None:
 
 @pytest.mark.runtime
 def test_demo_verifies_with_the_model_that_travels_along(run, tmp_path: Path) -> None:
-    pytest.importorskip("skimage")
     result = run("demo", "--out", tmp_path)
     assert result.exit_code == 0, result.output
     assert {path.name for path in tmp_path.iterdir()} >= {"grace-hopper.png", "eileen-collins.png"}
@@ -188,7 +188,7 @@ def test_help_teaches_every_command(run) -> None:
 
 def test_a_fault_of_ours_is_not_the_answer_different(run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SPHERECV_DEBUG", raising=False)
-    monkeypatch.setattr("spherecv.sources.find_images", lambda source: 1 / 0)
+    monkeypatch.setattr("spherecv.images.find_images", lambda source: 1 / 0)
     result = run("detect", "x.jpg")
     assert result.exit_code == 2
     assert "internal error: division by zero" in result.stderr

@@ -33,7 +33,7 @@ def people(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 @pytest.fixture(scope="module")
 def clip(people: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two people side by side, for a second."""
-    from spherecv.video import VideoFile
+    from spherecv.watch import VideoFile
 
     first, second = (scenes.read(people[name][0]) for name in list(people)[:2])
     actors = (
@@ -112,7 +112,7 @@ def test_an_interrupted_watch_finishes_its_files_and_a_killed_one_leaves_a_log(
     from spherecv.video import open_frames
 
     fifty = tmp_path / "fifty.mkv"  # half a minute and more, to be interrupted
-    from spherecv.video import VideoFile
+    from spherecv.watch import VideoFile
 
     frames = [frame.image for frame in open_frames(clip)]
     with VideoFile(fifty) as video:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from spherecv import FaceDetector
-from spherecv.detect import detector as module
 from spherecv.detect.base import Detections
 from spherecv.errors import BackendError, ImageError, InvalidArgumentError, SphereCVError
 from spherecv.quality import face_quality
@@ -73,7 +72,7 @@ def test_answers_come_in_the_order_of_the_images(detector):
 def test_long_batches_and_large_images_are_divided(detector, monkeypatch):
     assert len(detector.detect_batch([picture(1)] * 40)) == 40
     assert detector._kind.batches == [16, 16, 8]
-    monkeypatch.setattr(module, "_BATCH_PIXELS", 3000)
+    monkeypatch.setattr("spherecv.images.BATCH_PIXELS", 3000)
     detector._kind.batches.clear()
     detector.detect_batch([picture(1)] * 5)
     assert detector._kind.batches == [2, 2, 1]

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 
 import numpy as np
+import onnx
 import pytest
 
 from spherecv import FaceDetector
 from spherecv.errors import DeviceError, DownloadError, InvalidArgumentError, ModelFileError
-
-onnx = pytest.importorskip("onnx")
-pytest.importorskip("retinaface")
 
 SIDE = 1024
 STRIDES = (32, 16, 8)

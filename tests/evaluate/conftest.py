@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,12 +21,17 @@ from spherecv.zoo import ModelSource, get_recipe
 class PatternPipeline:
     """Stands for `FacePipeline`: embeds an image as its 8x8 thumbnail, mirrored beside it where the recipe asks.
 
-    Black images have no face; their quality is their brightness.
+    Black images have no face; their quality is their brightness. How often it was opened is counted in `opened`.
     """
 
-    def __init__(self, recipe) -> None:
-        self.recipe = recipe
+    def __init__(self, source, detector_name="mtcnn", opened=None) -> None:
+        self.source, self.recipe, self.detector_name = source, source.recipe, detector_name
+        self.opened = [] if opened is None else opened
         self.embedder = SimpleNamespace(embed=lambda crops: np.stack([self._embedding(crop) for crop in crops]))
+
+    def with_recipe(self, recipe):
+        self.opened.append(recipe.fingerprint)
+        return PatternPipeline(replace(self.source, recipe=recipe), self.detector_name, self.opened)
 
     def _embedding(self, image):
         halves = [image, image[:, ::-1]] if self.recipe.mirror else [image]
@@ -48,24 +54,11 @@ class PatternPipeline:
 
 @pytest.fixture
 def subject(tmp_path: Path) -> Subject:
-    """A subject whose stages count how often they are opened, in `subject.opened`."""
+    """A subject whose stages count how often they are opened, in `subject.stages.opened`."""
     model = tmp_path / "pattern.onnx"
     model.write_bytes(b"no net at all")
-    opened: list[str] = []
-
-    def pipeline(recipe):
-        opened.append(recipe.fingerprint)
-        return PatternPipeline(recipe)
-
-    made = Subject(
-        source=ModelSource.from_onnx(model, recipe=get_recipe("sphereface")),
-        detector="mtcnn",
-        face="center",
-        no_face="skip",
-        pipeline=pipeline,
-    )
-    object.__setattr__(made, "opened", opened)
-    return made
+    stages = PatternPipeline(ModelSource.from_onnx(model, recipe=get_recipe("sphereface")))
+    return Subject(stages, face="center", no_face="skip")
 
 
 def write_people(folder: Path, people: int = 12, photos: int = 4, noise: float = 60.0, seed: int = 0) -> Path:

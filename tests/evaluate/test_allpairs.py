@@ -76,5 +76,5 @@ def test_what_cannot_be_compared_is_refused() -> None:
         compare_all(embeddings, np.zeros(len(embeddings)))
     with pytest.raises(InvalidArgumentError, match="identities must have shape"):
         compare_all(embeddings, identities[:3])
-    with pytest.raises(InvalidArgumentError, match=r"rates must be within 0\.\.1"):
+    with pytest.raises(InvalidArgumentError, match=r"rates must be a number within 0\.\.1"):
         compare_all(embeddings, identities, rates=(2.0,))

@@ -55,6 +55,6 @@ def test_impossible_choices_are_refused_before_any_work(people, subject) -> None
     ):
         with pytest.raises(InvalidArgumentError, match=message):
             calibrate_subject(people, subject, choice)
-    assert subject.opened == []
+    assert subject.stages.opened == []
     with pytest.raises(NotEnoughDataError, match=r"FAR 0\.001 on 1,056 impostor pairs"):
         calibrate_subject(people, subject, Choice(rule=0.001))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 
 import cv2
@@ -42,7 +43,7 @@ def test_only_new_and_changed_images_are_embedded(tmp_path, people, subject) -> 
     changed = embed_images(people, names, subject, saved=tmp_path / "e.npz")
     assert changed.names[-1] == names[0]
     assert len(changed.names) == 48
-    assert len(subject.opened) == 3
+    assert len(subject.stages.opened) == 3
 
 
 def test_a_broken_image_stays_a_failure_until_it_is_mended(tmp_path, people, subject) -> None:
@@ -52,9 +53,15 @@ def test_a_broken_image_stays_a_failure_until_it_is_mended(tmp_path, people, sub
     found = embed_images(people, names, subject, saved=tmp_path / "e.npz")
     assert list(found.failures) == [names[0]]
     embed_images(people, names, subject, saved=tmp_path / "e.npz")
-    assert len(subject.opened) == 1
+    assert len(subject.stages.opened) == 1
     (people / names[0]).write_bytes(good)
     assert embed_images(people, names, subject, saved=tmp_path / "e.npz").failures == {}
+
+
+def changed_stages(subject, **changes):
+    stages = copy(subject.stages)
+    vars(stages).update(changes)
+    return replace(subject, stages=stages)
 
 
 def test_embeddings_of_another_model_recipe_or_policy_are_refused(tmp_path, people, subject) -> None:
@@ -63,18 +70,19 @@ def test_embeddings_of_another_model_recipe_or_policy_are_refused(tmp_path, peop
     other_file = tmp_path / "other.onnx"
     other_file.write_bytes(b"another net")
     changed = [
-        (replace(subject, detector="yunet"), "another detector"),
+        (changed_stages(subject, detector_name="yunet"), "another detector"),
         (replace(subject, face="largest"), "another face"),
         (replace(subject, no_face="center"), "another no face"),
-        (replace(subject, source=replace(subject.source, recipe=get_recipe("sface"))), "another recipe"),
-        (replace(subject, source=replace(subject.source, files={"onnx": other_file})), "another model key"),
+        (changed_stages(subject, source=replace(subject.source, recipe=get_recipe("sface"))), "another recipe"),
+        (changed_stages(subject, source=replace(subject.source, files={"onnx": other_file})), "another model key"),
     ]
     for other, message in changed:
         with pytest.raises(CalibrationError, match=message):
             embed_images(people, names, other, saved=tmp_path / "e.npz")
         default = saved_path(tmp_path, people, subject, mirror=True)
         assert saved_path(tmp_path, people, other, mirror=True) != default
-    plain = replace(subject, source=replace(subject.source, recipe=replace(subject.source.recipe, mirror=False)))
+    plain_recipe = replace(subject.source.recipe, mirror=False)
+    plain = changed_stages(subject, source=replace(subject.source, recipe=plain_recipe))
     embed_images(people, names, plain, saved=tmp_path / "p.npz")
     with pytest.raises(CalibrationError, match="without their mirror images"):
         embed_images(people, names, plain, mirror=True, saved=tmp_path / "p.npz")

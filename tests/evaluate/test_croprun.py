@@ -97,7 +97,7 @@ def test_broken_crops_are_counted_and_their_pairs_left_out(tmp_path: Path, crops
 
 
 def test_several_models_side_by_side(bin_set: BinSet, subject, tmp_path: Path) -> None:
-    other = replace(subject, source=replace(subject.source, name="other"))
+    other = replace(subject, stages=type(subject.stages)(replace(subject.source, name="other")))
     added = evaluate_crops(bin_set, subject, replicates=20)
     plain = evaluate_crops(bin_set, other, flip="none", replicates=20)
     text = print_table([[added], [plain]])

@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.metrics import roc_curve as oracle
 
 from spherecv.errors import InvalidArgumentError, NotEnoughDataError
+from spherecv.evaluate.allpairs import compare_all
 from spherecv.evaluate.curves import (
     allowed_false_accepts,
     area_under,
@@ -19,6 +20,7 @@ from spherecv.evaluate.curves import (
     supported_rates,
     tar_at_far,
 )
+from spherecv.evaluate.intervals import percentiles
 
 
 def random_pairs(seed: int, size: int = 500, decimals: int = 2):
@@ -130,3 +132,14 @@ def test_what_is_no_list_of_pairs_is_refused(distances, same, message: str) -> N
         roc_curve(distances, same)
     with pytest.raises(InvalidArgumentError, match=r"within 0\.\.1"):
         tar_at_far(roc_curve([0.1, 0.2], [1, 0]), 1.5)
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0, -0.1, float("nan"), "0.1"])
+def test_a_rate_asked_for_means_the_same_everywhere(rate: object) -> None:
+    for ask in (
+        lambda: require_support(rate, 10**6),
+        lambda: compare_all(np.eye(4, 3), [0, 0, 1, 1], rates=[rate]),
+        lambda: percentiles(np.zeros((2, 1)), rate),
+    ):
+        with pytest.raises(InvalidArgumentError, match=r"must be a number within 0\.\.1, both exclusive"):
+            ask()

@@ -30,7 +30,6 @@ def their_spline(rates, thresholds, far: float) -> float:
 
 def their_figures(x, y, same, folds: int, kind: str, subtract_mean: bool, far: float):
     coarse, fine = np.arange(0, 4, 0.01), np.arange(0, 4, 0.001)
-    # A far of 1 is left out: at its last knot the spline is what its library makes it.
     accuracies, values, fars, curves = [], [], [], []
     for train, test in KFold(n_splits=folds, shuffle=False).split(np.arange(len(same))):
         mean = np.mean(np.concatenate([x[train], y[train]]), axis=0) if subtract_mean else 0.0
@@ -84,6 +83,7 @@ def test_equal_to_the_transcription(seed, pairs, folds, kind, subtract_mean, far
     assert found.accuracy == (pytest.approx(np.mean(accuracies)), pytest.approx(np.std(accuracies)))
 
 
+@settings(deadline=None)
 @given(count=st.integers(2, 200), folds=st.integers(2, 12))
 def test_folds_are_those_of_scikit_learn(count: int, folds: int) -> None:
     if folds > count:
@@ -106,17 +106,14 @@ def test_the_table_accepts_what_the_grid_accepts() -> None:
     assert set(found.to_dict()) >= {"accuracy", "accuracy_deviation", "validation_rate", "auc", "eer", "far_target"}
 
 
-def test_a_rate_of_one_accepts_all_but_the_very_last_impostor() -> None:
-    x, y, same = embeddings(2, 60)
-    assert grid_figures(x, y, same, far=1.0).validation_rate[0] == 1.0
-
-
 def test_refusals() -> None:
     x, y, same = embeddings(1, 40)
     with pytest.raises(InvalidArgumentError, match=r"\(N, D\)"):
         grid_figures(x[:5], y, same)
     with pytest.raises(InvalidArgumentError, match="squared or angle"):
         grid_figures(x, y, same, distance="cosine")
+    with pytest.raises(InvalidArgumentError, match=r"within 0\.\.1"):
+        grid_figures(x, y, same, far=1.0)
     with pytest.raises(InvalidArgumentError, match="finite"):
         grid_figures(x * np.nan, y, same)
     with pytest.raises(InvalidArgumentError, match="folds must have shape"):

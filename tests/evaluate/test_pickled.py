@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spherecv.errors import DatasetError
@@ -37,6 +37,7 @@ def filled(loaded, path: Path):
     return loaded
 
 
+@settings(deadline=None)
 @given(value=plain, protocol=st.integers(0, 5))
 def test_reads_what_pickle_writes(file: Path, value, protocol: int) -> None:
     file.write_bytes(pickle.dumps(value, protocol=protocol))
@@ -96,6 +97,7 @@ def test_a_truncated_file_is_refused_at_every_byte(file: Path, protocol: int) ->
         read_plain_pickle(file)
 
 
+@settings(deadline=None)
 @given(data=st.binary(max_size=60))
 def test_any_bytes_give_an_object_or_the_error(file: Path, data: bytes) -> None:
     file.write_bytes(b"\x80\x04" + data + b".")
@@ -112,6 +114,7 @@ codes = [code.code.encode("latin-1") for code in pickletools.opcodes]
 arguments = [b"\x01", b"\x00\x00\x00\x00", b"0\n", b"_codecs\nencode\n"]
 
 
+@settings(deadline=None)
 @given(parts=st.lists(st.sampled_from([*codes, *arguments]), max_size=25))
 def test_any_instructions_give_an_object_or_the_error(file: Path, parts) -> None:
     file.write_bytes(b"".join(parts) + b".")

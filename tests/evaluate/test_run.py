@@ -65,16 +65,16 @@ def test_embeddings_are_made_once_and_made_again_where_a_photo_changed(tmp_path,
         return tmp_path / "saved.npz"
 
     first = evaluate_lfw(people, pairs, subject, saved=saved, replicates=0)
-    assert len(subject.opened) == 1
+    assert len(subject.stages.opened) == 1
     again = evaluate_lfw(people, pairs, subject, saved=saved, replicates=0)
-    assert len(subject.opened) == 1
+    assert len(subject.stages.opened) == 1
     np.testing.assert_array_equal(again.variants[0].distances, first.variants[0].distances)
     evaluate_pairs(people, pairs, subject, saved=saved, replicates=0)
-    assert len(subject.opened) == 1
+    assert len(subject.stages.opened) == 1
     changed = next(people.rglob("*.png"))
     cv2.imwrite(str(changed), np.full((32, 32, 3), 99, np.uint8))
     evaluate_lfw(people, pairs, subject, saved=saved, replicates=0)
-    assert len(subject.opened) == 2
+    assert len(subject.stages.opened) == 2
 
 
 def black(people: Path, count: int) -> None:

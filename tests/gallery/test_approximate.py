@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 
@@ -10,7 +11,6 @@ from spherecv.gallery import FaceGallery, sqlite_index
 from spherecv.gallery.approximate import FaceIndex
 from spherecv.gallery.seal import NoSeal
 
-faiss = pytest.importorskip("faiss")
 KINDS = pytest.mark.parametrize("kind", ["hnsw", "ivf"])
 
 

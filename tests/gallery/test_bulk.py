@@ -75,8 +75,6 @@ def check(out: Path, wanted: dict[str, np.ndarray]) -> None:
 
 @pytest.mark.parametrize("kind", ["npy", "parquet"])
 def test_a_folder_becomes_shards(crops: Path, model, wanted, tmp_path: Path, kind: str) -> None:
-    if kind == "parquet":
-        pytest.importorskip("pyarrow")
     told = []
     settings = {"model": model, "face": "whole", "shard_images": 6, "format": kind, "processes": 1}
     done = embed_images(crops, tmp_path / "out", **settings, progress=lambda *now: told.append(now))

@@ -151,7 +151,6 @@ def test_an_export_is_of_one_state(filled, tmp_path: Path, numbers, monkeypatch:
 
 @pytest.fixture
 def indexed(tmp_path: Path, numbers):
-    pytest.importorskip("faiss")
     names, rows, images = numbers.crowd(550, 2)
     with FaceGallery.open(tmp_path / "g.db", model=numbers.ORIGIN) as gallery:
         gallery.enrol_embeddings(names, rows, images=images)

@@ -51,7 +51,6 @@ def test_no_kill_loses_a_face_or_brings_one_back(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked writers")
 def test_kills_with_encryption(tmp_path: Path) -> None:
-    pytest.importorskip("cryptography")
     assert int(run_script(HERE / "killed_writer.py", tmp_path, 12, "a key")) > 5
 
 

@@ -9,8 +9,6 @@ from spherecv.errors import GalleryKeyError, MissingDependencyError
 from spherecv.gallery import FaceGallery
 from spherecv.gallery.seal import AesSeal
 
-pytest.importorskip("cryptography")
-
 
 def test_a_stolen_file_tells_nothing(tmp_path: Path, numbers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPHERECV_GALLERY_KEY", "correct horse")
@@ -37,7 +35,7 @@ def test_a_stolen_file_tells_nothing(tmp_path: Path, numbers, monkeypatch: pytes
 
 
 def test_the_index_of_an_encrypted_gallery_is_encrypted(tmp_path: Path, numbers) -> None:
-    faiss = pytest.importorskip("faiss")
+    import faiss
     names, rows, images = numbers.crowd(600, 2)
     with FaceGallery.open(tmp_path / "g.db", model=numbers.ORIGIN, key="k") as gallery:
         gallery.enrol_embeddings(names, rows, images=images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
@@ -72,10 +73,12 @@ def test_files_are_closed(tmp_path: Path, png, refusal) -> None:
     good, bad = tmp_path / "a.png", tmp_path / "b.png"
     good.write_bytes(png)
     bad.write_bytes(png[:60])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", ResourceWarning)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ResourceWarning)
         load_image(good)
         refusal(bad)
+        gc.collect()
+    assert [str(warning.message) for warning in caught] == []
 
 
 def test_labelled_images_remember_their_path(tmp_path: Path, png, bgr) -> None:

@@ -110,3 +110,13 @@ print([name for name in sys.modules if name in ("cv2", "onnxruntime", "openvino"
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_cores_are_those_that_the_process_may_use(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {3, 5, 8}, raising=False)
+    assert devices.usable_cores() == 3
+    monkeypatch.delattr("os.sched_getaffinity")  # as on macOS and Windows
+    assert devices.usable_cores() == 64
+    monkeypatch.setattr("os.cpu_count", lambda: None)
+    assert devices.usable_cores() == 1

@@ -15,7 +15,8 @@ import pytest
 from spherecv.errors import BackendError, DeviceError
 from spherecv.runtime import Session, opencv_backend
 from spherecv.runtime.backend import Model, Settings
-from spherecv.runtime.opencv_backend import OpenCVBackend, _engines, _load, _process
+from spherecv.runtime.opencv_backend import OpenCVBackend, _engines, _load
+from spherecv.runtime.opencv_settings import nets
 from spherecv.runtime.signature import read_signature
 
 pytestmark = pytest.mark.runtime
@@ -223,7 +224,7 @@ def test_calls_with_different_numbers_of_threads_do_not_mix(process_threads):
 
     def work(threads: int | None) -> None:
         for _ in range(20):
-            with _process.held(cv2, threads):
+            with nets.running(cv2, threads):
                 with guard:
                     running.append(threads or 2)
                     together.add(len(running))
@@ -254,7 +255,7 @@ def test_the_log_is_put_back(models, noise):
             Session(models["dense"]).run(noise(1, 3, 28, 24))
             assert logging.getLogLevel() == level
         logging.setLogLevel(logging.LOG_LEVEL_INFO)
-        with _process.held(cv2, None):
+        with nets.running(cv2, None):
             assert logging.getLogLevel() == logging.LOG_LEVEL_INFO
     finally:
         logging.setLogLevel(before)

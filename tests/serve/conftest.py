@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from spherecv.config import PipelineConfig
 from spherecv.embed import FaceEmbedder
 from spherecv.errors import BackendError
 from spherecv.pipeline import FacePipeline
@@ -36,8 +37,9 @@ class ColourEmbedder(FaceEmbedder):
     def __init__(self) -> None:
         self.recipe = get_recipe("sphereface")
         self.source = SimpleNamespace(
-            name="colour", key="colour-1", thresholds=(), info=None, probability=lambda _metric: None
-        )
+            name="colour", key="colour-1", thresholds=(), recipe=self.recipe, calibration=None,
+            probability=lambda _metric: None,
+        )  # fmt: skip
 
     def embed(self, crops):
         return crops.reshape(len(crops), -1, 3).mean(axis=1).astype(np.float32) - 127.5
@@ -130,7 +132,8 @@ def net(mobilefacenet: tuple[Path, Path]) -> ModelSource:
 def real(net: ModelSource, tmp_path_factory: pytest.TempPathFactory):
     """A client of a service over a real net."""
     folder = tmp_path_factory.mktemp("real")
-    with serving(FaceService.open(open_pool(net, workers=1), folder / "people.db", threshold=0.6)) as opened:
+    pool = open_pool(PipelineConfig.of(net), workers=1)
+    with serving(FaceService.open(pool, folder / "people.db", threshold=0.6)) as opened:
         yield opened
 
 

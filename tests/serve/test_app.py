@@ -12,9 +12,12 @@ import httpx
 import numpy as np
 import pytest
 
+from spherecv.config import PipelineConfig
 from spherecv.detect import FaceDetector
 from spherecv.embed import FaceEmbedder
+from spherecv.errors import InvalidArgumentError, MissingThresholdError
 from spherecv.gallery import FaceGallery
+from spherecv.pipeline import FacePipeline
 from spherecv.serve import FaceService
 from spherecv.serve import answers as shapes
 from spherecv.serve.pool import open_pool
@@ -179,13 +182,8 @@ def test_where_the_gallery_lies_is_not_told(tmp_path, staged, tools) -> None:
     assert not any("secret" in text for text in texts)
 
 
-def test_without_a_gallery_or_a_threshold_the_rest_works(staged, tools) -> None:
-    pool = staged.make().pool
-    service = FaceService(pool, FaceVerifier(pool.embedder, detector=pool.detector))
-    with tools.serving(service) as client:
-        assert client.get("/v1/models").json()["threshold"] is None
-        both = {"img1": tools.red, "img2": tools.reddish}
-        assert "spherecv calibrate" in problem(client.post("/v1/verify", files=both), 422, "no-threshold")
+def test_without_a_gallery_the_rest_works(staged, tools) -> None:
+    with tools.serving(staged.make()) as client:
         assert len(client.post("/v1/embed", files={"img": tools.red}).json()["faces"]) == 1
         assert "--gallery" in problem(client.post("/v1/identify", files={"img": tools.red}), 404, "no-gallery")
         problem(client.get("/v1/gallery"), 404, "no-gallery")
@@ -193,10 +191,20 @@ def test_without_a_gallery_or_a_threshold_the_rest_works(staged, tools) -> None:
         assert "spherecv_gallery" not in client.get("/metrics").text
 
 
-def test_rates_and_probabilities_come_from_the_calibration(net, tmp_path, photos, tools) -> None:
-    from spherecv.probability import ProbabilityCurve
+def test_a_service_that_could_never_decide_is_refused_when_it_is_made(staged) -> None:
+    pool = staged.make().pool
+    with pytest.raises(MissingThresholdError, match="spherecv calibrate"):
+        FaceService.open(pool)
+    with pytest.raises(MissingThresholdError, match=r"known at a false accept rate of 0\.05"):
+        FaceService.open(pool, far=0.05)
+    with pytest.raises(InvalidArgumentError, match="made on the pool"):
+        FaceService(pool, FaceVerifier(FacePipeline(pool.embedder, detector=pool.detector), threshold=0.2))
 
-    pool = open_pool(net, workers=1)
+
+def test_rates_and_probabilities_come_from_the_calibration(net, tmp_path, photos, tools) -> None:
+    from spherecv.zoo.probability import ProbabilityCurve
+
+    pool = open_pool(PipelineConfig.of(net), workers=1)
     measured = {"measured_tar": 0.9, "tar_interval": (0.8, 0.95), "false_accepts": 1}
     rows = [
         CalibratedThreshold(chosen_for=f"FAR {far}", threshold=at, far=far, measured_far=far, far_interval=(0, far * 2),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 import pytest
 
-from spherecv.samples import altered_copy, sample_portrait
+from spherecv.cli.samples import altered_copy, sample_portrait
+from spherecv.config import PipelineConfig
 from spherecv.serve import ApiKeys, FaceService
 from spherecv.serve.keys import new_key
 from spherecv.serve.pool import open_pool
@@ -42,13 +41,10 @@ def pictures(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser(pictures):
-    path = os.environ.get("SPHERECV_TEST_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None:
-        pytest.skip("no Chromium here: install Debian's package chromium, or set SPHERECV_TEST_CHROMIUM")
+def browser(pictures, chromium):
     with sync_api.sync_playwright() as playwright:
         arguments = [*_ARGUMENTS, f"--use-file-for-fake-video-capture={pictures / 'camera.mjpeg'}"]
-        opened = playwright.chromium.launch(executable_path=path, args=arguments)
+        opened = playwright.chromium.launch(executable_path=chromium, args=arguments)
         yield opened
         opened.close()
 
@@ -71,7 +67,8 @@ def page(browser):
 @pytest.fixture(scope="module")
 def place(net, tmp_path_factory, tools):
     folder = tmp_path_factory.mktemp("page")
-    with tools.serving(FaceService.open(open_pool(net, workers=1), folder / "people.db", threshold=0.6)) as client:
+    pool = open_pool(PipelineConfig.of(net), workers=1)
+    with tools.serving(FaceService.open(pool, folder / "people.db", threshold=0.6)) as client:
         yield str(client.base_url)
 
 

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from spherecv.config import PipelineConfig
 from spherecv.errors import BackendError, ImageError, NoFaceError
 from spherecv.pipeline import FacePipeline
 from spherecv.serve.pool import DEADLINE, ClosedError, OverdueError, open_pool
@@ -165,7 +166,7 @@ def test_a_fault_in_a_batch_is_its_own_callers_alone(staged, tools, monkeypatch)
 def test_batches_give_what_a_pipeline_alone_gives(net, data_dir) -> None:
     portraits = [cv2.imread(str(data_dir / "deepface-pairs" / f"img{number}.jpg")) for number in (1, 4, 7, 16)]
     photos = [cv2.imencode(".png", cv2.resize(portrait, (360, 480)))[1].tobytes() for portrait in portraits]
-    pool = open_pool(net, workers=2)
+    pool = open_pool(PipelineConfig.of(net), workers=2)
     expected = [found[0] for found in FacePipeline(pool.embedder, detector=pool.detector).run(photos)]
     with ThreadPoolExecutor(4) as threads:
         answers = list(threads.map(lambda photo: pool.faces(checked_upload(photo, "x", 10**8), face="largest"), photos))

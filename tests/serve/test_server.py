@@ -144,7 +144,6 @@ def test_a_taken_port_is_told(staged) -> None:
 @pytest.fixture(scope="module")
 def pems(tmp_path_factory) -> Path:
     """A certificate and its key, the same key under a passphrase, and the key of another."""
-    pytest.importorskip("cryptography")
     import datetime as dt
 
     from cryptography import x509

@@ -11,9 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytest.importorskip("array_api_compat")
-pytest.importorskip("threadpoolctl")
-
 from spherecv.train.backend import Backend, open_backend
 from spherecv.train.net import Net
 

@@ -12,7 +12,6 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 def test_finetune(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("matplotlib")
     monkeypatch.setenv("PYTHONPATH", str(EXAMPLES.parent))
     monkeypatch.setenv("SPHERECV_TEST_DATA", str(data_dir))
     monkeypatch.setenv("SPHERECV_EXAMPLE_ITERATIONS", "25")

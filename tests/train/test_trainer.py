@@ -97,14 +97,12 @@ def test_log_table_and_plot(double: Backend, tmp_path: Path) -> None:
     assert [int(row["iteration"]) for row in rows] == list(range(5))
     assert float(rows[-1]["loss"]) == pytest.approx(loss, rel=1e-5)
     assert float(rows[0]["lr"]) == pytest.approx(0.1)
-    pytest.importorskip("matplotlib")
     assert plot_loss(tmp_path / "run.csv", tmp_path / "run.png").read_bytes()[:4] == b"\x89PNG"
     with pytest.raises(InvalidArgumentError, match="no table"):
         plot_loss(tmp_path / "run.log", tmp_path / "x.png")
 
 
 def test_a_table_that_a_kill_cut_short(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     table = tmp_path / "run.csv"
     table.write_text("iteration,loss,lr\n0,2.0,0.1\n1,1.\n1,1.5,0.1\n2,1.2,0.1\n3")
     assert plot_loss(table, tmp_path / "run.svg").read_text().startswith("<?xml")

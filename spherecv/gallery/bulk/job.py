@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Unpack, get_args
 
-from spherecv.errors import BackendError, InvalidArgumentError, SphereCVError, StorageError
-from spherecv.gallery.bulk import work
+from spherecv.config import ModelName, PipelineConfig, PipelineSettings, describe
+from spherecv.errors import InvalidArgumentError, SphereCVError, StorageError
 from spherecv.gallery.bulk.parts import Part, parts_of
 from spherecv.gallery.bulk.shards import JOB, begin, check_format, finish, finished
-from spherecv.gallery.bulk.work import Work
+from spherecv.gallery.bulk.work import Work, Worker
 from spherecv.pipeline import WhichFace
-from spherecv.zoo import DEFAULT_MODEL, ModelSource, open_model
+from spherecv.processes import run_in_processes
+from spherecv.runtime.devices import usable_cores
+from spherecv.zoo import DEFAULT_MODEL, ModelSource
 
 Engine = Literal["local", "ray"]
 SHARD_IMAGES = 2000
 """Images of a shard: some minutes of work, which is what a kill costs, and a few megabytes."""
 
 Note = dict[str, Any]
+_Done = Generator[tuple[int, Note], None, None]
 
 
 @dataclass(frozen=True)
@@ -53,18 +55,15 @@ def embed_images(
     source: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    model: str | os.PathLike[str] | ModelSource = DEFAULT_MODEL,
-    detector: str = "mtcnn",
+    model: ModelName | ModelSource | PipelineConfig = DEFAULT_MODEL,
     face: WhichFace = "largest",
     format: str = "npy",  # noqa: A002 - what users call it
     shard_images: int = SHARD_IMAGES,
     engine: Engine = "local",
     processes: int | None = None,
     address: str | None = None,
-    backend: str = "opencv",
-    device: str = "cpu",
-    threads: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    **settings: Unpack[PipelineSettings],
 ) -> EmbedSummary:
     """Embed very many images into a folder of shards with a manifest; an interrupted job goes on where it stopped.
 
@@ -74,8 +73,7 @@ def embed_images(
         A folder, a list, an image; or uncompressed `.tar` shards of images: one, a folder or a list of them.
     out : path
         Folder of the shards. With `engine="ray"` every machine must see it, the source and the model under this path.
-    model : str, path or ModelSource
-    detector : str
+    model : str, path, (path, path), ModelSource or PipelineConfig
     face : {"largest", "center", "all", "whole"}
     format : {"npy", "parquet"}
         `.npy` with a `.json` of the rows beside it, or Parquet (extra `gallery`).
@@ -88,10 +86,11 @@ def embed_images(
         Workers; by default one for each core, or whatever the Ray cluster has.
     address : str, optional
         Of the Ray cluster: `"auto"` or `"ray://..."`; by default Ray is started on this machine.
-    backend, device, threads
-        Of each worker.
     progress : callable, optional
         Called with the numbers of shards done and found so far.
+    **settings
+        As for `PipelineConfig`, of each worker. One thread by default: many workers with one thread each are faster
+        than few with many, and a sum whose order does not depend on the number of threads is the same everywhere.
 
     Returns
     -------
@@ -115,21 +114,21 @@ def embed_images(
         if value < 1:
             raise InvalidArgumentError(f"{name} must be at least 1, but got {value}")
     kind = check_format(format)
-    opened = model if isinstance(model, ModelSource) else open_model(model)
+    config = _config(model, settings)
     folder = _made(Path(out))
     claimed = begin(
         folder,
         {
-            "model": opened.name,
-            "key": opened.key,
-            "detector": detector,
+            "model": config.fingerprint.model,
+            "key": config.fingerprint.key,
+            "detector": config.fingerprint.detector,
             "face": face,
             "format_of_shards": kind,
             "shard_images": shard_images,
-            "backend": backend,
+            "backend": config.backend,
         },
     )
-    job = Work(str(folder.resolve()), opened, detector, face, kind, backend, device, threads)
+    job = Work(str(folder.resolve()), config, face, kind)
     notes: dict[int, Note] = {}
     todo = _left(parts_of(source, shard_images), folder, job, notes)
     done = _by_ray(job, todo, processes, address) if engine == "ray" else _by_processes(job, todo, processes)
@@ -144,6 +143,8 @@ def embed_images(
         if claimed and not notes:
             (folder / JOB).unlink(missing_ok=True)  # no reason to refuse the same folder to a job without the mistake
         raise
+    finally:
+        done.close()
     ordered = [notes[number] for number in sorted(notes)]
     finish(folder, ordered)
     return EmbedSummary(
@@ -153,6 +154,13 @@ def embed_images(
         shards=len(ordered),
         resumed=len(ordered) - new,
     )
+
+
+def _config(model: ModelName | ModelSource | PipelineConfig, settings: Mapping[str, Any]) -> PipelineConfig:
+    config = describe(model, **settings)
+    if not isinstance(config, PipelineConfig):
+        raise InvalidArgumentError("workers open their own stages: give a model and a detector by name, or a config")
+    return config if config.threads else replace(config, threads=1)
 
 
 def _made(folder: Path) -> Path:
@@ -173,49 +181,14 @@ def _left(parts: Iterator[Part], folder: Path, job: Work, notes: dict[int, Note]
             notes[part.number] = note
 
 
-def _by_processes(job: Work, todo: Iterator[Part], processes: int | None) -> Iterator[tuple[int, Note]]:
-    count = processes or _cores()
-    if count == 1:
-        worker = None
-        for part in todo:
-            worker = worker or work.Worker(job)
-            yield part.number, worker(part)
-        return
-    # spawn: a fork would copy a process whose thread pools and CUDA contexts do not survive it.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(count, mp_context=context)
-    try:
-        running: dict[Future[Note], int] = {}
-        for part in todo:
-            running[pool.submit(work.do, job, part)] = part.number
-            if len(running) >= 2 * count:  # parts are listed as they are needed: millions of paths stay on disk
-                yield from _collect(running, wait_for_all=False)
-        yield from _collect(running, wait_for_all=True)
-    except BrokenProcessPool:
-        raise BackendError(
-            "a worker process died (out of memory?): what is finished is kept; run again, with fewer processes"
-        ) from None
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+def _by_processes(job: Work, todo: Iterator[Part], processes: int | None) -> _Done:
+    count = processes or usable_cores()
+    with closing(run_in_processes(partial(Worker, job), todo, count, threads=job.config.threads or 1)) as done:
+        for part, note in done:
+            yield part.number, note
 
 
-def _collect(running: dict[Future[Note], int], *, wait_for_all: bool) -> Iterator[tuple[int, Note]]:
-    while running:
-        ready, _ = wait(running, return_when=FIRST_COMPLETED)
-        for future in ready:
-            yield running.pop(future), future.result()
-        if not wait_for_all:
-            return
-
-
-def _by_ray(job: Work, todo: Iterator[Part], processes: int | None, address: str | None) -> Iterator[tuple[int, Note]]:
+def _by_ray(job: Work, todo: Iterator[Part], processes: int | None, address: str | None) -> _Done:
     from spherecv.gallery.bulk.on_ray import embed_parts
 
     return embed_parts(job, list(todo), processes, address)
-
-
-def _cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS and Windows
-        return os.cpu_count() or 1

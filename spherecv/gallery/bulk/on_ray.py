@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import astuple
 from typing import Any
 
 from spherecv.errors import BackendError, MissingDependencyError
 from spherecv.gallery.bulk.parts import Item, Part
 from spherecv.gallery.bulk.work import Work, Worker
+from spherecv.runtime.opencv_settings import keep_opencv_threads
 
 
 class Actor:
     """A worker as Ray Data wants it: rows in, rows out."""
 
     def __init__(self, job: Work) -> None:
-        import cv2
-
-        cv2.setNumThreads(job.threads)
+        keep_opencv_threads(job.config.threads or 1)
         self._worker = Worker(job)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -30,7 +29,7 @@ class Actor:
 
 def embed_parts(
     job: Work, parts: Sequence[Part], processes: int | None, address: str | None
-) -> Iterator[tuple[int, dict[str, Any]]]:
+) -> Generator[tuple[int, dict[str, Any]], None, None]:
     """Embed parts on Ray; one shard is written where it is made, and only its note travels back.
 
     Parameters
@@ -60,7 +59,7 @@ def embed_parts(
     if not parts:
         return
     started = not ray.is_initialized()
-    gpus = 1 if job.device != "cpu" else 0
+    gpus = 1 if job.config.device != "cpu" else 0
     try:
         if started:
             settings = {"num_cpus": processes} if address is None and processes else {}

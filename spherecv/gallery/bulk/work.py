@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spherecv.detect import FaceDetector
-from spherecv.embed import FaceEmbedder
+from spherecv.config import PipelineConfig
 from spherecv.errors import SphereCVError
 from spherecv.gallery.bulk.parts import Item, Part
 from spherecv.gallery.bulk.shards import Format, Rows, write_shard
-from spherecv.images import LabelledImage
-from spherecv.pipeline import FacePipeline, WhichFace
-from spherecv.zoo import ModelSource
+from spherecv.images import LabelledImage, load_or_error
+from spherecv.pipeline import WhichFace
 
 _LOADED_AT_ONCE = 16
 
@@ -27,31 +24,16 @@ class Work:
     ----------
     out : str
         Folder of the shards, on a file system that all workers see.
-    source : ModelSource
+    config : PipelineConfig
         Its files, likewise.
-    detector : str
     face : {"largest", "center", "all", "whole"}
     format : {"npy", "parquet"}
-    backend, device : str
-    threads : int
-        Of each worker. One by default: many workers with one thread each are faster than few with many, and a sum
-        whose order does not depend on the number of threads is the same everywhere.
     """
 
     out: str
-    source: ModelSource
-    detector: str
+    config: PipelineConfig
     face: WhichFace
     format: Format
-    backend: str
-    device: str
-    threads: int
-
-    def pipeline(self) -> FacePipeline:
-        """Open detector and embedder."""
-        settings: dict[str, Any] = {"device": self.device, "threads": self.threads}
-        embedder = FaceEmbedder(self.source, backend=self.backend, **settings)
-        return FacePipeline(embedder, detector=FaceDetector(self.detector, **settings))
 
 
 class Worker:
@@ -64,7 +46,7 @@ class Worker:
 
     def __init__(self, work: Work) -> None:
         self._work = work
-        self._pipeline = work.pipeline()
+        self._pipeline = work.config.open()
         self._dimension = 0
 
     def __call__(self, part: Part) -> dict[str, Any]:
@@ -77,10 +59,11 @@ class Worker:
     def _embed(self, items: tuple[Item, ...], rows: Rows) -> None:
         loaded: list[tuple[Item, LabelledImage]] = []
         for item in items:
-            try:
-                loaded.append((item, item.load()))
-            except SphereCVError as error:
-                rows.failures.append((item.name, str(error)))
+            image = load_or_error(Item.load, item)
+            if isinstance(image, SphereCVError):
+                rows.failures.append((item.name, str(image)))
+            else:
+                loaded.append((item, image))
         answers = self._pipeline.run([image for _, image in loaded], face=self._work.face, errors="return")
         for (item, _), found in zip(loaded, answers, strict=True):
             if isinstance(found, SphereCVError):
@@ -96,17 +79,3 @@ class Worker:
             height, width = self._pipeline.embedder.recipe.size
             self._dimension = self._pipeline.embedder.embed(np.empty((0, height, width, 3), np.uint8)).shape[1]
         return self._dimension
-
-
-_OWN = threading.local()
-
-
-def do(work: Work, part: Part) -> dict[str, Any]:
-    """Do a part in a process of its own; the first makes it a worker, so that its failures are told as any other."""
-    if getattr(_OWN, "work", None) != work:
-        import cv2
-
-        cv2.setNumThreads(work.threads)
-        _OWN.work, _OWN.worker = work, Worker(work)
-    note: dict[str, Any] = _OWN.worker(part)
-    return note

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from spherecv.errors import InvalidArgumentError
+from spherecv.runtime.devices import usable_cores
 from spherecv.train.backend import numpy_convolution as kernels
 from spherecv.train.backend.base import Array, Backend
 from spherecv.train.backend.memory import BufferPool, Scratch
@@ -22,11 +22,6 @@ from spherecv.train.geometry import Window
 _BLOCK = 65_536  # numbers in a block: with its temporaries it stays in a core's second-level cache
 _TALL = 64  # rows of a product from which its lanes take rows, which are written where they belong
 _SMALL_PRODUCT = 1 << 21  # multiply-adds below which starting the lanes costs more than it gives
-
-
-def cpu_count() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class NumpyBackend(Backend):
@@ -46,7 +41,7 @@ class NumpyBackend(Backend):
         import array_api_compat.numpy
 
         super().__init__(array_api_compat.numpy, dtype)
-        self.lanes = cpu_count() if threads is None else threads
+        self.lanes = usable_cores() if threads is None else threads
         if self.lanes < 1:
             raise InvalidArgumentError(f"threads must be at least 1, but got {threads}")
         self._workers = ThreadPoolExecutor(self.lanes, thread_name_prefix="spherecv-train")

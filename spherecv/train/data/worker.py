@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from spherecv.runtime.opencv_settings import keep_opencv_threads
 from spherecv.train.data.dataset import Dataset, Item
 from spherecv.train.data.loader import read_batch
 from spherecv.train.data.reading import View
@@ -18,7 +19,7 @@ from spherecv.train.data.reading import View
 
 def main() -> None:
     """Answer until the input ends."""
-    _one_thread()
+    keep_opencv_threads(1)  # the other cores are the trainer's
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the trainer stops its workers itself
     source = sys.stdin.buffer
     # Nothing but answers may go to the output, not even what a library in C prints.
@@ -40,13 +41,6 @@ def _answer(source: BinaryIO, target: BinaryIO) -> None:
         target.write(json.dumps({"count": len(images), "failures": failures}).encode() + b"\n")
         target.write(images.tobytes())
         target.flush()
-
-
-def _one_thread() -> None:
-    """Leave the other cores to the trainer."""
-    import cv2
-
-    cv2.setNumThreads(1)
 
 
 if __name__ == "__main__":

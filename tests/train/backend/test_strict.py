@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import array_api_strict as strict
 import numpy as np
 import pytest
 
@@ -24,8 +25,6 @@ from spherecv.train.losses import (
 from spherecv.train.net import Net
 from spherecv.train.policies import Policy
 from spherecv.train.solver import Solver, SolverSettings
-
-strict = pytest.importorskip("array_api_strict")
 
 NET = b"""
 layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1"

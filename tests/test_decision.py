@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from spherecv import FacePipeline
+from spherecv.config import PipelineConfig
+from spherecv.decision import DecisionRule
+from spherecv.errors import CalibrationError, InvalidArgumentError, MissingThresholdError
+from spherecv.records import WHOLE
+from spherecv.thresholds import CalibratedThreshold, Calibration, ThresholdWarning
+from spherecv.zoo import DEFAULT_MODEL
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> FacePipeline:
+    return FacePipeline(DEFAULT_MODEL)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_every_rate_that_is_named_has_a_threshold(pipeline: FacePipeline, metric: str) -> None:
+    rule = DecisionRule.of(pipeline, metric=metric)
+    rates = rule.known_rates
+    assert rates == sorted(rates, reverse=True)
+    assert rates[:2] == [1e-2, 1e-3]
+    cuts = rule.known_thresholds
+    assert [cut.far for cut in cuts] == rates
+    assert all(one.value > next_one.value for one, next_one in pairwise(cuts))
+    assert rule.threshold.far is None
+    with pytest.raises(MissingThresholdError, match=r"known rates: 0\.01, 0\.001"):
+        rule.threshold_at(0.5)
+
+
+def test_a_rule_is_settled_when_it_is_made(pipeline: FacePipeline) -> None:
+    with pytest.raises(MissingThresholdError, match=r"known rates: 0\.01, 0\.001"):
+        DecisionRule.of(pipeline, far=0.1)
+    with pytest.raises(MissingThresholdError, match=r"known rates: 0\.01, 0\.001"):
+        DecisionRule.of(PipelineConfig(), far=0.1)  # and before any net is opened
+    with pytest.raises(InvalidArgumentError, match="not both"):
+        DecisionRule.of(pipeline, far=0.01, threshold=0.5)
+    assert DecisionRule.of(pipeline, far=0.01).threshold.far == 0.01
+    assert DecisionRule.of(pipeline, threshold=0.5).threshold.value == 0.5
+
+
+def test_where_nothing_is_known_a_rule_measures_and_decides_nothing(pipeline: FacePipeline) -> None:
+    unknown = pipeline.with_recipe(replace(pipeline.source.recipe, mean=(1.0, 2.0, 3.0)))
+    rule = DecisionRule.of(unknown)
+    assert rule.distance(np.array([1.0, 0.0]), np.array([0.0, 1.0])) == pytest.approx(1.0)
+    assert rule.prior is None
+    assert rule.probability(0.1) is None
+    assert rule.known_thresholds == []
+    with pytest.raises(MissingThresholdError, match="spherecv calibrate"):
+        _ = rule.threshold
+
+
+def test_a_question_may_state_its_own_threshold_or_rate(pipeline: FacePipeline) -> None:
+    rule = DecisionRule.of(pipeline, far=1e-2)
+    assert rule.settle(None, None) == rule.threshold
+    assert rule.settle(0.25, None).value == 0.25
+    assert rule.settle(None, 1e-3).far == 1e-3
+    with pytest.raises(InvalidArgumentError, match="not both"):
+        rule.settle(0.25, 1e-3)
+    with pytest.raises(InvalidArgumentError, match="threshold must be a distance"):
+        rule.settle(-1.0, None)
+
+
+def calibration(pipeline: FacePipeline, detector: str) -> Calibration:
+    row = CalibratedThreshold(
+        chosen_for="EER", threshold=0.5, measured_far=0.1, far_interval=(0, 1), measured_tar=0.9, tar_interval=(0, 1),
+        false_accepts=30,
+    )  # fmt: skip
+    net = pipeline.embedder.source
+    return Calibration(
+        model=net.name, model_key=net.key, recipe=net.recipe, metric="cosine", detector=detector, face="largest",
+        no_face="skip", dataset="our doors", impostor_pairs_from="listed pairs", genuine=9, impostors=9, identities=9,
+        images=9, failed=0, thresholds=(row,),
+    )  # fmt: skip
+
+
+def test_thresholds_measured_with_a_detector_are_not_those_of_whole_images(pipeline: FacePipeline) -> None:
+    rule = DecisionRule.of(pipeline)
+    assert rule.detector_used("center") == "mtcnn"
+    assert rule.detector_used("whole") == WHOLE
+    with pytest.warns(ThresholdWarning, match="on whole images as crops"):
+        rule.threshold_at(1e-2, face="whole")
+    measured = DecisionRule.of(pipeline, calibration=calibration(pipeline, "mtcnn"))
+    with pytest.raises(CalibrationError, match="with the detector mtcnn, not whole"):
+        measured.threshold_at(None, face="whole")
+    assert measured.threshold.value == 0.5
+    with pytest.warns(ThresholdWarning, match="ready-made crops"):
+        crops = DecisionRule.of(pipeline, calibration=calibration(pipeline, WHOLE))
+    assert crops.threshold_at(None, face="whole").value == 0.5
+
+
+def test_arguments_of_the_wrong_type_or_range_are_refused(pipeline: FacePipeline) -> None:
+    with pytest.raises(InvalidArgumentError, match="far must be a number"):
+        DecisionRule.of(pipeline, far=float("nan"))
+    with pytest.raises(InvalidArgumentError, match="calibration must be"):
+        DecisionRule.of(pipeline, calibration=3)
+    with pytest.raises(InvalidArgumentError, match="prior must be a number"):
+        DecisionRule.of(pipeline, prior=1.0)
