@@ -143,6 +143,8 @@ class FaceEmbedder:
         if not len(crops):
             return np.empty((0, 3, height, width), np.float32)
         swap = self.recipe.color == "RGB"
+        if self.recipe.standardize:
+            return _standardized(crops[..., ::-1] if swap else crops)
         scale = self.recipe.scale
         # OpenCV subtracts before it scales, and takes the mean in the order after the swap.
         blob = np.asarray(cv2.dnn.blobFromImages(list(crops), scale[0], mean=self.recipe.mean, swapRB=swap))
@@ -163,3 +165,14 @@ class FaceEmbedder:
         if wanted not in outputs:
             raise ModelFileError(f"{self.name} has the outputs {', '.join(outputs)}: say in the recipe which one it is")
         return name, wanted
+
+
+def _standardized(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Each crop less its mean, over its deviation, which is at least 1 / root of the number of values."""
+    values = np.ascontiguousarray(crops.transpose(0, 3, 1, 2), dtype=np.float32)
+    flat = values.reshape(len(values), -1)
+    mean = flat.mean(axis=1, keepdims=True, dtype=np.float64)
+    deviation = np.sqrt(np.square(flat - mean).mean(axis=1, keepdims=True))
+    flat -= mean.astype(np.float32)
+    flat /= np.maximum(deviation, 1.0 / np.sqrt(flat.shape[1])).astype(np.float32)
+    return values

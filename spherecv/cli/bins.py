@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,6 +32,12 @@ def evaluate_bin(
     ] = "add",
     folds: Annotated[int, typer.Option("--folds", help="Stretches of the list that are tested in turn.")] = 10,
     far: Annotated[float, typer.Option("--far", help="False accept rate of the validation rate.")] = 1e-3,
+    distance: Annotated[
+        str, typer.Option("--distance", help="squared Euclidean, or the angle over pi: FaceNet's metrics 0 and 1.")
+    ] = "squared",
+    subtract_mean: Annotated[
+        bool, typer.Option("--subtract-mean", help="Subtract the mean of the other folds, as FaceNet's option does.")
+    ] = False,
     embeddings: Annotated[
         Path | None, typer.Option("--embeddings", help="Folder to keep embeddings in.  [default: the cache]")
     ] = None,
@@ -40,6 +46,9 @@ def evaluate_bin(
     as_json: options.Json = False,
 ) -> None:
     """LFW, CFP-FP, AgeDB-30, CALFW, CPLFW, VGG2-FP, ... as .bin files: accuracy over 10 folds, mean and deviation.
+
+    VAL is the share of genuine pairs accepted at the threshold that gives the FAR on the other folds; AUC and EER as
+    FaceNet's script prints them.
 
     Nothing in a .bin is run: only lists of bytes and booleans are read from it, whatever wrote it. A run that was
     broken off goes on where it stood. Several models are compared on the same pairs (McNemar, paired bootstrap).
@@ -58,7 +67,8 @@ def evaluate_bin(
     chosen = subject.subjects()
     check_flip(flip)
     opened = [open_set(name, folds=folds) for name in sets]
-    results = [[_run(mine, one, flip, far, embeddings, replicates) for one in opened] for mine in chosen]
+    how = {"flip": flip, "far": far, "distance": distance, "subtract_mean": subtract_mean, "replicates": replicates}
+    results = [[_run(mine, one, embeddings, how) for one in opened] for mine in chosen]
     tests = _tests(results, replicates)
     if report is not None:
         _report(report, results, tests)
@@ -94,15 +104,13 @@ def row_file(folder: Path | None, subject: Subject, flip: str, *parts: str) -> s
 
 
 def _run(
-    subject: Subject, source: BinSet | FolderSet, flip: str, far: float, folder: Path | None, replicates: int
+    subject: Subject, source: BinSet | FolderSet, folder: Path | None, how: dict[str, Any]
 ) -> CropFigures:
     from spherecv.evaluate.croprun import evaluate_crops
 
-    saved = row_file(folder, subject, flip, json.dumps(source.stamp(), sort_keys=True))
+    saved = row_file(folder, subject, how["flip"], json.dumps(source.stamp(), sort_keys=True))
     with counted(f"{source.name}, {subject.source.name}") as progress:
-        return evaluate_crops(
-            source, subject, flip=cast(Any, flip), far=far, saved=saved, replicates=replicates, progress=progress
-        )
+        return evaluate_crops(source, subject, saved=saved, progress=progress, **how)
 
 
 def _tests(results: list[list[CropFigures]], replicates: int) -> list[tuple[str, PairedTest]]:

@@ -14,7 +14,7 @@ from spherecv.errors import InvalidArgumentError, SphereCVError
 from spherecv.evaluate.cropsets import BinSet, CropSet, Fitting, FolderSet, read_crops
 from spherecv.evaluate.embedded import require_pairs
 from spherecv.evaluate.experiment import Experiment, make_variant
-from spherecv.evaluate.gridfolds import GridFigures, grid_figures
+from spherecv.evaluate.gridfolds import GridDistance, GridFigures, grid_figures
 from spherecv.evaluate.rowstore import FloatRows, RowStore
 from spherecv.evaluate.subject import Subject
 from spherecv.metrics import at_unit_length
@@ -57,6 +57,8 @@ def evaluate_crops(
     *,
     flip: Flip = "add",
     far: float = 1e-3,
+    distance: GridDistance = "squared",
+    subtract_mean: bool = False,
     saved: str | None = None,
     replicates: int = 1000,
     progress: Callable[[int, int], None] | None = None,
@@ -73,6 +75,8 @@ def evaluate_crops(
         does; put beside, as the SphereFace authors do; or not computed.
     far : float
         Of the validation rate.
+    distance, subtract_mean
+        As for `grid_figures`: FaceNet's `distance_metric` and `subtract_mean`.
     saved : str, optional
         File of `RowStore`; a run that was broken off goes on from it.
     replicates : int
@@ -97,10 +101,12 @@ def evaluate_crops(
     used = pairs.without(lost)
     require_pairs(used)
     left, right = (_sides(store.rows(), side, flip) for side in (used.first, used.second))
-    figures = grid_figures(left, right, used.same, used.folds, far=far)
+    figures = grid_figures(
+        left, right, used.same, used.folds, distance=distance, subtract_mean=subtract_mean, far=far
+    )
     table = figures.table()
     variant = make_variant(
-        f"InsightFace's evaluation, {_FLIPPED[flip]}",
+        f"{figures.table().method}, {_FLIPPED[flip]}",
         used,
         table.distances,
         table=table,
@@ -230,9 +236,11 @@ def print_table(results: Sequence[Sequence[CropFigures]]) -> str:
     """
     header = ["model", *(found.name for found in results[0])]
     rows = [[row[0].experiment.model, *(_cell(found) for found in row)] for row in results]
-    rates = [["  TAR" + f"@FAR {row[0].figures.far:g}", *(_rate(found) for found in row)] for row in results]
+    rates = [[f"  VAL@FAR {row[0].figures.far:g}", *(_rate(found) for found in row)] for row in results]
     spans = [["  95 % interval", *(_span(found) for found in row)] for row in results]
-    lines = [header, *(line for group in zip(rows, spans, rates, strict=True) for line in group)]
+    areas = [["  AUC", *(f"{found.figures.auc:.5f}" for found in row)] for row in results]
+    equals = [["  EER", *(f"{100 * found.figures.eer:.2f}" for found in row)] for row in results]
+    lines = [header, *(line for group in zip(rows, spans, rates, areas, equals, strict=True) for line in group)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines

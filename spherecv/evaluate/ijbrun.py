@@ -214,7 +214,7 @@ def evaluate_ijb(
         positions_of(templates, numbers, name)
     recipe = subject.source.recipe
     points = None if landmarks is None else read_landmarks(landmarks, listed.names)
-    aligner = FaceAligner(recipe.template, size=recipe.size, alignment=recipe.alignment)
+    aligner = FaceAligner(recipe.template, size=recipe.size, alignment=recipe.alignment, margin=recipe.margin)
     source = MediaImages(folder, listed.names, points, aligner)
     where = None if saved is None else saved(source.stamp())
     store, changes = embed_crops(source, subject, mirror=flip != "none", saved=where, progress=progress)

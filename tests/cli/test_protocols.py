@@ -1,0 +1,131 @@
+"""The protocols that researchers compare by, from the command line, with the model that is shipped."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.runtime
+
+
+def failure(result) -> str:
+    assert result.exit_code == 2, result.output
+    (line,) = [line for line in result.stderr.strip().splitlines() if not line.startswith("warning: ")]
+    assert line.startswith("error: ")
+    return line
+
+
+def crop(person: int, seed: int) -> np.ndarray:
+    generator = np.random.default_rng(person)
+    pattern = generator.uniform(0, 255, (14, 12, 3))
+    noise = 20 * np.random.default_rng(1000 + seed).normal(size=pattern.shape)
+    return np.clip(pattern + noise, 0, 255).astype(np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+
+
+@pytest.fixture(scope="module")
+def bins(tmp_path_factory) -> list[Path]:
+    """Two sets of twenty pairs."""
+    folder = tmp_path_factory.mktemp("bins")
+    for name, protocol in (("lfw", 2), ("agedb_30", 4)):
+        images, same = [], []
+        for pair in range(20):
+            people = (pair, pair) if pair % 2 else (pair, pair + 100)
+            images += [cv2.imencode(".png", crop(person, 2 * pair + i))[1].tobytes() for i, person in enumerate(people)]
+            same.append(bool(pair % 2))
+        (folder / f"{name}.bin").write_bytes(pickle.dumps((images, same), protocol=protocol))
+    return [folder / "lfw.bin", folder / "agedb_30.bin"]
+
+
+def test_bins_side_by_side(run, bins, tmp_path: Path) -> None:
+    text = run("evaluate", "bin", *bins, "--bootstrap", 20, "--folds", 5, "--embeddings", tmp_path)
+    assert text.exit_code == 0, text.output
+    assert text.stdout.splitlines()[0].split() == ["model", "lfw", "agedb_30"]
+    assert "VAL@FAR 0.001" in text.stdout
+    result = run(
+        "evaluate",
+        "bin",
+        *bins,
+        "--bootstrap",
+        20,
+        "--folds",
+        5,
+        "--embeddings",
+        tmp_path,
+        "--json",
+        "--report",
+        tmp_path / "report",
+        "-m",
+        "sphereface-mini",
+        "-m",
+        "sphereface-mini",
+        "--recipe",
+        "sphereface-mini",
+        "--recipe",
+        "sefiks",
+    )
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert [row["set"] for row in found["results"]] == ["lfw", "agedb_30"] * 2
+    assert found["results"][0]["figures"]["accuracy"] > 0.6
+    assert [test["set"] for test in found["comparisons"]] == ["lfw", "agedb_30"]
+    assert (tmp_path / "report" / "lfw" / "roc.png").stat().st_size > 5000
+
+
+def test_bins_that_are_refused(run, bins, tmp_path: Path) -> None:
+    (tmp_path / "cut.bin").write_bytes(bins[0].read_bytes()[:-100])
+    assert "truncated" in failure(run("evaluate", "bin", tmp_path / "cut.bin"))
+    (tmp_path / "trap.bin").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    assert "os.system, which is not looked up" in failure(run("evaluate", "bin", tmp_path / "trap.bin"))
+    assert "--flip must be one of" in failure(run("evaluate", "bin", bins[0], "--flip", "up"))
+    assert "distance must be squared or angle" in failure(
+        run("evaluate", "bin", bins[0], "--distance", "none", "--folds", 5)
+    )
+
+
+def test_templates(run, tmp_path: Path) -> None:
+    media, pairs, gallery, probes = [], [], [], []
+    (tmp_path / "crops").mkdir()
+    for person in range(6):
+        for side in (0, 1):
+            for i in (0, 1):
+                name = f"{person}{side}{i}.png"
+                cv2.imwrite(str(tmp_path / "crops" / name), crop(person, 4 * person + 2 * side + i))
+                media.append(f"{name} {10 * person + side} {4 * person + 2 * side}")
+        pairs += [f"{10 * person} {10 * other + 1} {int(person == other)}" for other in range(6)]
+        (probes if person == 5 else gallery).append(f"{10 * person},{person}")
+        probes.append(f"{10 * person + 1},{person}")
+    (tmp_path / "crops" / "500.png").unlink()
+    for name, rows in (("media", media), ("pairs", pairs), ("G1", ["T,S", *gallery]), ("probes", ["T,S", *probes])):
+        (tmp_path / name).write_text("\n".join(rows) + "\n")
+    command = [
+        "evaluate",
+        "ijb",
+        tmp_path / "crops",
+        "--media",
+        tmp_path / "media",
+        "--pairs",
+        tmp_path / "pairs",
+        "--gallery",
+        tmp_path / "G1",
+        "--probes",
+        tmp_path / "probes",
+        "--bootstrap",
+        20,
+        "--embeddings",
+        tmp_path,
+    ]
+    result = run(*command, "--json", "--report", tmp_path / "report")
+    assert result.exit_code == 0, result.output
+    (found,) = json.loads(result.stdout)
+    assert found["verification"]["genuine_pairs"] == 6
+    assert found["verification"]["tar_at_far"]["0.1"]["value"] > 0.5
+    assert found["searches"][0]["mated_searches"] == 5
+    assert list(found["failed_images"]) == ["500.png"]
+    assert (tmp_path / "report" / "roc.png").stat().st_size > 5000
+    assert "TAR at FAR 0.1" in run(*command).stdout
+    assert "nothing to measure" in failure(run("evaluate", "ijb", tmp_path / "crops", "--media", tmp_path / "media"))
