@@ -13,6 +13,7 @@ from spherecv.cli.bins import evaluate_bin
 from spherecv.cli.counting import counted
 from spherecv.cli.ijb import ijb
 from spherecv.cli.megaface import megaface
+from spherecv.cli.nist import nist
 from spherecv.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ app = typer.Typer(no_args_is_help=True, help="Measure a model: LFW, YTF, MegaFac
 app.command("megaface")(megaface)
 app.command("bin")(evaluate_bin)
 app.command("ijb")(ijb)
+app.command("nist")(nist)
 
 Images = Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of the images, as PERSON/IMAGE.")]
 Groups = Annotated[

@@ -117,7 +117,7 @@ class FolderSet:
         listed = read_pairs(pairs)
         if not listed.folds.any():
             listed = replace(listed, folds=split_folds(len(listed), folds))
-        found = [_found(self.path, name) for name in listed.images]
+        found = [find_file(self.path, name) for name in listed.images]
         if not any(found):
             raise DatasetError(f"none of the {len(found)} images of {pairs} is in {self.path}")
         self.pairs = replace(listed, images=tuple(a or b for a, b in zip(found, listed.images, strict=True)))
@@ -259,7 +259,8 @@ def _kind(value: Any) -> str:
     return "bytes" if isinstance(value, Piece) else f"{value!r}"
 
 
-def _found(folder: Path, name: str) -> str | None:
+def find_file(folder: Path, name: str) -> str | None:
+    """Name of an image in a folder, with its suffix where the list has none; None where it is not there."""
     if (folder / name).is_file():
         return name
     return next((name + suffix for suffix in IMAGE_SUFFIXES if (folder / (name + suffix)).is_file()), None)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spherecv.errors import MissingDependencyError
-from spherecv.evaluate.curves import FloatArray
+from spherecv.evaluate.curves import FloatArray, Roc
 from spherecv.evaluate.experiment import Experiment
 from spherecv.evaluate.groups import GroupRates
 from spherecv.evaluate.identification import Identification
+from spherecv.evaluate.nist import DISCARDED, DiscardCurve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,6 +55,29 @@ def rates_png(curves: Sequence[tuple[str, FloatArray, FloatArray]]) -> bytes:
         axes.plot(far, tar, label=name)
     axes.set(xscale="log", xlabel="false accept rate", ylabel="true accept rate", title="ROC")
     axes.legend(loc="lower right")
+    return _png(figure, axes)
+
+
+def discard_png(curves: Sequence[tuple[str, DiscardCurve]]) -> bytes:
+    """Error-versus-discard curves: false non-match rate by the share of pairs discarded."""
+    figure, axes = _canvas()
+    for model, curve in curves:
+        label = f"{model}, {curve.name}: {100 * curve.area:.2f} % to {DISCARDED:g}"
+        axes.step(curve.discarded, curve.fnmr, where="post", label=label)
+    axes.set(xlabel="share of genuine pairs discarded", ylabel="false non-match rate", title="error versus discard")
+    axes.legend(loc="upper right", fontsize=7)
+    return _png(figure, axes)
+
+
+def det_curves_png(curves: Sequence[tuple[str, Roc]]) -> bytes:
+    """DET curves of names and ROC points, both axes logarithmic."""
+    figure, axes = _canvas()
+    for name, roc in curves:
+        floors = (0.5 / max(count, 1) for count in (roc.impostors, roc.genuine))
+        far, frr = (np.maximum(rate, floor) for rate, floor in zip((roc.far, roc.frr), floors, strict=True))
+        axes.step(far, frr, where="post", label=name)
+    axes.set(xscale="log", yscale="log", xlabel="false match rate", ylabel="false non-match rate", title="DET")
+    axes.legend(loc="lower left")
     return _png(figure, axes)
 
 
