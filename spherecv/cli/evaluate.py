@@ -11,9 +11,11 @@ import typer
 from spherecv.cli import options, subjects
 from spherecv.cli.bins import evaluate_bin
 from spherecv.cli.counting import counted
+from spherecv.cli.featuresets import megaface_features, trillion
 from spherecv.cli.ijb import ijb
 from spherecv.cli.megaface import megaface
 from spherecv.cli.nist import nist
+from spherecv.cli.rfw import rfw
 from spherecv.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -23,7 +25,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Measure a model: LFW, YTF, MegaFace-style, or pairs of your own.")
 app.command("megaface")(megaface)
+app.command("megaface-features")(megaface_features)
+app.command("trillion")(trillion)
 app.command("bin")(evaluate_bin)
+app.command("rfw")(rfw)
 app.command("ijb")(ijb)
 app.command("nist")(nist)
 

@@ -44,7 +44,7 @@ def megaface(
     if as_json:
         typer.echo(json.dumps([{"model": name, **result.to_dict()} for name, result in results]))
     else:
-        typer.echo("\n\n".join(_text(name, result) for name, result in results))
+        typer.echo("\n\n".join(shown(name, result) for name, result in results))
 
 
 def _identify(
@@ -92,7 +92,8 @@ def _strangers(subject: Subject, distractors: Path, several: bool) -> Any:
     return found.by(subject.source.recipe)[found.rows([name for name in names if name not in found.failures])]
 
 
-def _text(name: str, result: Identification) -> str:
+def shown(name: str, result: Identification) -> str:
+    """Draw the figures as text."""
     lines = [f"{name}: {result.trials:,} trials"]
     lines += [f"  rank-1 among {count:,} distractors: {100 * share:.2f} %" for count, share in result.rank1().items()]
     lines += [f"  TAR at FAR {far:g}: {100 * tar:.2f} %" for far, tar in result.tar.items()]

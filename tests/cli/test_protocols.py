@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import struct
 from pathlib import Path
 
 import cv2
@@ -129,3 +130,68 @@ def test_templates(run, tmp_path: Path) -> None:
     assert (tmp_path / "report" / "roc.png").stat().st_size > 5000
     assert "TAR at FAR 0.1" in run(*command).stdout
     assert "nothing to measure" in failure(run("evaluate", "ijb", tmp_path / "crops", "--media", tmp_path / "media"))
+
+
+def test_feature_files_of_megaface(run, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    names = {"probes": [f"P{i // 2}/{i}.png" for i in range(8)], "others": [f"x/{i}.jpg" for i in range(30)]}
+    for kind, listed in names.items():
+        centres = generator.normal(size=(40, 5))
+        for i, name in enumerate(listed):
+            file = tmp_path / kind / f"{name}_m.bin"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            row = centres[i // 2 if kind == "probes" else i] + 0.01 * generator.normal(size=5)
+            file.write_bytes(struct.pack("4i5f", 5, 1, 4, 5, *row))
+        (tmp_path / f"{kind}.json").write_text(json.dumps({"path": listed}))
+    (tmp_path / "others" / "x" / "3.jpg_m.bin").unlink()
+    (tmp_path / "noise.txt").write_text("x/4.jpg\n")
+    command = [
+        "evaluate",
+        "megaface-features",
+        tmp_path / "probes",
+        tmp_path / "others",
+        "--probe-list",
+        tmp_path / "probes.json",
+        "--list",
+        tmp_path / "others.json",
+        "--suffix",
+        "_m.bin",
+        "--without",
+        tmp_path / "noise.txt",
+    ]
+    found = json.loads(run(*command, "--json").stdout)
+    assert found["rank1"] == {"10": 1.0, "28": 1.0}
+    assert list(found["failures"]) == ["x/3.jpg"]
+    assert "1 feature files could not be used" in run(*command, "--report", tmp_path / "report").stdout
+    assert (tmp_path / "report" / "cmc.png").is_file()
+
+
+def test_a_submission_and_the_groups_of_rfw(run, tmp_path: Path) -> None:
+    for group in ("African", "Asian", "Caucasian", "Indian"):
+        (tmp_path / "txts" / group).mkdir(parents=True)
+        lines = []
+        for person in range(20):
+            folder = tmp_path / "data" / group / f"m.{person}"
+            folder.mkdir(parents=True)
+            for i in (1, 2):
+                cv2.imwrite(str(folder / f"m.{person}_{i:04d}.jpg"), crop(person, 2 * person + i))
+            lines += [f"m.{person}\t1\t2", f"m.{person}\t1\tm.{(person + 1) % 20}\t2"]
+        (tmp_path / "txts" / group / f"{group}_pairs.txt").write_text("\n".join(lines) + "\n")
+    result = run("evaluate", "rfw", tmp_path, "--bootstrap", 0, "--embeddings", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[0].split() == ["model", "African", "Asian", "Caucasian", "Indian"]
+    assert "largest error over smallest" in result.stdout
+    (tmp_path / "list.txt").write_text("m.1/m.1_0001.jpg\nm.2/m.2_0001.jpg\nno.jpg\n")
+    command = [
+        "evaluate",
+        "trillion",
+        tmp_path / "data" / "Asian",
+        "--list",
+        tmp_path / "list.txt",
+        "-o",
+        tmp_path / "f.bin",
+    ]
+    found = json.loads(run(*command, "--json", "--embeddings", tmp_path).stdout)
+    assert (found["images"], list(found["failures"])) == (3, ["2"])
+    assert struct.unpack("4i", (tmp_path / "f.bin").read_bytes()[:16])[0] == 3
+    assert "is not RFW's folder" in failure(run("evaluate", "rfw", tmp_path / "data"))
