@@ -10,6 +10,7 @@ import typer
 
 from spherecv.cli import options, subjects
 from spherecv.cli.bins import evaluate_bin
+from spherecv.cli.classes import classify_folds
 from spherecv.cli.counting import counted
 from spherecv.cli.featuresets import megaface_features, trillion
 from spherecv.cli.ijb import ijb
@@ -31,6 +32,7 @@ app.command("bin")(evaluate_bin)
 app.command("rfw")(rfw)
 app.command("ijb")(ijb)
 app.command("nist")(nist)
+app.command("classify")(classify_folds)
 
 Images = Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of the images, as PERSON/IMAGE.")]
 Groups = Annotated[

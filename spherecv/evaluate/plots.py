@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spherecv.errors import MissingDependencyError
 from spherecv.evaluate.curves import FloatArray, Roc
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _DPI = 110
 _BINS = 60
+_MOST_NAMES = 20
 
 
 def roc_png(experiments: Sequence[Experiment]) -> bytes:
@@ -108,6 +110,22 @@ def groups_png(rates: GroupRates) -> bytes:
             if np.isfinite(value):
                 axes.text(column, row, f"{value:.1e}", ha="center", va="center", color="white", fontsize=7)
     axes.set_title(f"false match rate by {rates.column}")
+    return _png(figure, axes, grid=False)
+
+
+def confusion_png(names: Sequence[str], confusion: NDArray[np.int64]) -> bytes:
+    """What was taken for what: shares of each row as colours, with the counts of up to 20 classes."""
+    figure, axes = _canvas()
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(shown, ax=axes, label="share of the class")
+    if len(names) <= _MOST_NAMES:
+        axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+        axes.set_yticks(range(len(names)), names)
+        for (row, column), count in np.ndenumerate(confusion):
+            color = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, str(count), ha="center", va="center", color=color, fontsize=7)
+    axes.set(xlabel="taken for", ylabel="class")
     return _png(figure, axes, grid=False)
 
 

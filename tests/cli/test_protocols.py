@@ -195,3 +195,67 @@ def test_a_submission_and_the_groups_of_rfw(run, tmp_path: Path) -> None:
     assert (found["images"], list(found["failures"])) == (3, ["2"])
     assert struct.unpack("4i", (tmp_path / "f.bin").read_bytes()[:16])[0] == 3
     assert "is not RFW's folder" in failure(run("evaluate", "rfw", tmp_path / "data"))
+
+
+def test_classes_over_folds(run, tmp_path: Path) -> None:
+    for person in range(3):
+        (tmp_path / "crops" / f"class{person}").mkdir(parents=True)
+        for i in range(6):
+            file = tmp_path / "crops" / f"class{person}" / f"S{i:02d}_{person}.png"
+            cv2.imwrite(str(file), crop(person, 10 * person + i))
+    command = [
+        "evaluate",
+        "classify",
+        tmp_path / "crops",
+        "--folds",
+        2,
+        "--iterations",
+        30,
+        "--batch-size",
+        6,
+        "--bootstrap",
+        20,
+    ]
+    result = run(*command, "--subject", "S[0-9]+", "--json", "--report", tmp_path / "report")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["classes"] == ["class0", "class1", "class2"]
+    assert np.sum(found["confusion"]) == 18
+    assert found["mean"] > 0.6
+    assert found["groups"] == 6
+    assert (tmp_path / "report" / "confusion.png").stat().st_size > 5000
+    assert "does not match" in failure(run(*command, "--subject", "T[0-9]+"))
+    assert "cannot be cut" in failure(run(*command[:3], "--folds", 40))
+
+
+def test_nist(run, tmp_path: Path) -> None:
+    rows = ["file_x,file_y,same"]
+    for person in range(30):
+        for i in (0, 1):
+            cv2.imwrite(str(tmp_path / f"{person}_{i}.png"), crop(person, 2 * person + i))
+        rows += [f"{person}_0.png,{person}_1.png,1"]
+        rows += [f"{person}_0.png,{other}_1.png,0" for other in range(person)]
+    rows.append("0_0.png,gone.png,1")
+    (tmp_path / "pairs.csv").write_text("\n".join(rows) + "\n")
+    names = [f"{person}_{i}.png" for person in range(30) for i in (0, 1)]
+    table = [f"{name},{'mf'[k // 2 % 2]},{k}" for k, name in enumerate(names)]
+    (tmp_path / "table.csv").write_text("\n".join(["file,sex,sharp", *table]) + "\n")
+    command = ["evaluate", "nist", tmp_path, "--pairs", tmp_path / "pairs.csv", "--face", "whole", "--bootstrap", 20]
+    command += ["--table", tmp_path / "table.csv", "--group-by", "sex", "--quality", "sharp", "--embeddings", tmp_path]
+    result = run(*command, "--report", tmp_path / "report", "--json")
+    assert result.exit_code == 0, result.output
+    (found,) = json.loads(result.stdout)
+    assert found["failed_images"] == 1
+    assert found["failures"] == {"gone.png": "no such file"}
+    assert "0.1" in found["fnmr_at_fmr"]
+    assert found["groups"][0]["groups"] == ["f", "m"]
+    assert [curve["quality"] for curve in found["error_versus_discard"]] == ["Face.quality", "sharp"]
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == [
+        "det.png",
+        "discard.png",
+        "groups-1-sex.png",
+        "report.json",
+    ]
+    text = run(*command).stdout
+    assert "failure to acquire: 1 of 61 images" in text
+    assert "worst over geometric mean" in text
