@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from spherecv.errors import InvalidArgumentError, ModelFileError
 from spherecv.zoo import ModelSource, Recipe, open_model
+from spherecv.zoo.mean_image import MeanImage
 
 _BATCH = 32
 """Crops per call of the net: where every backend has reached its full speed, and 10,000 crops need no more memory
@@ -97,7 +98,8 @@ class FaceEmbedder:
         Parameters
         ----------
         crops : ndarray of uint8, shape (N, H, W, 3)
-            BGR, of the recipe's size, as `FaceAligner` cuts them. N may be 0.
+            BGR, of the recipe's size, as `FaceAligner` cuts them. N may be 0. A recipe of color GRAY makes them
+            grey, and takes grey ones of shape (N, H, W, 1) too.
 
         Returns
         -------
@@ -115,7 +117,8 @@ class FaceEmbedder:
         wanted = f"crops must be uint8 of shape (N, {height}, {width}, 3)"
         if not isinstance(crops, np.ndarray):
             raise InvalidArgumentError(f"{wanted}, as FaceAligner.align gives them, but got {type(crops).__name__}")
-        if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != (height, width, 3):
+        fits = crops.ndim == 4 and crops.shape[1:3] == (height, width) and crops.shape[3] in (3, self.recipe.channels)
+        if crops.dtype != np.uint8 or not fits:
             raise InvalidArgumentError(f"{wanted}, but got {crops.dtype} {crops.shape}")
         embeddings = np.concatenate(list(self._chunks(crops)))
         if self.recipe.normalize:
@@ -128,28 +131,37 @@ class FaceEmbedder:
             chunk = crops[start : start + _BATCH]
             embeddings = self._forward(chunk)
             if self.recipe.mirror:
-                embeddings = np.hstack([embeddings, self._forward(chunk[:, :, ::-1])])
+                embeddings = np.hstack([embeddings, self._forward(chunk, mirrored=True)])
             yield embeddings
 
-    def _forward(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        answer = self._session.run({self._input: self._blob(crops)})[self._output]
+    def _forward(self, crops: NDArray[np.uint8], *, mirrored: bool = False) -> NDArray[np.float32]:
+        # The mean is subtracted before the mirror, as in Caffe: a mean image is mirrored too.
+        blob = self._blob(crops)
+        answer = self._session.run({self._input: blob[..., ::-1] if mirrored else blob})[self._output]
         return answer.reshape(len(crops), -1) if len(crops) else answer.reshape(0, int(np.prod(answer.shape[1:])))
 
     def _blob(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Net input of shape (N, 3, H, W): (pixel - mean) * scale, in the recipe's order of channels."""
+        """Net input of shape (N, C, H, W): (pixel - mean) * scale, in the recipe's order of channels."""
         import cv2
 
-        height, width = self.recipe.size
+        recipe = self.recipe
+        height, width = recipe.size
         if not len(crops):
-            return np.empty((0, 3, height, width), np.float32)
-        swap = self.recipe.color == "RGB"
-        if self.recipe.standardize:
+            return np.empty((0, recipe.channels, height, width), np.float32)
+        if recipe.channels == 1 and crops.shape[3] == 3:
+            crops = np.stack([cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY) for crop in crops])
+        scale = recipe.scale
+        swap = recipe.color == "RGB"
+        if recipe.standardize:
             return _standardized(crops[..., ::-1] if swap else crops)
-        scale = self.recipe.scale
-        # OpenCV subtracts before it scales, and takes the mean in the order after the swap.
-        blob = np.asarray(cv2.dnn.blobFromImages(list(crops), scale[0], mean=self.recipe.mean, swapRB=swap))
+        if isinstance(recipe.mean, MeanImage):
+            blob = np.asarray(cv2.dnn.blobFromImages(list(crops), 1.0, swapRB=swap)) - recipe.mean.array
+            blob *= np.float32(scale[0])
+        else:
+            # OpenCV subtracts before it scales, and takes the mean in the order after the swap.
+            blob = np.asarray(cv2.dnn.blobFromImages(list(crops), scale[0], mean=recipe.mean, swapRB=swap))
         if len(set(scale)) > 1:
-            blob *= (np.array(scale) / scale[0]).astype(np.float32).reshape(1, 3, 1, 1)
+            blob *= (np.array(scale) / scale[0]).astype(np.float32).reshape(1, -1, 1, 1)
         return blob
 
     def _blobs(self) -> tuple[str, str]:
@@ -158,7 +170,8 @@ class FaceEmbedder:
         if len(inputs) != 1:
             raise ModelFileError(f"{self.name} has {len(inputs)} inputs ({', '.join(inputs)}); an embedder has one")
         ((name, shape),) = inputs.items()
-        fixed = dict(zip(shape[1:], (3, *self.recipe.size), strict=True)) if len(shape) == 4 else {None: 0}
+        crop = (self.recipe.channels, *self.recipe.size)
+        fixed = dict(zip(shape[1:], crop, strict=True)) if len(shape) == 4 else {None: 0}
         if len(shape) != 4 or any(side not in (None, want) for side, want in fixed.items()):
             raise ModelFileError(f"{self.name} wants input of shape {shape}, which the recipe's crops do not have")
         wanted = self.recipe.output or (outputs[0] if len(outputs) == 1 else None)
@@ -169,7 +182,8 @@ class FaceEmbedder:
 
 def _standardized(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Each crop less its mean, over its deviation, which is at least 1 / root of the number of values."""
-    values = np.ascontiguousarray(crops.transpose(0, 3, 1, 2), dtype=np.float32)
+    shaped = crops.reshape(*crops.shape[:3], -1)  # grey crops have no axis of channels
+    values = np.ascontiguousarray(shaped.transpose(0, 3, 1, 2), dtype=np.float32)
     flat = values.reshape(len(values), -1)
     mean = flat.mean(axis=1, keepdims=True, dtype=np.float64)
     deviation = np.sqrt(np.square(flat - mean).mean(axis=1, keepdims=True))

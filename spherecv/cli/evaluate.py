@@ -97,6 +97,10 @@ def ytf(
         Path | None,
         typer.Option("--corrections", help="Known label errors: two videos and same, different or drop, a line each."),
     ] = None,
+    faulty: Annotated[
+        Path | None,
+        typer.Option("--faulty", help="Videos known to be faulty, PERSON/NUMBER a line: figures with and without."),
+    ] = None,
     frames: Annotated[
         int | None, typer.Option("--frames", help="Frames taken of each video, evenly spread; all by default.")
     ] = None,
@@ -122,6 +126,7 @@ def ytf(
             splits,
             one,
             corrections=corrections,
+            faulty=faulty,
             frames=frames,
             pooling=cast(Any, pooling),
             saved=saved,

@@ -1,4 +1,4 @@
-"""`spherecv train list`: the list of pictures and labels that Caffe trains from."""
+"""`spherecv train list`: the list of images and labels that Caffe trains from."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ def write_list(
     ] = None,
     absolute: Annotated[bool, typer.Option("--absolute", help="Whole paths, not relative to the list.")] = False,
     min_images: Annotated[int, typer.Option("--min-images", help="Leave out identities with fewer images.")] = 1,
+    mix: Annotated[
+        list[Path] | None,
+        typer.Option("--mix", help="Another folder of other people, whose labels follow; several times for more."),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Write the training list of a data set: labels from 0, in the order of the identities' names.
@@ -29,10 +33,14 @@ def write_list(
     Example:
 
       spherecv train list casia-112x96/ --out casia.txt --exclude casia-lfw
+
+      spherecv train list casia-112x96/ --mix umd-frames-112x96/ --out both.txt
     """
     from spherecv.dataset import write_training_list
 
-    made = write_training_list(folder, out, exclude=exclude or (), relative=not absolute, min_images=min_images)
+    made = write_training_list(
+        folder, out, exclude=exclude or (), relative=not absolute, min_images=min_images, mix=mix or ()
+    )
     if as_json:
         values = {"out": str(made.path), "images": made.images, "identities": made.identities}
         typer.echo(json.dumps({**values, "excluded": list(made.excluded), "not_there": list(made.not_there)}))

@@ -1,4 +1,4 @@
-"""`spherecv models`: what there is, on which terms, where it lies, and getting it."""
+"""`spherecv models`: the known models, their terms, files and downloads, and models of one's own."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def add(
     calibration: options.Calibration = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace a model of your own of that name.")] = False,
 ) -> None:
-    """Keep a model of your own under a name, which then works wherever a model is named.
+    """Keep a model of your own under a name, which then works everywhere that a model is named.
 
     Its files are copied and its hashes kept. It is opened once first: what could not be used is not kept. What
     `spherecv calibrate` measured of it gives it thresholds and a probability.

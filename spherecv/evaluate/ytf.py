@@ -12,6 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from spherecv.checks import check_choice, check_count
 from spherecv.errors import DatasetError, InvalidArgumentError
 from spherecv.evaluate.pairs import PairList, PairRow, make_pairs
 from spherecv.images import IMAGE_SUFFIXES
@@ -52,6 +53,33 @@ def read_splits(path: str | os.PathLike[str], *, corrections: str | os.PathLike[
     return PairList(**{**vars(pairs), "notes": (*pairs.notes, *notes)})
 
 
+def read_videos(path: str | os.PathLike[str], pairs: PairList) -> tuple[str, ...]:
+    """Read a list of videos of the splits, such as those known to be faulty.
+
+    Parameters
+    ----------
+    path : path
+        `PERSON/NUMBER` a line; `#` begins a remark.
+    pairs : PairList
+        Of the splits.
+
+    Returns
+    -------
+    tuple of str
+
+    Raises
+    ------
+    DatasetError
+        The file cannot be read, or names a video that the splits do not hold.
+    """
+    file = Path(path)
+    names = [cells[0] for cells in _lines(file) if cells and cells[0] and not cells[0].startswith("#")]
+    strange = next((name for name in names if name not in set(pairs.images)), None)
+    if strange is not None:
+        raise DatasetError(f"{file} names {strange}, a video that the splits do not hold")
+    return tuple(dict.fromkeys(names))
+
+
 def frames_of(pairs: PairList, folder: str | os.PathLike[str], *, limit: int | None = None) -> dict[str, list[str]]:
     """Find the frames of every video of a list.
 
@@ -76,8 +104,8 @@ def frames_of(pairs: PairList, folder: str | os.PathLike[str], *, limit: int | N
     InvalidArgumentError
         `limit` below 1.
     """
-    if limit is not None and limit < 1:
-        raise InvalidArgumentError(f"limit must be at least 1, but got {limit}")
+    if limit is not None:
+        check_count("limit", limit)
     root = Path(folder)
     frames: dict[str, list[str]] = {}
     for video in pairs.images:
@@ -126,8 +154,7 @@ def make_templates(
     InvalidArgumentError
         Shapes that do not fit, or another pooling.
     """
-    if pooling not in get_args(Pooling):
-        raise InvalidArgumentError(f"pooling must be one of {', '.join(get_args(Pooling))}, but got {pooling!r}")
+    check_choice("pooling", pooling, get_args(Pooling))
     table = np.asarray(embeddings, dtype=np.float64)
     if table.ndim != 2 or np.shape(qualities) != (len(table),):
         shapes = f"{table.shape} and {np.shape(qualities)}"

@@ -1,4 +1,4 @@
-"""What a Session gives a backend, and what every backend offers a Session."""
+"""Interface between a Session and its backends."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def keep_opencv_threads(count: int) -> None:
 class _Nets:
     """Nets under way: those with equal settings run side by side, one with another number of threads waits.
 
-    Whoever comes after it waits behind it, so that every call gets its turn.
+    Calls that come after it wait behind it, so that every call gets its turn.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The models that SphereCV knows: what they are, where their files lie, and how they want to be fed."""
+"""Models: the manifest, files and recipes of the known models and of the user's own."""
 
 from spherecv.files import cache_dir
 from spherecv.zoo.files import expected_paths, fetch, is_offline, locate, require, state_of

@@ -1,4 +1,4 @@
-"""A whole job: what is left to do, done by processes of this machine or by Ray."""
+"""Bulk embedding jobs: the parts that are left, run by processes of this machine or by Ray."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Unpack, get_args
 
+from spherecv.checks import check_choice, check_count
 from spherecv.config import ModelName, PipelineConfig, PipelineSettings, describe
 from spherecv.errors import InvalidArgumentError, SphereCVError, StorageError
 from spherecv.gallery.bulk.parts import Part, parts_of
@@ -26,6 +27,12 @@ SHARD_IMAGES = 2000
 
 Note = dict[str, Any]
 _Done = Generator[tuple[int, Note], None, None]
+
+
+class BulkSettings(PipelineSettings, total=False):
+    """The settings of `PipelineConfig`, and the address of the Ray cluster."""
+
+    address: str | None
 
 
 @dataclass(frozen=True)
@@ -61,9 +68,8 @@ def embed_images(
     shard_images: int = SHARD_IMAGES,
     engine: Engine = "local",
     processes: int | None = None,
-    address: str | None = None,
     progress: Callable[[int, int], None] | None = None,
-    **settings: Unpack[PipelineSettings],
+    **settings: Unpack[BulkSettings],
 ) -> EmbedSummary:
     """Embed very many images into a folder of shards with a manifest; an interrupted job goes on where it stopped.
 
@@ -84,13 +90,12 @@ def embed_images(
         the last bit.
     processes : int, optional
         Workers; by default one for each core, or whatever the Ray cluster has.
-    address : str, optional
-        Of the Ray cluster: `"auto"` or `"ray://..."`; by default Ray is started on this machine.
     progress : callable, optional
         Called with the numbers of shards done and found so far.
     **settings
         As for `PipelineConfig`, of each worker. One thread by default: many workers with one thread each are faster
         than few with many, and a sum whose order does not depend on the number of threads is the same everywhere.
+        Of Ray also `address`, `"auto"` or `"ray://..."`; by default Ray is started on this machine.
 
     Returns
     -------
@@ -106,14 +111,12 @@ def embed_images(
     BackendError
         A worker died.
     """
-    if face not in get_args(WhichFace):
-        raise InvalidArgumentError(f"face must be one of {', '.join(get_args(WhichFace))}, but got {face!r}")
-    if engine not in get_args(Engine):
-        raise InvalidArgumentError(f"engine must be one of {', '.join(get_args(Engine))}, but got {engine!r}")
-    for name, value in (("shard_images", shard_images), ("processes", 1 if processes is None else processes)):
-        if value < 1:
-            raise InvalidArgumentError(f"{name} must be at least 1, but got {value}")
+    check_choice("face", face, get_args(WhichFace))
+    check_choice("engine", engine, get_args(Engine))
+    check_count("shard_images", shard_images)
+    check_count("processes", 1 if processes is None else processes)
     kind = check_format(format)
+    address = settings.pop("address", None)
     config = _config(model, settings)
     folder = _made(Path(out))
     claimed = begin(

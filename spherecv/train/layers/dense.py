@@ -16,8 +16,8 @@ class InnerProduct(Layer):
 
     def setup(self, shapes: Sequence[Shape]) -> list[Shape]:
         settings, (count, *rest) = self.spec.param.inner_product_param, shapes[0]
-        if settings.axis != 1 or settings.transpose:
-            raise self.spec.unsupported("only axis: 1 and transpose: false are known")
+        if settings.axis != 1 or settings.transpose or settings.normalize:
+            raise self.spec.unsupported("only axis: 1, transpose: false and normalize: false are known")
         if settings.num_output < 1:
             raise self.spec.mistake("num_output must be at least 1")
         self.weight = self._param(0, settings.weight_filler, BlobOrder.dense(settings.num_output, tuple(rest)))

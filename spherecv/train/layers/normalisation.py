@@ -25,6 +25,8 @@ class BatchNorm(Layer):
 
     def setup(self, shapes: Sequence[Shape]) -> list[Shape]:
         settings, shape = self.spec.param.batch_norm_param, shapes[0]
+        if settings.scale_bias or settings.HasField("scale_filler") or settings.HasField("bias_filler"):
+            raise self.spec.unsupported("NVCaffe's scale and bias are not known: put a Scale layer behind it")
         channels = shape[-1]
         self.eps, self.keep = float(settings.eps), float(settings.moving_average_fraction)
         self.stored = settings.use_global_stats if settings.HasField("use_global_stats") else None

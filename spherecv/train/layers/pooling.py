@@ -32,7 +32,8 @@ class Pooling(Layer):
         if min(*kernel, *stride) < 1 or pad[0] >= kernel[0] or pad[1] >= kernel[1]:
             raise self.spec.mistake(f"kernel {kernel}, stride {stride}, pad {pad} make no sense")
         self.largest = settings.pool == PoolingParameter.MAX
-        self.window = PoolWindow(kernel, stride, pad, ceil=settings.round_mode == PoolingParameter.CEIL)
+        ceil = settings.round_mode == PoolingParameter.CEIL and settings.ceil_mode
+        self.window = PoolWindow(kernel, stride, pad, ceil=ceil)
         return [(count, *self.window.output(height, width), channels)]
 
     def forward(self, bottoms: Sequence[Array]) -> list[Array]:
