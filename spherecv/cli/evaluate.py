@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from spherecv.evaluate import Experiment, Subject
 
-app = typer.Typer(no_args_is_help=True, help="Measure a model: LFW, YTF, MegaFace-style, or pairs of your own.")
+app = typer.Typer(no_args_is_help=True, help="Measure a model: the protocols of the literature, or pairs of your own.")
 app.command("megaface")(megaface)
 app.command("megaface-features")(megaface_features)
 app.command("trillion")(trillion)
@@ -116,7 +116,7 @@ def ytf(
 
     Example:
 
-      spherecv evaluate ytf frame_images_DB/ --splits splits.txt --frames 100
+      spherecv evaluate ytf frame_images_DB/ --splits splits.txt --frames 100 --faulty faulty-videos.txt
     """
     from spherecv.evaluate.run import evaluate_ytf
 

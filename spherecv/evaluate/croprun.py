@@ -172,7 +172,7 @@ def embed_crops(
     if store.done == total:
         return store, changes
     embedder = subject.pipeline(recipe).embedder
-    fit = Fitting(recipe.size)
+    fit = Fitting(recipe.size, middle=recipe.alignment == "box")
     blank = np.zeros((*recipe.size, 3), np.uint8)
     since = 0
     try:

@@ -164,9 +164,12 @@ class Fitting:
     ----------
     size : (int, int)
         Height and width wanted.
+    middle : bool
+        Take the middle of a larger crop, as FaceNet's scripts do of 182x182, and do not scale it down.
     """
 
     size: tuple[int, int]
+    middle: bool = False
 
     def __call__(self, image: Image) -> tuple[Image, str]:
         """Return the crop of the right size, and in words what was done; an empty text for nothing."""
@@ -177,6 +180,10 @@ class Fitting:
         if rows == height and columns > width:
             left = (columns - width) // 2
             return np.ascontiguousarray(image[:, left : left + width]), f"the middle {width} of {columns} columns taken"
+        if self.middle and rows >= height and columns >= width:
+            top, left = (rows - height) // 2, (columns - width) // 2
+            cut = np.ascontiguousarray(image[top : top + height, left : left + width])
+            return cut, f"the middle {height}x{width} of {rows}x{columns} taken"
         import cv2
 
         method = cv2.INTER_AREA if rows > height and columns > width else cv2.INTER_LINEAR

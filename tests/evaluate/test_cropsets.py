@@ -84,6 +84,10 @@ def test_sizes_are_brought_to_the_one_wanted() -> None:
     assert crop.shape == (160, 160, 3)
     assert what == "resized from 112x112 to 160x160"
     assert Fitting((112, 112))(image) == (image, "")
+    large = np.arange(182 * 182 * 3, dtype=np.uint32).reshape(182, 182, 3).astype(np.uint8)
+    crop, what = Fitting((160, 160), middle=True)(large)
+    np.testing.assert_array_equal(crop, large[11:171, 11:171])  # facenet.py, crop: 182 // 2 - 160 // 2
+    assert what == "the middle 160x160 of 182x182 taken"
 
 
 def test_a_folder_with_images_missing(tmp_path: Path) -> None:
