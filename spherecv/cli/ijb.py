@@ -96,10 +96,15 @@ def ijb(
             )
 
     results = [run(one) for one in chosen]
-    answer = json.dumps([result.to_dict() for result in results])
+    from spherecv.evaluate.ijbrun import compare_templates_of
+
+    compared = compare_templates_of(results, replicates=replicates)
+    tests = [test.to_dict() for test in compared]
+    answer = json.dumps({"results": [result.to_dict() for result in results], "comparisons": tests})
     if report is not None:
         _report(report, results, answer)
-    typer.echo(answer if as_json else "\n\n".join(str(result) for result in results))
+    lines = "\n".join(str(test) for test in compared)
+    typer.echo(answer if as_json else "\n\n".join([*(str(result) for result in results), lines]).rstrip())
 
 
 def _report(folder: Path, results: list[TemplateExperiment], answer: str) -> None:

@@ -57,7 +57,7 @@ def nist(
       spherecv evaluate nist photos/ --pairs pairs.csv --table people.csv --group-by sex --quality sharpness
     """
     from spherecv.checks import check_metric
-    from spherecv.evaluate.nistrun import evaluate_nist
+    from spherecv.evaluate.nistrun import compare_nist, evaluate_nist
 
     chosen = subject.subjects()
     results = []
@@ -79,10 +79,12 @@ def nist(
                     progress=progress,
                 )
             )
-    answer = json.dumps([result.to_dict() for result in results])
+    compared = compare_nist(results, replicates=replicates)
+    tests = [test.to_dict() for test in compared]
+    answer = json.dumps({"results": [result.to_dict() for result in results], "comparisons": tests})
     if report is not None:
         _report(report, results, answer)
-    typer.echo(answer if as_json else "\n\n".join(str(result) for result in results))
+    typer.echo(answer if as_json else "\n\n".join(str(part) for part in (*results, *compared)))
 
 
 def _report(folder: Path, results: list[NistExperiment], answer: str) -> None:

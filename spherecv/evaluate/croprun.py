@@ -17,6 +17,7 @@ from spherecv.evaluate.experiment import Experiment, make_variant
 from spherecv.evaluate.gridfolds import GridDistance, GridFigures, grid_figures
 from spherecv.evaluate.rowstore import FloatRows, RowStore
 from spherecv.evaluate.subject import Subject
+from spherecv.files import check_writable
 from spherecv.metrics import at_unit_length
 
 Flip = Literal["add", "concatenate", "none"]
@@ -171,6 +172,8 @@ def embed_crops(
     changes: Counter[str] = Counter()
     if store.done == total:
         return store, changes
+    if saved is not None:
+        check_writable(saved)
     embedder = subject.pipeline(recipe).embedder
     fit = Fitting(recipe.size, middle=recipe.alignment == "box")
     blank = np.zeros((*recipe.size, 3), np.uint8)

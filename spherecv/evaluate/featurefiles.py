@@ -62,7 +62,12 @@ def read_features(path: str | os.PathLike[str]) -> NDArray[np.floating]:
     return mapped
 
 
-def write_features(path: str | os.PathLike[str], features: NDArray[np.floating]) -> None:
+def write_features(
+    path: str | os.PathLike[str],
+    features: NDArray[np.floating],
+    *,
+    change: Callable[[NDArray[np.floating]], NDArray[np.floating]] | None = None,
+) -> None:
     """Write a matrix of features as float32, in blocks.
 
     Parameters
@@ -71,6 +76,8 @@ def write_features(path: str | os.PathLike[str], features: NDArray[np.floating])
         Replaced whole or not at all.
     features : ndarray of float, shape (rows, columns)
         May be memory-mapped.
+    change : callable, optional
+        What is made of each block of rows before it is written; may change the number of columns.
 
     Raises
     ------
@@ -79,13 +86,16 @@ def write_features(path: str | os.PathLike[str], features: NDArray[np.floating])
     StorageError
         It cannot be written.
     """
-    if features.ndim != 2 or not features.size or max(*features.shape, 4 * features.shape[1]) >= 2**31:
-        raise DatasetError(f"features must be a matrix of fewer than 2**31 rows, but got shape {features.shape}")
-    rows, columns = features.shape
+    if features.ndim != 2 or not features.size:
+        raise DatasetError(f"features must be a matrix, but got shape {features.shape}")
+    made = change or (lambda block: block)
+    rows, columns = len(features), made(features[:1]).shape[1]
+    if max(rows, 4 * columns) >= 2**31:
+        raise DatasetError(f"{rows:,} x {columns:,} features are too many for the header's numbers of 32 bits")
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
         stream.write(_HEADER.pack(rows, columns, 4 * columns, _FLOAT))
         for start in range(0, rows, _BATCH):
-            stream.write(np.ascontiguousarray(features[start : start + _BATCH], dtype="<f4").data)
+            stream.write(np.ascontiguousarray(made(features[start : start + _BATCH]), dtype="<f4").data)
 
 
 def read_feature_list(path: str | os.PathLike[str]) -> tuple[list[str], list[str]]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from spherecv.align import FaceAligner
 from spherecv.errors import DatasetError
@@ -16,7 +15,6 @@ from spherecv.evaluate.croprun import Flip, combined, embed_crops
 from spherecv.evaluate.featurefiles import write_features
 from spherecv.evaluate.ijbfiles import Landmarks
 from spherecv.evaluate.ijbrun import MediaImages
-from spherecv.evaluate.rowstore import FloatRows
 from spherecv.evaluate.subject import Subject
 
 _NUMBERS = 10
@@ -97,20 +95,7 @@ def write_submission(
     CalibrationError, DatasetError, StorageError
     """
     store, _ = embed_crops(source, subject, mirror=flip != "none", saved=saved, progress=progress)
-    write_features(out, cast(Any, _Combined(store.rows(), cast(Flip, flip))))
+    write_features(
+        out, store.rows(), change=lambda block: np.nan_to_num(combined(np.asarray(block), cast(Flip, flip)))
+    )
     return store.failures
-
-
-class _Combined:
-    """Rows as they are submitted, made block by block."""
-
-    ndim = 2
-
-    def __init__(self, rows: FloatRows, flip: Flip) -> None:
-        self._rows = rows
-        self._flip: Flip = flip
-        self.shape = (len(rows), rows.shape[1] // (2 if flip == "add" else 1))
-        self.size = self.shape[0] * self.shape[1]
-
-    def __getitem__(self, part: slice) -> NDArray[np.float64]:
-        return np.nan_to_num(combined(np.asarray(self._rows[part]), self._flip))

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from spherecv.evaluate.ijbfiles import (
     read_subjects,
     read_template_pairs,
 )
+from spherecv.evaluate.paired import PairedShare, compare_shares
 from spherecv.evaluate.subject import Subject
 from spherecv.evaluate.templatesets import (
     SearchRates,
@@ -241,6 +243,40 @@ def evaluate_ijb(
         empty=int(np.count_nonzero(pooled.empty)),
         notes=_notes(rates, store.failures, pooled, dict(changes)),
     )
+
+
+def compare_templates_of(
+    experiments: Sequence[TemplateExperiment], *, replicates: int = 1000
+) -> tuple[PairedShare, ...]:
+    """Compare each two models on the same genuine pairs, at every false accept rate.
+
+    Parameters
+    ----------
+    experiments : sequence of TemplateExperiment
+        On the same files.
+    replicates : int
+
+    Returns
+    -------
+    tuple of PairedShare
+    """
+    found: list[PairedShare] = []
+    for a, b in combinations(experiments, 2):
+        if a.verification is None or b.verification is None:
+            continue
+        one, two = a.verification, b.verification
+        found += [
+            compare_shares(
+                one.accepted[far],
+                two.accepted[far],
+                one.owners,
+                what=f"TAR at FAR {far:g}",
+                names=(a.model, b.model),
+                replicates=replicates,
+            )
+            for far in one.accepted
+        ]
+    return tuple(found)
 
 
 def _searched(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from spherecv.evaluate.nist import (
     group_errors,
     read_columns,
 )
+from spherecv.evaluate.paired import PairedTest, compare_distances
 from spherecv.evaluate.pairfiles import read_pairs
 from spherecv.evaluate.pairs import PairList
 from spherecv.evaluate.subject import Subject
@@ -50,6 +52,10 @@ class NistExperiment:
     failures : dict of str to str
         Images that could not be used, and why.
     notes : tuple of str
+    pairs : PairList
+        All that are listed.
+    distances : ndarray of float64, shape (N,)
+        Infinite where an image failed.
     """
 
     subject: dict[str, Any]
@@ -60,6 +66,8 @@ class NistExperiment:
     discards: tuple[DiscardCurve, ...]
     failures: dict[str, str]
     notes: tuple[str, ...]
+    pairs: PairList
+    distances: FloatArray
 
     @property
     def model(self) -> str:
@@ -186,6 +194,35 @@ def evaluate_nist(
         ),
         failures=failures,
         notes=listed.notes,
+        pairs=listed,
+        distances=open_ended,
+    )
+
+
+def compare_nist(experiments: Sequence[NistExperiment], *, replicates: int = 1000) -> tuple[PairedTest, ...]:
+    """Compare each two models on the same list, failures counted as rejections, each at its own threshold.
+
+    Parameters
+    ----------
+    experiments : sequence of NistExperiment
+        On the same list.
+    replicates : int
+
+    Returns
+    -------
+    tuple of PairedTest
+    """
+    return tuple(
+        compare_distances(
+            a.distances,
+            b.distances,
+            a.pairs.same,
+            thresholds=(a.threshold, b.threshold),
+            identities=a.pairs.people,
+            names=(a.model, b.model),
+            replicates=replicates,
+        )
+        for a, b in combinations(experiments, 2)
     )
 
 

@@ -14,7 +14,7 @@ from spherecv.errors import InvalidArgumentError
 from spherecv.evaluate.curves import FloatArray, checked_pairs, roc_curve, supported_rates, tar_at_far
 from spherecv.evaluate.experiment import Experiment
 from spherecv.evaluate.figures import Figure
-from spherecv.evaluate.intervals import percentiles, replicate_figures
+from spherecv.evaluate.intervals import draws, percentiles, replicate_figures
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +74,109 @@ class PairedTest:
             "p_value": self.p_value,
             "tar_difference": {f"{far:g}": figure.to_dict() for far, figure in self.tar.items()},
         }
+
+
+@dataclass(frozen=True)
+class PairedShare:
+    """Two models compared by what each accepts, or finds, of the same trials.
+
+    Attributes
+    ----------
+    what : str
+        Of which share, in words.
+    first, second : str
+        Names of the models.
+    trials : int
+    first_only, second_only : int
+        Trials that only one of them accepts.
+    p_value : float
+        McNemar's exact test, two-sided.
+    difference : Figure
+        Share of the first less that of the second, -1..1; the interval resamples people, the same for both.
+    """
+
+    what: str
+    first: str
+    second: str
+    trials: int
+    first_only: int
+    second_only: int
+    p_value: float
+    difference: Figure
+
+    def __str__(self) -> str:
+        """Draw the comparison as text."""
+        low, high = (100 * end for end in self.difference.interval)
+        span = "" if np.isnan(low) else f" ({low:+.2f} to {high:+.2f})"
+        once = f"by the first only {self.first_only:,}, by the second only {self.second_only:,}, p = {self.p_value:.3g}"
+        gap = f"{100 * self.difference.value:+.2f} points{span}"
+        return f"{self.what}, {self.first} less {self.second}: {gap}; {once}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The comparison as plain Python values, ready for JSON."""
+        return {
+            "what": self.what,
+            "first": self.first,
+            "second": self.second,
+            "trials": self.trials,
+            "first_only": self.first_only,
+            "second_only": self.second_only,
+            "p_value": self.p_value,
+            "difference": self.difference.to_dict(),
+        }
+
+
+def compare_shares(
+    first: ArrayLike,
+    second: ArrayLike,
+    people: ArrayLike,
+    *,
+    what: str = "share",
+    names: tuple[str, str] = ("first", "second"),
+    replicates: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> PairedShare:
+    """Compare two models by what each accepts of the same trials.
+
+    Parameters
+    ----------
+    first, second : array_like of bool, shape (N,)
+    people : array_like, shape (N,)
+        Whose trial it is; resampled.
+    what : str
+    names : two of str
+    replicates : int
+        Of the bootstrap; 0 leaves the interval out.
+    level : float
+        0..1.
+    seed : int
+
+    Returns
+    -------
+    PairedShare
+
+    Raises
+    ------
+    InvalidArgumentError
+        Shapes that do not fit, or no trials.
+    """
+    one, two = np.asarray(first, np.bool_), np.asarray(second, np.bool_)
+    member = np.unique(np.asarray(people), return_inverse=True)[1]
+    if one.ndim != 1 or not one.shape == two.shape == member.shape or not len(one):
+        raise InvalidArgumentError("first, second and people must be (N,) all three, and not empty")
+    size = int(member.max()) + 1
+    gaps = np.bincount(member, one.astype(np.float64) - two, size)
+    totals = np.bincount(member, minlength=size)
+    span = (float("nan"), float("nan"))
+    if replicates:
+        shares = np.concatenate([(drawn @ gaps) / (drawn @ totals) for drawn in draws(size, size, replicates, seed)])
+        low, high = percentiles(shares[:, None], level)
+        span = float(low[0]), float(high[0])
+    only = int(np.count_nonzero(one & ~two)), int(np.count_nonzero(~one & two))
+    return PairedShare(
+        what, *names, len(one), *only, mcnemar(*only), Figure(float(one.mean() - two.mean()), span)
+    )
 
 
 def mcnemar(first_only: int, second_only: int) -> float:

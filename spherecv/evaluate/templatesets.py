@@ -72,6 +72,10 @@ class TemplateRates:
         Pairs with a template that has no image: they count as not accepted.
     people : int
         Resampled: templates that genuine pairs join count as one person.
+    accepted : dict of float to ndarray of bool, shape (genuine,)
+        Which genuine pairs are accepted at each rate.
+    owners : ndarray of int, shape (genuine,)
+        The person of each genuine pair.
     """
 
     tar: dict[float, Figure]
@@ -81,6 +85,8 @@ class TemplateRates:
     impostors: int
     rejected: int
     people: int
+    accepted: dict[float, BoolArray]
+    owners: NDArray[np.intp]
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as plain Python values, ready for JSON."""
@@ -284,6 +290,7 @@ def verification_rates(
     people = linked(np.stack([first[same], second[same]], axis=1).astype(np.intp), len(templates.numbers))
     mine = people[first[same]]
     tar: dict[float, Figure] = {}
+    taken: dict[float, BoolArray] = {}
     for far in rates:
         allowed = allowed_false_accepts(far, len(impostors))
         if allowed:
@@ -295,6 +302,7 @@ def verification_rates(
                 else (float("nan"), float("nan"))
             )
             tar[far] = Figure(float(accepted.mean()), span, cut)
+            taken[far] = accepted
     ordered = np.sort(genuine)
     curve = np.full(len(CURVE_RATES), np.nan)
     for place, far in enumerate(CURVE_RATES):
@@ -308,6 +316,8 @@ def verification_rates(
         impostors=len(impostors),
         rejected=int(np.count_nonzero(rejected)),
         people=len(np.unique(mine)),
+        accepted=taken,
+        owners=mine,
     )
 
 

@@ -122,13 +122,15 @@ def test_templates(run, tmp_path: Path) -> None:
     ]
     result = run(*command, "--json", "--report", tmp_path / "report")
     assert result.exit_code == 0, result.output
-    (found,) = json.loads(result.stdout)
+    (found,) = json.loads(result.stdout)["results"]
     assert found["verification"]["genuine_pairs"] == 6
     assert found["verification"]["tar_at_far"]["0.1"]["value"] > 0.5
     assert found["searches"][0]["mated_searches"] == 5
     assert list(found["failed_images"]) == ["500.png"]
     assert (tmp_path / "report" / "roc.png").stat().st_size > 5000
     assert "TAR at FAR 0.1" in run(*command).stdout
+    two = ["-m", "sphereface-mini", "-m", "sphereface-mini", "--recipe", "sphereface-mini", "--recipe", "sefiks"]
+    assert "TAR at FAR 0.1, sphereface-mini less sphereface-mini" in run(*command, *two).stdout
     assert "nothing to measure" in failure(run("evaluate", "ijb", tmp_path / "crops", "--media", tmp_path / "media"))
 
 
@@ -244,7 +246,7 @@ def test_nist(run, tmp_path: Path) -> None:
     command += ["--table", tmp_path / "table.csv", "--group-by", "sex", "--quality", "sharp", "--embeddings", tmp_path]
     result = run(*command, "--report", tmp_path / "report", "--json")
     assert result.exit_code == 0, result.output
-    (found,) = json.loads(result.stdout)
+    (found,) = json.loads(result.stdout)["results"]
     assert found["failed_images"] == 1
     assert found["failures"] == {"gone.png": "no such file"}
     assert "0.1" in found["fnmr_at_fmr"]
@@ -256,6 +258,8 @@ def test_nist(run, tmp_path: Path) -> None:
         "groups-1-sex.png",
         "report.json",
     ]
-    text = run(*command).stdout
+    two = ["-m", "sphereface-mini", "-m", "sphereface-mini", "--recipe", "sphereface-mini", "--recipe", "sefiks"]
+    text = run(*command, *two).stdout
+    assert "McNemar" in text
     assert "failure to acquire: 1 of 61 images" in text
     assert "worst over geometric mean" in text

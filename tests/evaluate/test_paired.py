@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spherecv.evaluate.paired import compare_distances, mcnemar
+from spherecv.errors import InvalidArgumentError
+from spherecv.evaluate.paired import compare_distances, compare_shares, mcnemar
 
 
 @settings(deadline=None)
@@ -74,3 +75,34 @@ def test_a_model_against_itself(people_and_pairs) -> None:
     assert all(figure.value == 0 and figure.interval == (0.0, 0.0) for figure in found.tar.values())
     assert "McNemar" in str(found)
     assert found.to_dict()["first_only"] == 0
+
+
+@given(seed=st.integers(0, 1000), trials=st.integers(1, 60))
+@settings(deadline=None)
+def test_shares_by_definition(seed: int, trials: int) -> None:
+    generator = np.random.default_rng(seed)
+    one, two = generator.random((2, trials)) < 0.6
+    people = generator.integers(8, size=trials)
+    found = compare_shares(one, two, people, what="TAR", replicates=20)
+    assert found.first_only == sum(bool(a and not b) for a, b in zip(one, two, strict=True))
+    assert found.second_only == sum(bool(b and not a) for a, b in zip(one, two, strict=True))
+    assert found.difference.value == pytest.approx(one.mean() - two.mean())
+    assert found.p_value == mcnemar(found.first_only, found.second_only)
+    low, high = found.difference.interval
+    assert -1 <= low <= high <= 1
+    assert found.to_dict()["what"] == "TAR"
+
+
+def test_the_interval_of_a_share_resamples_people_for_both() -> None:
+    generator = np.random.default_rng(0)
+    people = np.repeat(np.arange(40), 5)
+    one, two = generator.random((2, 200)) < 0.7
+    found = compare_shares(one, two, people, replicates=2000)
+    gaps = []
+    for _ in range(2000):
+        rows = np.concatenate([np.flatnonzero(people == person) for person in generator.integers(40, size=40)])
+        gaps.append(one[rows].mean() - two[rows].mean())
+    low, high = np.percentile(gaps, [2.5, 97.5])
+    assert found.difference.interval == (pytest.approx(low, abs=0.02), pytest.approx(high, abs=0.02))
+    with pytest.raises(InvalidArgumentError, match="all three"):
+        compare_shares(one, two[:3], people)
