@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spherecv.dataset.unpack import unpack_records
 from spherecv.errors import DatasetError, InvalidArgumentError
 from spherecv.recordio import payload, read_record, read_records
 from spherecv.train.data.dataset import from_lst, open_dataset
@@ -126,3 +127,19 @@ def test_lists_of_mxnet_and_of_insightface(tmp_path: Path) -> None:
         file.write_text(text)
         with pytest.raises(InvalidArgumentError, match=message):
             from_lst(file)
+
+
+def test_unpacked_into_folders(tmp_path: Path) -> None:
+    images = [(0, b"\xff\xd8 one"), (11, b"\x89PNG two"), (0, b"\xff\xd8 three" + MAGIC)]
+    file = write(tmp_path, images)
+    made = unpack_records(file, tmp_path / "out")
+    assert (made.images, made.identities, made.written) == (3, 2, 3)
+    found = {
+        path.relative_to(tmp_path / "out").as_posix(): path.read_bytes() for path in (tmp_path / "out").rglob("*.*")
+    }
+    assert found == {"00/1.jpg": images[0][1], "11/2.png": images[1][1], "00/3.jpg": images[2][1]}
+    (tmp_path / "out" / "11" / "2.png").unlink()
+    assert unpack_records(file, tmp_path / "out").written == 1
+    (tmp_path / "out" / "11" / "2.png").write_bytes(b"another")
+    with pytest.raises(DatasetError, match="of another file"):
+        unpack_records(file, tmp_path / "out")
