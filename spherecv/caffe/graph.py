@@ -178,10 +178,10 @@ def check_wiring(layers: Sequence[Layer], inputs: Sequence[str], *, names_repeat
 def check_counts(layers: Sequence[Layer]) -> None:
     """Check the settings that Caffe wants once for each bottom or top, or not at all."""
     for layer in layers:
-        for name, blobs in (("propagate_down", layer.bottoms), ("loss_weight", layer.tops)):
-            given = len(getattr(layer.param, name))
+        for setting, blobs in (("propagate_down", layer.bottoms), ("loss_weight", layer.tops)):
+            given = len(getattr(layer.param, setting))
             if given not in (0, len(blobs)):
-                raise layer.mistake(f"gives {name} {given} times: Caffe wants it {len(blobs)} times, or not at all")
+                raise layer.mistake(f"gives {setting} {given} times: Caffe wants it {len(blobs)} times, or not at all")
 
 
 def open_ends(layers: Sequence[Layer]) -> tuple[str, ...]:

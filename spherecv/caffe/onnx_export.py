@@ -53,6 +53,9 @@ def export(
     version : str
         Of the converter.
     """
+    for layer in layers:
+        if "" in layer.tops:
+            raise layer.unsupported("has a top without a name")
     unique, final = single_assignment(layers, list(inputs))
     wanted = {blob: final[blob] for blob in outputs}
     unique = _needed(unique, wanted.values())

@@ -185,7 +185,9 @@ def _description(info: ModelInfo) -> list[str]:
         recipe = get_recipe(info.recipe)
         lines.append(f"  recipe     {recipe.name}, fingerprint {recipe.fingerprint}")
         values = {key: value for key, value in recipe.to_dict().items() if key != "name"}
-        lines += [f"             {key} = {json.dumps(value)}" for key, value in values.items()]
+        # A mean image is a line of a hundred thousand letters, which nobody reads.
+        texts = {key: json.dumps(value) for key, value in values.items()}
+        lines += [f"             {key} = {t if len(t) < 500 else t[:60] + '...'}" for key, t in texts.items()]
     lines += [line for row in info.thresholds for line in _threshold_lines(row.to_dict())]
     if info.calibration:
         lines += ["  calibration", *(own_dir() / info.name / info.calibration).read_text(encoding="utf-8").splitlines()]

@@ -48,6 +48,8 @@ class Backend(Protocol):
 
     name: str
     limit: ChunkLimit
+    version: str
+    """Of the package, and of the engine within it: what a verdict on it holds for."""
 
     @property
     def threads(self) -> int:

@@ -192,7 +192,10 @@ def test_settings_of_detection_output_that_are_refused(setting, complaint):
         ("min_size: 8 width: 3", "PriorBoxClustered"),
         ("min_size: 8 variance: 1 variance: 2", "one variance or four"),
         ("min_size: 8 step: 4 step_h: 4", "step or step_h"),
-        ("min_size: 8 step_h: 4", "must be positive"),
+        ("min_size: 8 step_h: 4", "must lie between"),
+        ("min_size: 8 max_size: nan", "must lie between"),
+        ("min_size: inf", "must lie between"),
+        ("min_size: 8 variance: nan", "positive ones"),
         ("min_size: 8 img_size: 4 img_h: 4", "img_size or img_h"),
     ],
 )

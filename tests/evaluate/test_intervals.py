@@ -66,6 +66,13 @@ def test_replicates_without_one_kind_of_pairs_do_not_count() -> None:
         assert np.isnan([nothing.accuracy, nothing.eer, nothing.auc, nothing.tar[0.1]]).all()
 
 
+def test_a_rate_that_is_met_exactly_is_kept() -> None:
+    """Of two impostor pairs, always of equal weight, one lies before the genuine ones: half are accepted with them."""
+    pairs = [(n, n) for n in range(8)] + [(0, 1), (1, 0)]
+    found = bootstrap([0.15] * 8 + [0.1, 0.2], [True] * 8 + [False] * 2, pairs, rates=(0.5, 0.49), replicates=50)
+    assert found.tar == {0.5: (1 - 3 / 8, 1.0), 0.49: (0.0, 3 / 8)}
+
+
 def test_chunks_hold_no_more_than_promised() -> None:
     def sizes(*arguments):
         return [chunk.shape for chunk in draws(*arguments, 0)]

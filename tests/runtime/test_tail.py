@@ -119,6 +119,19 @@ def test_inputs_of_the_tail_are_checked(with_tail):
         session.run({"x": x, "m": np.ones(3, np.float32)})
 
 
+def test_a_batch_that_is_fixed_is_not_run_item_by_item(with_tail):
+    """The tail would take every item for the first."""
+    model = with_tail(_tail([_filter(["h", "m"], ["k"])], {"k": "k"}, inputs={"m": [1]}))
+    fixed = onnx.load_from_string(model)
+    for value in (*fixed.graph.input, *fixed.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    session = Session(fixed.SerializeToString())
+    assert session.inputs == {"x": (1, 3), "m": (1,)}
+    with pytest.raises(InvalidArgumentError, match=r"must have shape \(1, 3\)"):
+        session.run({"x": np.ones((2, 3), np.float32), "m": np.ones(2, np.float32)})
+    assert session.run({"x": np.ones((1, 3), np.float32), "m": np.ones(1, np.float32)})["k"].tolist() == [[2, 2, 2]]
+
+
 def test_a_step_that_fails_says_so(with_tail):
     step = _step(["h"], ["p"], function="DetectionOutput", settings={}, arrays=[])
     with pytest.raises(BackendError, match="the tail of the model failed"):

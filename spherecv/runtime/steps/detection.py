@@ -17,6 +17,7 @@ from spherecv.errors import InvalidArgumentError
 Array = NDArray[np.float32]
 Indices = NDArray[np.intp]
 
+_BLOCK = 256  # boxes that are compared with one another at once
 _ADAPTIVE = 0.5  # a threshold above it shrinks with every box that is kept
 
 
@@ -48,19 +49,17 @@ def detection_output(inputs: Sequence[Array], settings: Mapping[str, Any], _: Se
     confidences = confidences.reshape(batch, count, classes)
     if settings["code_type"] != "CORNER" and not bool(np.all(boxes[:, 2:] > boxes[:, :2])):
         raise InvalidArgumentError("DetectionOutput got priors without width or height, which Caffe refuses")
-    rows = []
-    for image in range(batch):
-        found = _of_image(locations[image], confidences[image], boxes, variances, settings)
-        rows += [(image, label, score, *box) for label, score, box in found]
-    if not rows:
-        rows = [(image, *(-1.0,) * 6) for image in range(batch)]
-    return [np.array(rows, np.float32).reshape(1, 1, -1, 7)]
+    found = [_of_image(locations[image], confidences[image], boxes, variances, settings) for image in range(batch)]
+    images = np.repeat(np.arange(batch, dtype=np.float32), [len(rows) for rows in found])
+    if not len(images):
+        images, found = np.arange(batch, dtype=np.float32), [np.full((batch, 6), -1, np.float32)]
+    return [np.concatenate([images[:, None], np.concatenate(found)], 1).reshape(1, 1, -1, 7)]
 
 
 def _of_image(
     locations: Array, confidences: Array, priors: Array, variances: Array, settings: Mapping[str, Any]
-) -> list[tuple[int, np.float32, Array]]:
-    """Return label, score and box of every detection in one image."""
+) -> Array:
+    """Return label, score and box of every detection in one image, (M, 6)."""
     shared, keep = bool(settings["share_location"]), int(settings["keep_top_k"])
     kept: list[tuple[int, Indices, Array]] = []
     for label in range(confidences.shape[1]):
@@ -81,7 +80,7 @@ def _of_image(
     if -1 < keep < len(labels):
         best = np.argsort(-scores, kind="stable")[:keep]
         order = best[np.argsort(labels[best], kind="stable")]
-    return [(int(labels[place]), scores[place], boxes[place]) for place in order]
+    return np.concatenate([labels[order, None], scores[order, None], boxes[order]], 1).astype(np.float32)
 
 
 def _candidates(scores: Array, settings: Mapping[str, Any]) -> Indices:
@@ -92,6 +91,9 @@ def _candidates(scores: Array, settings: Mapping[str, Any]) -> Indices:
     lowest = np.finfo(np.float32).min if threshold is None else np.float32(threshold)
     above = np.flatnonzero(scores > lowest)
     top = int(settings["top_k"])
+    if 0 < top < len(above):
+        least = np.partition(scores[above], -top)[-top]
+        above = above[scores[above] >= least]
     ordered = above[np.argsort(-scores[above], kind="stable")]
     return ordered[:top] if top > -1 else ordered
 
@@ -109,37 +111,47 @@ def _decode(places: Array, priors: Array, variances: Array, settings: Mapping[st
         return corners
     with np.errstate(over="ignore"):
         centres = offsets[:, :2] * sizes + (priors[:, :2] + priors[:, 2:]) / np.float32(2)
-        halves = np.exp(offsets[:, 2:]) * sizes / np.float32(2)
+        # Caffe's exp is that of doubles.
+        halves = (np.exp(offsets[:, 2:].astype(np.float64)) * sizes).astype(np.float32) / np.float32(2)
         corners = np.concatenate([centres - halves, centres + halves], 1)
     return corners
 
 
 def _suppress(boxes: Array, threshold: float, eta: float) -> Indices:
     """Return which boxes stay, given the best first: those that overlap no kept one by more than the threshold."""
-    sizes = (boxes[:, 2:] - boxes[:, :2]).astype(np.float32)
+    boxes = np.asfortranarray(boxes)  # a coordinate after the other
+    sizes = boxes[:, 2:] - boxes[:, :2]
     areas = np.where((sizes < 0).any(1), np.float32(0), sizes[:, 0] * sizes[:, 1])
-    alive = np.ones(len(boxes), bool)
-    kept: list[int] = []
     limit = np.float32(threshold)
-    fixed = eta >= 1
-    for index in range(len(boxes)):
-        if fixed:
-            if not alive[index]:
-                continue
-            kept.append(index)
-            rest = index + 1 + np.flatnonzero(alive[index + 1 :])
-            alive[rest] = _overlaps(boxes[rest], areas[rest], boxes[index], areas[index]) <= limit
-        elif not kept or (_overlaps(boxes[kept], areas[kept], boxes[index], areas[index]) <= limit).all():
-            kept.append(index)
-            if limit > _ADAPTIVE:
-                limit = np.float32(limit * np.float32(eta))
+    kept: list[int] = []
+    if eta < 1:
+        for index in range(len(boxes)):
+            if not kept or (_overlaps(boxes[kept], areas[kept], boxes[index], areas[index]) <= limit).all():
+                kept.append(index)
+                if limit > _ADAPTIVE:
+                    limit = np.float32(limit * np.float32(eta))
+        return np.array(kept, np.intp)
+    alive = np.ones(len(boxes), bool)
+    for start in range(0, len(boxes), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        # Among themselves all at once; the boxes behind only with those that stay.
+        apart = _overlaps(boxes[block], areas[block], boxes[block, None], areas[block, None]) <= limit
+        stay = alive[block].copy()
+        for place in range(len(stay)):
+            if stay[place]:
+                stay[place + 1 :] &= apart[place, place + 1 :]
+                kept.append(start + place)
+        for index in (start + np.flatnonzero(stay)).tolist():
+            rest = start + _BLOCK + np.flatnonzero(alive[start + _BLOCK :])
+            if len(rest):
+                alive[rest] = _overlaps(boxes[rest], areas[rest], boxes[index], areas[index]) <= limit
     return np.array(kept, np.intp)
 
 
-def _overlaps(boxes: Array, areas: Array, box: Array, area: np.float32) -> Array:
-    """Return intersection over union of boxes with one; boxes that touch count as meeting, with no area."""
-    low, high = np.maximum(boxes[:, :2], box[:2]), np.minimum(boxes[:, 2:], box[2:])
-    sides = np.maximum(high - low, np.float32(0))
-    common = sides[:, 0] * sides[:, 1]
+def _overlaps(boxes: Array, areas: Array, box: Array, area: Array) -> Array:
+    """Return intersection over union of boxes with one, or with several; those that only touch have none in common."""
+    wide = np.minimum(boxes[..., 2], box[..., 2]) - np.maximum(boxes[..., 0], box[..., 0])
+    high = np.minimum(boxes[..., 3], box[..., 3]) - np.maximum(boxes[..., 1], box[..., 1])
+    common = np.maximum(wide, np.float32(0)) * np.maximum(high, np.float32(0))
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         return np.where(common > 0, common / (areas + area - common), np.float32(0))
