@@ -146,7 +146,7 @@ def groups_of(names: Sequence[str], pattern: str) -> list[str]:
     try:
         form = re.compile(pattern)
     except re.error as error:
-        raise DatasetError(f"{pattern!r} is no regular expression: {error}") from None
+        raise DatasetError(f"{pattern!r} is not a regular expression: {error}") from None
     found = []
     for name in names:
         match = form.search(name)

@@ -52,7 +52,7 @@ def read_features(path: str | os.PathLike[str]) -> NDArray[np.floating]:
     rows, columns, stride, kind = _HEADER.unpack(head)
     if kind not in _TYPES or min(rows, columns) < 1 or stride != columns * _TYPES[kind][1]:
         said = f"{rows} x {columns}, stride {stride}, type {kind}"
-        raise DatasetError(f"{file} is no feature file: its header says {said}")
+        raise DatasetError(f"{file} is not a feature file: its header says {said}")
     wanted = _HEADER.size + rows * stride
     if size != wanted:
         raise DatasetError(f"{file} has {size:,} bytes, but {rows} x {columns} features need {wanted:,}")
@@ -124,10 +124,10 @@ def read_feature_list(path: str | os.PathLike[str]) -> tuple[list[str], list[str
     except OSError as error:
         raise DatasetError(f"{file} cannot be read: {error.strerror or error}") from None
     except ValueError as error:
-        raise DatasetError(f"{file} is no list of features: {error}") from None
+        raise DatasetError(f"{file} is not a list of features: {error}") from None
     paths = values.get("path") if isinstance(values, dict) else None
     if not isinstance(paths, list) or not all(isinstance(name, str) for name in paths):
-        raise DatasetError(f'{file} is no list of features: it has no "path"')
+        raise DatasetError(f'{file} is not a list of features: it has no "path"')
     identities = values.get("id")
     if identities is not None and (not isinstance(identities, list) or len(identities) != len(paths)):
         raise DatasetError(f"{file} has {len(paths)} paths, and not as many identities")

@@ -35,7 +35,7 @@ def cfp_rows(folder: Path) -> Iterator[PairRow]:
     sides = _SIDES.get(folder.name.upper())
     folds = sorted(path for path in folder.iterdir() if path.is_dir() and path.name.isdigit())
     if sides is None or not folds:
-        raise DatasetError(f"{folder} is no protocol of CFP: expected Split/FP or Split/FF with folders 01 to 10")
+        raise DatasetError(f"{folder} is not a protocol of CFP: expected Split/FP or Split/FF with folders 01 to 10")
     lists = {side: _cfp_list(folder.parent.parent / f"Pair_list_{side}.txt") for side in dict.fromkeys(sides)}
     for fold in folds:
         for name, same in (("same.txt", True), ("diff.txt", False)):

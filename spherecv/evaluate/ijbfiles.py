@@ -251,7 +251,7 @@ def _number_blocks(file: Path) -> Iterator[NDArray[np.int64]]:
 
 def _numbers(block: bytes, file: Path, line: int) -> NDArray[np.int64]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # NumPy warns where a word is no number; counted below
+        warnings.simplefilter("ignore", DeprecationWarning)  # NumPy warns where a word is not a number; counted below
         try:
             found = np.fromstring(block, dtype=np.int64, sep=" ")
         except ValueError:

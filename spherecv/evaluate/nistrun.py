@@ -165,7 +165,7 @@ def evaluate_nist(
     columns = {} if table is None else read_columns(table, listed.images)
     strange = next((name for name in (*group_by, *qualities) if name not in columns), None)
     if strange is not None:
-        raise DatasetError(f"there is no column {strange}: {', '.join(columns) or 'give a table'}")
+        raise DatasetError(f"the column {strange} is not there: {', '.join(columns) or 'give a table'}")
     scores = {name: _numbers(name, columns[name]) for name in qualities}
     recipe = subject.source.recipe
     kept = None if saved is None else saved(images, recipe.mirror)

@@ -100,7 +100,7 @@ def read_plain_pickle(path: str | os.PathLike[str]) -> Loaded:
     Raises
     ------
     DatasetError
-        The file cannot be read, is truncated, is no pickle, or holds anything else; the message names the place.
+        The file cannot be read, is truncated, not a pickle, or holds anything else; the message names the place.
     """
     file = Path(path)
     try:

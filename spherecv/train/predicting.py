@@ -1,4 +1,4 @@
-"""Classes of pictures by a net and the head that it was trained with."""
+"""Classes of images by a net and the head that it was trained with."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _BATCH = 32
 
 
 def predict(trainer: Trainer, dataset: Dataset, view: View) -> npt.NDArray[np.intp]:
-    """Return for each picture the class whose weights it makes the smallest angle with.
+    """Return for each image the class whose weights it makes the smallest angle with.
 
     Parameters
     ----------
     trainer : Trainer
         With a loss that has a row of weights for each class, such as A-Softmax. Its net is left in its test phase.
     dataset : Dataset
-        Of pictures of the net's size.
+        Of images of the net's size.
     view : View
-        How pictures are read; an augmentation is not wanted here.
+        How images are read; an augmentation is not wanted here.
 
     Returns
     -------
@@ -35,7 +35,7 @@ def predict(trainer: Trainer, dataset: Dataset, view: View) -> npt.NDArray[np.in
     InvalidArgumentError
         A loss without class weights.
     ImageError
-        A picture cannot be read.
+        An image cannot be read.
     """
     if trainer.loss is None or trainer.embedding is None or not trainer.loss.params:
         raise InvalidArgumentError("only a loss with class weights tells classes")

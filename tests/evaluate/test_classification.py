@@ -58,7 +58,7 @@ def test_people_are_read_off_names() -> None:
     assert groups_of(["happy/S010_004_17.png"], "(S[0-9]+)_") == ["S010"]
     with pytest.raises(DatasetError, match="does not match"):
         groups_of(["a.png"], "S[0-9]+")
-    with pytest.raises(DatasetError, match="no regular expression"):
+    with pytest.raises(DatasetError, match="not a regular expression"):
         groups_of(["a.png"], "(")
 
 

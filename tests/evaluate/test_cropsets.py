@@ -161,7 +161,7 @@ def test_cfp_files_that_are_missing(cfp: Path) -> None:
     (cfp / "Split" / "FP" / "02" / "diff.txt").unlink()
     with pytest.raises(DatasetError, match=r"diff.txt cannot be read"):
         read_pairs(cfp / "Split" / "FP")
-    with pytest.raises(DatasetError, match="no protocol of CFP"):
+    with pytest.raises(DatasetError, match="not a protocol of CFP"):
         read_pairs(cfp)
 
 

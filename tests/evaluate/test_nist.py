@@ -193,7 +193,7 @@ def test_from_images_to_figures(people: Path, subject, lfw_pairs, tmp_path: Path
     assert "worst over geometric mean" in text
     assert found.to_dict()["error_versus_discard"][0]["quality"] == "Face.quality"
     for column in ("no", "group"):
-        with pytest.raises(DatasetError, match=r"no column no|must hold numbers"):
+        with pytest.raises(DatasetError, match=r"column no is not|must hold numbers"):
             evaluate_nist(people, listing, subject, table=tmp_path / "table.csv", qualities=[column])
     with pytest.raises(DatasetError, match="none of the"):
         evaluate_nist(tmp_path / "none", listing, subject)
