@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from spherecv.errors import DatasetError, InvalidArgumentError, NotEnoughDataError
 from spherecv.evaluate.curves import FloatArray, Roc, checked_pairs, roc_curve, supported_rates, tar_at_far
 from spherecv.evaluate.figures import Figure, finite
-from spherecv.evaluate.groups import GroupRates
+from spherecv.evaluate.groups import GroupRates, worst_over_mean
 from spherecv.evaluate.intervals import bootstrap
 from spherecv.evaluate.pairs import PairList
 from spherecv.evaluate.shares import share_interval
@@ -88,8 +88,8 @@ class GroupErrors:
 
     @property
     def fmr_ratio(self) -> float:
-        """Worst false match rate within a group over the geometric mean of the groups'; NaN where one is 0."""
-        return worst_over_mean(np.diag(self.matches.rates))
+        """As `GroupRates.ratio`."""
+        return self.matches.ratio
 
     @property
     def fnmr_ratio(self) -> float:
@@ -102,7 +102,6 @@ class GroupErrors:
             **self.matches.to_dict(),
             "fnmr": {name: figure.to_dict() for name, figure in self.misses.items()},
             "genuine_pairs": self.genuine,
-            "fmr_worst_over_geometric_mean": finite(self.fmr_ratio),
             "fnmr_worst_over_geometric_mean": finite(self.fnmr_ratio),
         }
 
@@ -328,26 +327,6 @@ def discard_curve(
     errors = missed[::-1].cumsum()[::-1][starts]
     shares, rates = starts / len(values), errors / left
     return DiscardCurve(name, shares, rates, _area(shares, rates), float(threshold))
-
-
-def worst_over_mean(rates: ArrayLike) -> float:
-    """Largest rate over the geometric mean of all (NIST IR 8429): 1 is even.
-
-    Parameters
-    ----------
-    rates : array_like of float, shape (G,)
-        NaN, of groups without pairs, are passed over.
-
-    Returns
-    -------
-    float
-        From 1 on; NaN without rates, or where one is 0: its true value is not known, only that it is small.
-    """
-    values = np.asarray(rates, dtype=np.float64)
-    values = values[~np.isnan(values)]
-    if not len(values) or values.min() <= 0:
-        return float("nan")
-    return float(values.max() / np.exp(np.log(values).mean()))
 
 
 def read_columns(path: str | os.PathLike[str], images: Sequence[str]) -> dict[str, list[str]]:

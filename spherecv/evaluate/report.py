@@ -209,7 +209,9 @@ def _groups(rates: GroupRates, picture: bytes) -> str:
         )
         for i, name in enumerate(rates.names)
     ]
-    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in rates.notes)
+    worst = "not known, since a group has none" if np.isnan(rates.ratio) else f"{rates.ratio:.2f}"
+    ratio = f"worst within a group over the geometric mean of the groups: {worst}"
+    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in (*rates.notes, ratio))
     return (
         f"<h3>False match rate by {escape(rates.column)}, threshold {rates.threshold:.4f}</h3>"
         f"{_picture(picture, rates.column)}<table><tr><th></th>{head}</tr>{''.join(rows)}</table>{notes}"

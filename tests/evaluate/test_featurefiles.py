@@ -45,7 +45,8 @@ def test_a_megaface_feature_is_a_column(tmp_path: Path) -> None:
     [
         (b"", "truncated"), (b"\0" * 15, "truncated"), (struct.pack("4i", 2, 1, 4, 5) + b"\0" * 7, "need 24"),
         (struct.pack("4i", 2, 1, 4, 5) + b"\0" * 9, "need 24"), (struct.pack("4i", 2, 1, 4, 0), "type 0"),
-        (struct.pack("4i", -2, 1, 4, 5), "not a feature file"), (struct.pack("4i", 2, 3, 4, 5) + b"\0" * 24, "stride 4"),
+        (struct.pack("4i", -2, 1, 4, 5), "not a feature file"),
+        (struct.pack("4i", 2, 3, 4, 5) + b"\0" * 24, "stride 4"),
     ],
 )  # fmt: skip
 def test_broken_feature_files(tmp_path: Path, data: bytes, message: str) -> None:

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from scipy.stats import gmean
 
 from spherecv.errors import DatasetError, InvalidArgumentError, NotEnoughDataError
+from spherecv.evaluate.groups import worst_over_mean
 from spherecv.evaluate.nist import (
     DISCARDED,
     discard_curve,
     error_rates,
     group_errors,
     read_columns,
-    worst_over_mean,
 )
 from spherecv.evaluate.nistrun import evaluate_nist
 from spherecv.evaluate.pairfiles import read_pairs
