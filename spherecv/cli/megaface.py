@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,6 +34,8 @@ def megaface(
 
       spherecv evaluate megaface facescrub/ megaface-1M.npy -m sphereface-20
     """
+    from spherecv.evaluate.paired import compare_searches
+
     chosen = subject.subjects()
     results = [(s.source.name, _identify(s, probes, distractors, embeddings, len(chosen) > 1)) for s in chosen]
     if report is not None:
@@ -41,10 +44,21 @@ def megaface(
 
         write_bytes(report / "cmc.png", cmc_png(results))
         typer.echo(f"wrote {report / 'cmc.png'}", err=True)
+    compared = [
+        test
+        for (one, a), (two, b) in combinations(results, 2)
+        for test in compare_searches(a, b, names=(one, two))
+    ]
     if as_json:
-        typer.echo(json.dumps([{"model": name, **result.to_dict()} for name, result in results]))
+        tests = [[test.to_dict() for test in compared if test.first == name] for name, _ in results]
+        rows = [
+            {"model": name, **result.to_dict(), "comparisons": mine}
+            for (name, result), mine in zip(results, tests, strict=True)
+        ]
+        typer.echo(json.dumps(rows))
     else:
-        typer.echo("\n\n".join(shown(name, result) for name, result in results))
+        parts = [shown(name, result) for name, result in results]
+        typer.echo("\n\n".join([*parts, *(["\n".join(map(str, compared))] if compared else [])]))
 
 
 def _identify(

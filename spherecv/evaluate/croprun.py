@@ -10,7 +10,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from spherecv.errors import InvalidArgumentError, SphereCVError
+from spherecv.checks import check_choice, check_rate
+from spherecv.errors import SphereCVError
 from spherecv.evaluate.cropsets import BinSet, CropSet, Fitting, FolderSet, read_crops
 from spherecv.evaluate.embedded import require_pairs
 from spherecv.evaluate.experiment import Experiment, make_variant
@@ -95,7 +96,12 @@ def evaluate_crops(
         No pair is left, or a fold has only one kind.
     CalibrationError, DatasetError
         The saved rows are of something else, or broken.
+    InvalidArgumentError
+        Another flip or distance, or a rate out of range.
     """
+    check_choice("flip", flip, get_args(Flip))
+    check_choice("distance", distance, get_args(GridDistance))
+    check_rate("far", far)
     store, changes = embed_crops(source, subject, mirror=flip != "none", saved=saved, progress=progress)
     pairs = source.pairs
     lost = {pairs.images[number] for number in store.failures}
@@ -216,8 +222,7 @@ def combined(rows: NDArray[np.floating], flip: Flip, *, unit: bool = True) -> ND
     InvalidArgumentError
         Another flip.
     """
-    if flip not in get_args(Flip):
-        raise InvalidArgumentError(f"flip must be one of {', '.join(get_args(Flip))}, but got {flip!r}")
+    check_choice("flip", flip, get_args(Flip))
     table = np.asarray(rows, dtype=np.float64)
     if flip == "add":
         half = table.shape[1] // 2

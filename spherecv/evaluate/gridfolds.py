@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spherecv.checks import check_rate
+from spherecv.checks import check_choice, check_rate
 from spherecv.errors import InvalidArgumentError
 from spherecv.evaluate.curves import BoolArray, FloatArray, Roc, area_under, equal_error
 from spherecv.evaluate.folds import FoldTable, check_folds
@@ -181,8 +181,7 @@ def grid_figures(
         A fold has only one kind of pair.
     """
     x, y, labels = _checked(left, right, same)
-    if distance not in get_args(GridDistance):
-        raise InvalidArgumentError(f"distance must be squared or angle, but got {distance!r}")
+    check_choice("distance", distance, get_args(GridDistance))
     check_rate("far", far)
     numbers = split_folds(len(x)) if folds is None else np.asarray(folds)
     if numbers.shape != labels.shape:

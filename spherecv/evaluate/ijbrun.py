@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.align import FaceAligner
+from spherecv.checks import check_choice
 from spherecv.errors import DatasetError
 from spherecv.evaluate.croprun import Flip, embed_crops
 from spherecv.evaluate.ijbfiles import (
@@ -205,6 +206,8 @@ def evaluate_ijb(
     DatasetError, NotEnoughDataError, CalibrationError
         Files that are not what they should be, too few pairs, or saved rows of something else.
     """
+    check_choice("flip", flip, get_args(Flip))
+    check_choice("weighing", weighing, get_args(Weighing))
     if bool(galleries) != (probes is not None):
         raise DatasetError("galleries and probes go together: give both, or neither")
     listed = read_media(media)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spherecv.checks import check_rate
 from spherecv.errors import DatasetError
 from spherecv.evaluate.collection import ImageEmbeddings, embed_images
 from spherecv.evaluate.cropsets import find_file
@@ -155,6 +156,7 @@ def evaluate_nist(
     DatasetError, NotEnoughDataError, CalibrationError, InvalidArgumentError
         Lists or tables that are not what they should be, or too few pairs.
     """
+    check_rate("fmr", fmr)
     root = Path(images)
     listed = read_pairs(pairs)
     found = [find_file(root, name) for name in listed.images]

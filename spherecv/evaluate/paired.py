@@ -14,6 +14,7 @@ from spherecv.errors import InvalidArgumentError
 from spherecv.evaluate.curves import FloatArray, checked_pairs, roc_curve, supported_rates, tar_at_far
 from spherecv.evaluate.experiment import Experiment
 from spherecv.evaluate.figures import Figure
+from spherecv.evaluate.identification import Identification
 from spherecv.evaluate.intervals import draws, percentiles, replicate_figures
 
 
@@ -176,6 +177,40 @@ def compare_shares(
     only = int(np.count_nonzero(one & ~two)), int(np.count_nonzero(~one & two))
     return PairedShare(
         what, *names, len(one), *only, mcnemar(*only), Figure(float(one.mean() - two.mean()), span)
+    )
+
+
+def compare_searches(
+    first: Identification, second: Identification, *, names: tuple[str, str], replicates: int = 1000
+) -> tuple[PairedShare, ...]:
+    """Compare two models by the trials that each finds first, at every number of distractors that both have.
+
+    Parameters
+    ----------
+    first, second : Identification
+        Of the same probes.
+    names : two of str
+    replicates : int
+        As for `compare_shares`.
+
+    Returns
+    -------
+    tuple of PairedShare
+        Empty where the trials are not the same, since other images could not be used.
+    """
+    if first.owners is None or second.owners is None or not np.array_equal(first.owners, second.owners):
+        return ()
+    return tuple(
+        compare_shares(
+            first.ranks[first.distractors.index(count)] == 0,
+            second.ranks[second.distractors.index(count)] == 0,
+            first.owners,
+            what=f"rank-1 among {count:,} distractors",
+            names=names,
+            replicates=replicates,
+        )
+        for count in first.distractors
+        if count in second.distractors
     )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spherecv.checks import check_rate
+from spherecv.checks import check_choice, check_rate
 from spherecv.errors import InvalidArgumentError, NotEnoughDataError
 from spherecv.evaluate.croprun import Flip, combined
 from spherecv.evaluate.curves import (
@@ -190,8 +190,7 @@ def pool_templates(
         )
     if weights is not None and weights.shape != (count,):
         raise InvalidArgumentError(f"scores must have shape ({count},), but got {weights.shape}")
-    if weighing not in ("length", "unit"):
-        raise InvalidArgumentError(f"weighing must be length or unit, but got {weighing!r}")
+    check_choice("weighing", weighing, get_args(Weighing))
     numbers = np.unique(templates)
     order = np.lexsort((media, templates))
     pooled: FloatArray | None = None

@@ -83,7 +83,7 @@ def test_bins_that_are_refused(run, bins, tmp_path: Path) -> None:
     (tmp_path / "trap.bin").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     assert "os.system, which is not looked up" in failure(run("evaluate", "bin", tmp_path / "trap.bin"))
     assert "--flip must be one of" in failure(run("evaluate", "bin", bins[0], "--flip", "up"))
-    assert "distance must be squared or angle" in failure(
+    assert "distance must be one of squared, angle" in failure(
         run("evaluate", "bin", bins[0], "--distance", "none", "--folds", 5)
     )
 

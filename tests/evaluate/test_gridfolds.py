@@ -110,7 +110,7 @@ def test_refusals() -> None:
     x, y, same = embeddings(1, 40)
     with pytest.raises(InvalidArgumentError, match=r"\(N, D\)"):
         grid_figures(x[:5], y, same)
-    with pytest.raises(InvalidArgumentError, match="squared or angle"):
+    with pytest.raises(InvalidArgumentError, match="one of squared, angle"):
         grid_figures(x, y, same, distance="cosine")
     with pytest.raises(InvalidArgumentError, match=r"within 0\.\.1"):
         grid_figures(x, y, same, far=1.0)

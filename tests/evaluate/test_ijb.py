@@ -171,7 +171,7 @@ def test_refusals() -> None:
         pool_templates(rows, of[:3], media)
     with pytest.raises(InvalidArgumentError, match="scores must have shape"):
         pool_templates(rows, of, media, scores=[1.0])
-    with pytest.raises(InvalidArgumentError, match="length or unit"):
+    with pytest.raises(InvalidArgumentError, match="one of length, unit"):
         pool_templates(rows, of, media, weighing="none")
     pooled = pool_templates(rows, of, media)
     one = np.zeros(2, np.int32)

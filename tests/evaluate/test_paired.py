@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spherecv.errors import InvalidArgumentError
-from spherecv.evaluate.paired import compare_distances, compare_shares, mcnemar
+from spherecv.evaluate.identification import identify
+from spherecv.evaluate.paired import compare_distances, compare_searches, compare_shares, mcnemar
 
 
 @settings(deadline=None)
@@ -106,3 +107,18 @@ def test_the_interval_of_a_share_resamples_people_for_both() -> None:
     assert found.difference.interval == (pytest.approx(low, abs=0.02), pytest.approx(high, abs=0.02))
     with pytest.raises(InvalidArgumentError, match="all three"):
         compare_shares(one, two[:3], people)
+
+
+def test_searches_are_compared_where_the_trials_are_the_same() -> None:
+    generator = np.random.default_rng(1)
+    people = np.repeat(np.arange(10), 3)
+    centres = generator.normal(size=(10, 6))[people]
+    strangers = generator.normal(size=(120, 6))
+    sharp, blurred = (centres + noise * generator.normal(size=centres.shape) for noise in (0.2, 1.2))
+    one, two = (identify(rows, people, strangers, counts=(10, 100)) for rows in (sharp, blurred))
+    found = compare_searches(one, two, names=("a", "b"), replicates=50)
+    assert [test.what for test in found] == ["rank-1 among 10 distractors", "rank-1 among 100 distractors"]
+    assert found[1].difference.value == pytest.approx(one.rank1()[100] - two.rank1()[100])
+    assert found[1].p_value < 0.05
+    fewer = identify(sharp[1:], people[1:], strangers, counts=(10, 100))
+    assert compare_searches(one, fewer, names=("a", "b")) == ()
