@@ -69,9 +69,9 @@ def evaluate_bin(
     opened = [open_set(name, folds=folds) for name in sets]
     how = {"flip": flip, "far": far, "distance": distance, "subtract_mean": subtract_mean, "replicates": replicates}
     results = [[_run(mine, one, embeddings, how) for one in opened] for mine in chosen]
-    tests = _tests(results, replicates)
+    tests = paired_tests(results, replicates)
     if report is not None:
-        _report(report, results, tests)
+        write_pages(report, results, tests)
     if as_json:
         rows = [found.to_dict() for row in results for found in row]
         typer.echo(json.dumps({"results": rows, "comparisons": [{"set": n, **t.to_dict()} for n, t in tests]}))
@@ -113,7 +113,8 @@ def _run(
         return evaluate_crops(source, subject, saved=saved, progress=progress, **how)
 
 
-def _tests(results: list[list[CropFigures]], replicates: int) -> list[tuple[str, PairedTest]]:
+def paired_tests(results: list[list[CropFigures]], replicates: int) -> list[tuple[str, PairedTest]]:
+    """Compare each two models on each set, whose name comes first; results are by model, then by set."""
     from spherecv.evaluate.paired import compare_experiments
 
     if len(results) < 2:
@@ -125,7 +126,7 @@ def _tests(results: list[list[CropFigures]], replicates: int) -> list[tuple[str,
     ]
 
 
-def _report(folder: Path, results: list[list[CropFigures]], tests: list[tuple[str, PairedTest]]) -> None:
+def write_pages(folder: Path, results: list[list[CropFigures]], tests: list[tuple[str, PairedTest]]) -> None:
     """One page for each set, with every model on it."""
     from spherecv.evaluate.report import write_report
 

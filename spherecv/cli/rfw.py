@@ -9,7 +9,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from spherecv.cli import options, subjects
-from spherecv.cli.bins import check_flip, row_file
+from spherecv.cli.bins import check_flip, paired_tests, row_file, write_pages
 from spherecv.cli.counting import counted
 
 
@@ -27,6 +27,7 @@ def rfw(
         Path | None, typer.Option("--embeddings", help="Folder to keep embeddings in.  [default: the cache]")
     ] = None,
     replicates: subjects.Replicates = 1000,
+    report: subjects.Report = None,
     as_json: options.Json = False,
 ) -> None:
     """RFW: accuracy over 10 folds on African, Asian, Caucasian and Indian faces; their mean, deviation and worst ratio.
@@ -53,10 +54,14 @@ def rfw(
                     evaluate_crops(source, one, flip=how, saved=saved, replicates=replicates, progress=progress)
                 )
         results.append(row)
+    tests = paired_tests(results, replicates)
+    if report is not None:
+        write_pages(report, results, tests)
     spreads = [spread([found.figures.accuracy[0] for found in row]) for row in results]
     if as_json:
         rows = [found.to_dict() for row in results for found in row]
-        typer.echo(json.dumps({"results": rows, "spread": spreads}))
+        compared = [{"set": name, **test.to_dict()} for name, test in tests]
+        typer.echo(json.dumps({"results": rows, "spread": spreads, "comparisons": compared}))
         return
     typer.echo(print_table(results))
     for row, values in zip(results, spreads, strict=True):
@@ -68,3 +73,5 @@ def rfw(
         for found in row:
             for note in found.experiment.notes:
                 typer.echo(f"note: {found.name}: {note}")
+    for name, test in tests:
+        typer.echo(f"{name}: {test}")

@@ -179,7 +179,10 @@ def test_a_submission_and_the_groups_of_rfw(run, tmp_path: Path) -> None:
                 cv2.imwrite(str(folder / f"m.{person}_{i:04d}.jpg"), crop(person, 2 * person + i))
             lines += [f"m.{person}\t1\t2", f"m.{person}\t1\tm.{(person + 1) % 20}\t2"]
         (tmp_path / "txts" / group / f"{group}_pairs.txt").write_text("\n".join(lines) + "\n")
-    result = run("evaluate", "rfw", tmp_path, "--bootstrap", 0, "--embeddings", tmp_path)
+    result = run(
+        "evaluate", "rfw", tmp_path, "--bootstrap", 0, "--embeddings", tmp_path, "--report", tmp_path / "report"
+    )
+    assert (tmp_path / "report" / "Asian" / "report.html").is_file()
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines()[0].split() == ["model", "African", "Asian", "Caucasian", "Indian"]
     assert "largest error over smallest" in result.stdout
