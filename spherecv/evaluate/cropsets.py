@@ -180,6 +180,11 @@ class Fitting:
         if rows == height and columns > width:
             left = (columns - width) // 2
             return np.ascontiguousarray(image[:, left : left + width]), f"the middle {width} of {columns} columns taken"
+        if rows == height and columns < width and not self.middle:
+            left = (width - columns) // 2
+            wider = np.zeros((height, width, 3), np.uint8)
+            wider[:, left : left + columns] = image
+            return wider, f"black columns added to {columns}, up to {width}"
         if self.middle and rows >= height and columns >= width:
             top, left = (rows - height) // 2, (columns - width) // 2
             cut = np.ascontiguousarray(image[top : top + height, left : left + width])

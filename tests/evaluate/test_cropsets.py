@@ -80,6 +80,11 @@ def test_sizes_are_brought_to_the_one_wanted() -> None:
     crop, what = Fitting((112, 96))(image)
     np.testing.assert_array_equal(crop, image[:, 8:104])
     assert what == "the middle 96 of 112 columns taken"
+    wider, what = Fitting((112, 112))(crop)  # the template of 112x112 lies 8 columns further right
+    np.testing.assert_array_equal(wider[:, 8:104], crop)
+    assert not wider[:, :8].any()
+    assert not wider[:, 104:].any()
+    assert what == "black columns added to 96, up to 112"
     crop, what = Fitting((160, 160))(image)
     assert crop.shape == (160, 160, 3)
     assert what == "resized from 112x112 to 160x160"
