@@ -59,7 +59,7 @@ def evaluate_bin(
 
       spherecv evaluate bin lfw.bin -m sphereface-20 -m sface --report bin-report/
 
-      spherecv evaluate bin calfw-112x112/,pairs_CALFW.txt cfp/,cfp/Protocol/Split/FP
+      spherecv evaluate bin calfw-112x112/,pairs_CALFW.txt cfp-112x96/,cfp/Protocol/Split/FP
     """
     from spherecv.evaluate.croprun import print_table
     from spherecv.evaluate.cropsets import open_set

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -254,8 +255,9 @@ def _answer(experiments: list[Experiment], report: Path | None, as_json: bool, r
         page = write_report(report, experiments, comparisons=compared)
         typer.echo(f"wrote {page}", err=True)
     if as_json:
-        tests = [[test.to_dict() for test in compared if test.first == one.model] for one in experiments]
-        rows = [{**one.to_dict(), "comparisons": mine} for one, mine in zip(experiments, tests, strict=True)]
+        rows = [{**one.to_dict(), "comparisons": []} for one in experiments]
+        for (row, _), test in zip(combinations(rows, 2), compared, strict=True):
+            row["comparisons"].append(test.to_dict())
         typer.echo(json.dumps(rows))
     else:
         typer.echo("\n\n".join(str(part) for part in (*experiments, *compared)))

@@ -44,21 +44,16 @@ def megaface(
 
         write_bytes(report / "cmc.png", cmc_png(results))
         typer.echo(f"wrote {report / 'cmc.png'}", err=True)
-    compared = [
-        test
-        for (one, a), (two, b) in combinations(results, 2)
-        for test in compare_searches(a, b, names=(one, two))
-    ]
+    pairs = list(combinations(results, 2))
+    compared = [compare_searches(a, b, names=(one, two)) for (one, a), (two, b) in pairs]
     if as_json:
-        tests = [[test.to_dict() for test in compared if test.first == name] for name, _ in results]
-        rows = [
-            {"model": name, **result.to_dict(), "comparisons": mine}
-            for (name, result), mine in zip(results, tests, strict=True)
-        ]
+        rows = [{"model": name, **result.to_dict(), "comparisons": []} for name, result in results]
+        for (row, _), tests in zip(combinations(rows, 2), compared, strict=True):
+            row["comparisons"] += [test.to_dict() for test in tests]
         typer.echo(json.dumps(rows))
     else:
         parts = [shown(name, result) for name, result in results]
-        typer.echo("\n\n".join([*parts, *(["\n".join(map(str, compared))] if compared else [])]))
+        typer.echo("\n\n".join([*parts, *("\n".join(map(str, tests)) for tests in compared if tests)]))
 
 
 def _identify(
