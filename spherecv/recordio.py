@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from spherecv.errors import DatasetError
+from spherecv.files import Reading
 
 SUFFIX = ".rec"
 _MAGIC = 0xCED7230A
@@ -127,7 +128,7 @@ def read_record(path: str | os.PathLike[str], record: Record) -> bytes:
 
 def _frames(data: mmap.mmap, file: Path) -> Iterator[tuple[int, int, int]]:
     """Offset and size of each record, parts together, and where its content begins."""
-    at, began = 0, -1
+    at, began, pages = 0, -1, Reading(data)
     while at < len(data):
         if at + _FRAME.size > len(data):
             raise DatasetError(f"{file} is truncated: it ends inside of the record at byte {at}")
@@ -139,6 +140,7 @@ def _frames(data: mmap.mmap, file: Path) -> Iterator[tuple[int, int, int]]:
         if stop > len(data):
             raise DatasetError(f"{file} is truncated: the record at byte {at} should reach byte {stop}")
         began = at if kind in (_WHOLE, _FIRST) else began
+        pages.reached(at)
         if kind in (_WHOLE, _LAST):
             yield began, stop - began, began + _FRAME.size
             began = -1

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from spherecv.errors import DatasetError
+from spherecv.files import Reading
 
 _CODINGS = ("raw", "escaped", "utf-8", "raw_unicode_escape")
 _BYTES_BY_NAME = {("_codecs", "encode"): "encode", ("__builtin__", "bytes"): "empty", ("builtins", "bytes"): "empty"}
@@ -116,6 +117,7 @@ def read_plain_pickle(path: str | os.PathLike[str]) -> Loaded:
 class _Reader:
     def __init__(self, data: mmap.mmap, file: Path) -> None:
         self._data = data
+        self._pages = Reading(data)
         self._file = file
         self._size = len(data)
         self._at = 0
@@ -172,6 +174,7 @@ class _Reader:
         if not 0 <= length <= self._size - self._at:
             raise DatasetError(f"{self._file} is truncated: {length:,} bytes should follow byte {self._at}")
         self._at += length
+        self._pages.reached(self._at)
         return Piece(self._at - length, self._at, coding)
 
     def quoted(self) -> Piece:
