@@ -123,7 +123,7 @@ def test_lists_of_mxnet_and_of_insightface(tmp_path: Path) -> None:
         found = open_dataset(file)
         assert [item.path for item in found.items] == [str(tmp_path / "a/1.jpg"), str(tmp_path / "b/1.jpg")]
         assert found.labels().tolist() == [0, 1]
-    for text, message in (("1 a 0\n", "three columns"), ("1\ta\tb\n", "whole number"), ("\n", "no picture")):
+    for text, message in (("1 a 0\n", "three columns"), ("1\ta\tb\n", "whole number"), ("\n", "no image")):
         file.write_text(text)
         with pytest.raises(InvalidArgumentError, match=message):
             from_lst(file)
