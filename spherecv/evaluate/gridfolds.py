@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spherecv.checks import check_choice, check_rate
-from spherecv.errors import InvalidArgumentError
+from spherecv.errors import InvalidArgumentError, NotEnoughDataError
 from spherecv.evaluate.curves import BoolArray, FloatArray, Roc, area_under, equal_error
 from spherecv.evaluate.folds import FoldTable, check_folds
 from spherecv.metrics import at_unit_length
@@ -34,7 +34,8 @@ class GridFigures:
     thresholds : ndarray of float64, shape (F,)
         Those thresholds: a pair is accepted where its distance is below.
     validation, false_accepts : ndarray of float64, shape (F,)
-        Share of genuine, and of impostor, pairs of the fold accepted at the threshold that gives `far` on the others.
+        Share of genuine, and of impostor, pairs of the fold accepted at the threshold that gives `far` on the others;
+        NaN of a fold without such pairs.
     far : float
         The false accept rate aimed at.
     auc, eer : float
@@ -66,8 +67,9 @@ class GridFigures:
 
     @property
     def validation_rate(self) -> tuple[float, float, float]:
-        """Mean and standard deviation over the folds, and the mean false accept rate reached."""
-        return float(self.validation.mean()), float(self.validation.std()), float(self.false_accepts.mean())
+        """Mean and standard deviation over the folds that have it, and the mean false accept rate reached."""
+        kept = self.validation[~np.isnan(self.validation)], self.false_accepts[~np.isnan(self.false_accepts)]
+        return float(kept[0].mean()), float(kept[0].std()), float(kept[1].mean())
 
     def table(self) -> FoldTable:
         """The accuracies as a `FoldTable`, which accepts at its thresholds.
@@ -178,7 +180,7 @@ def grid_figures(
     InvalidArgumentError
         Shapes that do not fit, values that are not finite, fewer than two folds, another distance.
     NotEnoughDataError
-        A fold has only one kind of pair.
+        Only one kind of pair.
     """
     x, y, labels = _checked(left, right, same)
     check_choice("distance", distance, get_args(GridDistance))
@@ -186,8 +188,8 @@ def grid_figures(
     numbers = split_folds(len(x)) if folds is None else np.asarray(folds)
     if numbers.shape != labels.shape:
         raise InvalidArgumentError(f"folds must have shape {labels.shape}, but got {numbers.shape}")
-    notes = check_folds(labels, numbers)
     names = np.unique(numbers)
+    notes = _notes(labels, numbers, names)
     values = _distances(x, y, distance)
     own = np.empty(len(x))
     rows = []
@@ -202,7 +204,7 @@ def grid_figures(
         np.array(column) for column in zip(*rows, strict=True)
     )
     genuine = int(labels.sum())
-    curve = Roc(ACCURACY_GRID, fars.mean(axis=0), tars.mean(axis=0), genuine, len(labels) - genuine)
+    curve = Roc(ACCURACY_GRID, np.nanmean(fars, axis=0), np.nanmean(tars, axis=0), genuine, len(labels) - genuine)
     return GridFigures(
         names, accuracies, thresholds, validation, false, far, area_under(curve), equal_error(curve)[0], own, numbers,
         distance, notes,
@@ -221,6 +223,21 @@ def _checked(left: ArrayLike, right: ArrayLike, same: ArrayLike) -> tuple[FloatA
     return x, y, labels
 
 
+def _notes(labels: BoolArray, numbers: NDArray[np.intp], names: NDArray[np.intp]) -> tuple[str, ...]:
+    if len(names) < 2:
+        raise InvalidArgumentError(f"there must be at least two folds, but got {len(names)}")
+    if labels.all() or not labels.any():
+        raise NotEnoughDataError(f"there are only {'genuine' if labels.all() else 'impostor'} pairs")
+    lone = sum(1 for name in names if len(np.unique(labels[numbers == name])) < 2)
+    if not lone:
+        return check_folds(labels, numbers)
+    return (f"{lone} folds have only one kind of pair: the list is sorted by kind, and its folds are not alike",)
+
+
+def _share_of(accepted: BoolArray) -> float:
+    return float(accepted.mean()) if len(accepted) else float("nan")
+
+
 def _distances(x: FloatArray, y: FloatArray, distance: GridDistance) -> FloatArray:
     if distance == "squared":
         return np.asarray(np.square(x - y).sum(axis=1))
@@ -235,15 +252,17 @@ def _fold(
     kinds = np.count_nonzero(same[~tested]), np.count_nonzero(~same[~tested])
     best = ACCURACY_GRID[int(np.argmax(tar + kinds[1] - false))]
     right = (values[tested] < best) == same[tested]
-    cut = _at_rate(_accepted(values[~tested], same[~tested], VALIDATION_GRID)[1] / kinds[1], far)
+    cut = 0.0
+    if kinds[1]:
+        cut = _at_rate(_accepted(values[~tested], same[~tested], VALIDATION_GRID)[1] / kinds[1], far)
     accepted, labels = values[tested] < cut, same[tested]
     mine = _accepted(values[tested], labels, ACCURACY_GRID)
-    sizes = np.count_nonzero(labels), np.count_nonzero(~labels)
+    sizes = (np.count_nonzero(labels) or np.nan, np.count_nonzero(~labels) or np.nan)
     return (
         float(right.mean()),
         float(best),
-        float(accepted[labels].mean()),
-        float(accepted[~labels].mean()),
+        _share_of(accepted[labels]),
+        _share_of(accepted[~labels]),
         mine[0] / sizes[0],
         mine[1] / sizes[1],
     )

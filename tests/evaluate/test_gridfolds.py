@@ -106,6 +106,22 @@ def test_the_table_accepts_what_the_grid_accepts() -> None:
     assert set(found.to_dict()) >= {"accuracy", "accuracy_deviation", "validation_rate", "auc", "eer", "far_target"}
 
 
+def test_a_list_sorted_by_kind_has_accuracies_all_the_same() -> None:
+    x, y, same = embeddings(4, 100)
+    order = np.argsort(~same, kind="stable")
+    found = grid_figures(x[order], y[order], same[order])
+    theirs = []
+    for train, test in KFold(10).split(order):
+        distances = their_distances(x[order], y[order], "squared")
+        right = [np.mean(np.less(distances[train], cut) == same[order][train]) for cut in np.arange(0, 4, 0.01)]
+        cut = np.arange(0, 4, 0.01)[np.argmax(right)]
+        theirs.append(np.mean(np.less(distances[test], cut) == same[order][test]))
+    assert found.accuracies.tolist() == theirs
+    assert np.isnan(found.validation).tolist() == [False] * 5 + [True] * 5
+    assert 0 <= found.validation_rate[0] <= 1
+    assert "10 folds have only one kind" in found.notes[0]
+
+
 def test_refusals() -> None:
     x, y, same = embeddings(1, 40)
     with pytest.raises(InvalidArgumentError, match=r"\(N, D\)"):
