@@ -49,7 +49,7 @@ def finetune(
     from spherecv.train.recipes import save
     from spherecv.train.solver import SolverSettings
 
-    prototxt, caffemodel = _files_of(model)
+    prototxt, caffemodel = files_of(model)
     settings = SolverSettings(
         policy=Policy("cosine", base_lr, max_iter=iterations),
         momentum=0.9,
@@ -86,7 +86,8 @@ def finetune(
         outcome.finish(ready.trainer, str(out / "snapshot"), final, as_json, wrote=out / "model.caffemodel")
 
 
-def _files_of(model: str) -> tuple[Path, Path]:
+def files_of(model: str) -> tuple[Path, Path]:
+    """Find the prototxt and caffemodel that a command line names."""
     prototxt, comma, caffemodel = model.partition(",")
     if comma:
         return Path(prototxt), Path(caffemodel)
