@@ -13,6 +13,7 @@ from spherecv.caffe.upgrade import upgrade
 from spherecv.caffe.writer import write_caffemodel, write_prototxt
 from spherecv.errors import InvalidArgumentError, PrototxtError
 from spherecv.train.deploy import deploy_definition, deploy_weights
+from spherecv.train.layers.base import Layer
 from spherecv.train.losses import (
     ArcFace,
     ASoftmax,
@@ -74,6 +75,11 @@ def deployed(prototxt: Source) -> tuple[NetParameter, tuple[int, ...], str]:
     if len(ends) != 1:
         raise PrototxtError(f"the net {definition.name!r} ends with {', '.join(ends)}: one embedding is needed")
     return definition, tuple(shape), ends[0]
+
+
+def last_layer(net: Net) -> Layer:
+    """Return the layer that makes the features: the last one with arrays of its own."""
+    return [layer for layer in net.layers if layer.params][-1]
 
 
 def freeze(net: Net, patterns: Sequence[str]) -> int:

@@ -1,9 +1,11 @@
-"""Lengths set right: a trained net rescaled layer by layer, so that its activations are near 1 and its features near 20.
+"""Lengths set right: a trained net rescaled layer by layer, so that its features are near 20 and its weights balanced.
 
 Convolutions, inner products, PReLU, pooling and sums pass a positive factor through: a layer's weights times a power
 of two, and its bias times the factor reached so far, make the same net with other lengths. Powers of two change no
 digit, so the directions of the features stay bit for bit. A loss on cosines alone (distillation) leaves lengths free,
-and they drift: gradients and margins then meet numbers that they were not made for.
+and they drift: gradients and margins then meet numbers that they were not made for. How fast a layer learns depends on
+the length of its weights, as |gradient| |weights| does not change with the factor; so the factors make the layers'
+weights as equally long as can be.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ LENGTH = 20.0
 _WEIGHTED = ("Convolution", "InnerProduct", "Deconvolution")
 _PASSING = ("PReLU", "ReLU", "Pooling", "Dropout", "Flatten", "Concat", "Split", "Reshape", "Slice", "Permute", "Crop")
 _HIGHEST = 60
+_SLOWEST = 1e-3
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Rescaling:
 
 
 def rescale(net: Net, embedding: str, inputs: dict[str, Array], *, length: float = LENGTH) -> Rescaling:
-    """Bring a net's activations near 1, and its features near a length, without a change of direction.
+    """Bring a net's features near a length, and its layers' weights near each other, without a change of direction.
 
     Parameters
     ----------
@@ -58,7 +61,8 @@ def rescale(net: Net, embedding: str, inputs: dict[str, Array], *, length: float
     inputs : dict of str to array
         Images as the net is trained on, a batch of them.
     length : float
-        What the features' mean length comes near to: within a factor of the root of two.
+        What the features' mean length comes near to: within a factor of the root of two. Features that are already
+        within a factor of two stay, and so does the net.
 
     Returns
     -------
@@ -66,36 +70,48 @@ def rescale(net: Net, embedding: str, inputs: dict[str, Array], *, length: float
         Nothing is changed where the features depend on layers that pass no factor through (BatchNorm after the last
         weights, Sigmoid), or where they are zero or not finite.
     """
-    last_value = net.value_names()
-    of_value = _groups(net)
-    groups = {name: of_value[last_value[name]] for name in last_value if last_value[name] in of_value}
     training = net.context.train
     net.train(False)
-    values = net.forward(inputs, keep=list(groups), learn=False).blobs
+    features = net.backend.numpy(net.forward(inputs, keep=[embedding], learn=False).blobs[embedding])
     net.train(training)
-    features = net.backend.numpy(values[embedding]).astype(np.float64)
-    before = float(np.linalg.norm(features.reshape(len(features), -1), axis=1).mean())
-    if not math.isfinite(before) or before == 0:
+    before = float(np.linalg.norm(features.reshape(len(features), -1).astype(np.float64), axis=1).mean())
+    groups = _groups(net)
+    last = groups[net.value_names()[embedding]]
+    if not last or not math.isfinite(before) or before == 0 or 0.5 <= before / length <= 2:
         return Rescaling(before, before, {})
-    powers = {0: 0}
-    for name, group in groups.items():
-        size = _rms(net, values[name])
-        if group and math.isfinite(size) and size > 0:
-            powers[group] = _power(1.0 / size)
-    last = groups[embedding]
-    if last:
-        powers[last] = _power(length / before)
-    changed = {layer.name: shift for layer in net.layers if (shift := _apply(net, layer, of_value, powers))}
-    return Rescaling(before, before * 2.0 ** powers.get(last, 0), changed)
+    powers = _balanced(net, groups, last, round(math.log2(length / before)))
+    changed = {layer.name: shift for layer in net.layers if (shift := _apply(net, layer, groups, powers))}
+    return Rescaling(before, before * 2.0 ** powers[last], changed)
 
 
-def _power(factor: float) -> int:
-    return max(-_HIGHEST, min(_HIGHEST, round(math.log2(factor))))
+def _balanced(net: Net, groups: dict[str, int], last: int, wanted: int) -> dict[int, int]:
+    """Return the power of two of each group: least squares on the logarithms of the weights' lengths."""
+    count = max(groups.values()) + 1
+    rows, sides = [], []
+    for layer in net.layers:
+        size = _length(net, layer)
+        if size:
+            row = np.zeros(count + 1)
+            row[groups[layer.spec.tops[0]]] += 1
+            row[groups[layer.spec.bottoms[0]]] -= 1
+            row[count] = -1  # the length that all come near to
+            rows.append(row)
+            sides.append(-math.log2(size))
+    matrix, side = np.array(rows), np.array(sides) - wanted * np.array(rows)[:, last]
+    free = [place for place in range(count + 1) if place not in (0, last)]
+    solved = np.linalg.lstsq(matrix[:, free], side, rcond=None)[0]
+    powers = dict.fromkeys(range(count), 0) | {last: wanted}
+    for place, value in zip(free, solved, strict=True):
+        powers[place] = max(-_HIGHEST, min(_HIGHEST, round(value)))
+    return powers
 
 
-def _rms(net: Net, values: Array) -> float:
-    flat = net.backend.numpy(values).astype(np.float64)
-    return float(np.sqrt(np.mean(flat * flat)))
+def _length(net: Net, layer: Layer) -> float:
+    """Return the length of a layer's weights: 0 where it has none that can be scaled."""
+    if layer.spec.type not in _WEIGHTED or not _owns_weights(net, layer):
+        return 0.0
+    size = float(np.linalg.norm(net.backend.numpy(layer.params[0].data).astype(np.float64)))
+    return size if math.isfinite(size) else 0.0
 
 
 def _groups(net: Net) -> dict[str, int]:
@@ -129,7 +145,9 @@ def _groups(net: Net) -> dict[str, int]:
 
 
 def _owns_weights(net: Net, layer: Layer) -> bool:
-    """Whether no other layer shares its arrays: a shared one cannot take two factors."""
+    """Whether its arrays may change: they learn, and no other layer shares them, which could not take two factors."""
+    if not all(param.trainable for param in layer.params):
+        return False
     mine = {id(param) for param in layer.params}
     return not any(id(param) in mine for other in net.layers if other is not layer for param in other.params)
 
@@ -149,3 +167,19 @@ def _apply(net: Net, layer: Layer, groups: dict[str, int], powers: dict[int, int
         if shift:
             param.data = net.backend.asarray(np.ldexp(net.backend.numpy(param.data), shift))
     return top - bottom
+
+
+def balance_rates(net: Net) -> None:
+    """Make all layers learn at one pace: an array's rate times the square of its length over the median layer's.
+
+    A step of SGD changes an array by rate |g| / |w| of itself, and |g| |w| is what the function of the net fixes: so a
+    rate that grows with |w|^2 makes the relative change the same however the net happens to be scaled.
+    """
+    weights = [size for layer in net.layers if (size := _length(net, layer))]
+    if not weights:
+        return
+    middle = float(np.median(weights)) ** 2
+    for param in net.params:
+        values = net.backend.numpy(param.data).astype(np.float64)
+        if param.learned and np.isfinite(values).all():
+            param.lr_mult *= max(_SLOWEST, float(np.sum(values * values)) / middle)
