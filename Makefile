@@ -10,7 +10,12 @@ PYTEST ?=
 
 BIN = $(VENV)/bin
 
-.PHONY: demo test check clean
+# A module for `make mutants`, as MODULE=spherecv/metrics.py; without it all that tests/mutants.toml names.
+MODULE ?=
+# Mutants of each module, drawn at random; all of them where it is empty.
+SAMPLE ?= 25
+
+.PHONY: demo test check mutants clean
 
 demo: $(VENV)/.demo-installed
 	$(BIN)/spherecv demo
@@ -22,6 +27,9 @@ check: $(VENV)/.dev-installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
+
+mutants: $(VENV)/.$(EXTRA)-installed
+	$(BIN)/python tests/mutants.py $(MODULE) $(if $(SAMPLE),--sample $(SAMPLE))
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo-output

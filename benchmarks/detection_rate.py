@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, help="only so many images")
     arguments = parser.parse_args()
 
-    from spherecv.sources import find_images
+    from spherecv.images import find_images
 
     paths = list(islice(find_images(arguments.images), arguments.first))
     print(machine_line())

@@ -61,7 +61,7 @@ def make_view2(folder: Path, dimension: int = 512) -> None:
     meta = {**subject.to_dict(), "recipe": {**subject.source.recipe.to_dict(), "mirror": None}}
     meta["model_key"] = subject.source.key.split("-")[0]
     ImageEmbeddings(
-        names=tuple(keys),
+        paths=tuple(keys),
         embeddings=rows.astype(np.float32),
         qualities=np.ones(len(keys), np.float32),
         centred=np.zeros(len(keys), np.bool_),

@@ -20,8 +20,8 @@ from measure import machine_line
 
 def embed(arguments: argparse.Namespace) -> None:
     from spherecv.embed import FaceEmbedder
+    from spherecv.images import find_images
     from spherecv.pipeline import FacePipeline
-    from spherecv.sources import find_images
     from spherecv.zoo import ModelSource
 
     source = ModelSource.from_caffe(arguments.prototxt, arguments.caffemodel, recipe=arguments.recipe)

@@ -157,7 +157,7 @@ def model(arguments: argparse.Namespace) -> list[str]:
 
 
 def photos_of(arguments: argparse.Namespace) -> list[bytes]:
-    from spherecv.sources import find_images
+    from spherecv.images import find_images
 
     return [Path(path).read_bytes() for path in islice(find_images(arguments.photos), arguments.count)]
 

@@ -225,7 +225,7 @@ def templates(pipeline, arguments):
     import scenes
 
     from spherecv.metrics import pairwise_distance
-    from spherecv.video.templates import pooled
+    from spherecv.templates import pooled
 
     films: list[dict[str, tuple[np.ndarray, np.ndarray]]] = [{}, {}]
     for place, (name, files) in enumerate(cast(arguments, arguments.people).items()):

@@ -90,13 +90,12 @@ class DecisionRule:
         CalibrationError
             The calibration was measured with another model, recipe, metric or detector.
         """
-        if threshold is not None and far is not None:
-            raise InvalidArgumentError("give threshold (--threshold) or far (--far), not both")
+        checked = check_metric(metric)
         rule = cls(
-            metric=check_metric(metric),
-            given=None if threshold is None else as_threshold(threshold),
+            metric=checked,
+            given=stated_threshold(threshold, far),
             far=None if far is None else check_rate("far", far),
-            calibration=open_calibration(calibration),
+            calibration=open_calibration(calibration) or _models_own(stages, checked),
             _prior=check_rate("prior", prior),
             _source=stages.source,
             _detector=stages.detector_name,
@@ -137,14 +136,6 @@ class DecisionRule:
         if whole not in self._settled:
             self._settled[whole] = self._look_up(self.far, whole)
         return self._settled[whole]
-
-    def settle(self, threshold: float | Threshold | None, far: float | None, face: WhichFace = "largest") -> Threshold:
-        """Settle the threshold of one question: the one stated, the one at a rate, or the rule's own; as `of` does."""
-        if threshold is None:
-            return self.threshold_at(far, face=face)
-        if far is not None:
-            raise InvalidArgumentError("give threshold (--threshold) or far (--far), not both")
-        return as_threshold(threshold)
 
     @property
     def known_rates(self) -> list[float]:
@@ -204,9 +195,22 @@ class DecisionRule:
         calibration.check(model=source.name, model_key=source.key, metric=self.metric, detector=detector)
 
 
-def as_threshold(value: float | Threshold) -> Threshold:
-    """Take a threshold that a caller states; raises `InvalidArgumentError` for what is not a distance."""
-    return value if isinstance(value, Threshold) else Threshold(check_distance("threshold", value))
+def _models_own(stages: Stages, metric: Metric) -> Calibration | None:
+    """What the user measured of a model of their own, where it was with this metric and detector."""
+    path = stages.source.calibration
+    measured = None if path is None else Calibration.load(path)
+    if measured is None or measured.metric != metric or measured.detector not in (stages.detector_name, WHOLE):
+        return None
+    return measured
+
+
+def stated_threshold(threshold: float | Threshold | None, far: float | None) -> Threshold | None:
+    """Take a threshold that a caller states, if any; raises `InvalidArgumentError` for a rate beside it."""
+    if threshold is not None and far is not None:
+        raise InvalidArgumentError("give threshold (--threshold) or far (--far), not both")
+    if threshold is None or isinstance(threshold, Threshold):
+        return threshold
+    return Threshold(check_distance("threshold", threshold))
 
 
 def open_calibration(calibration: Calibration | str | os.PathLike[str] | Any | None) -> Calibration | None:

@@ -8,7 +8,7 @@ import pytest
 
 from spherecv import FacePipeline
 from spherecv.config import PipelineConfig
-from spherecv.decision import DecisionRule
+from spherecv.decision import DecisionRule, stated_threshold
 from spherecv.errors import CalibrationError, InvalidArgumentError, MissingThresholdError
 from spherecv.records import WHOLE
 from spherecv.thresholds import CalibratedThreshold, Calibration, ThresholdWarning
@@ -56,15 +56,16 @@ def test_where_nothing_is_known_a_rule_measures_and_decides_nothing(pipeline: Fa
         _ = rule.threshold
 
 
-def test_a_question_may_state_its_own_threshold_or_rate(pipeline: FacePipeline) -> None:
-    rule = DecisionRule.of(pipeline, far=1e-2)
-    assert rule.settle(None, None) == rule.threshold
-    assert rule.settle(0.25, None).value == 0.25
-    assert rule.settle(None, 1e-3).far == 1e-3
+def test_a_threshold_may_be_stated_but_not_beside_a_rate() -> None:
+    assert stated_threshold(None, 1e-3) is None
+    stated = stated_threshold(0.25, None)
+    assert stated is not None
+    assert stated.value == 0.25
+    assert stated_threshold(stated, None) is stated
     with pytest.raises(InvalidArgumentError, match="not both"):
-        rule.settle(0.25, 1e-3)
+        stated_threshold(0.25, 1e-3)
     with pytest.raises(InvalidArgumentError, match="threshold must be a distance"):
-        rule.settle(-1.0, None)
+        stated_threshold(-1.0, None)
 
 
 def calibration(pipeline: FacePipeline, detector: str) -> Calibration:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from spherecv.errors import CalibrationError, InvalidArgumentError, MissingThresholdError
+from spherecv.records import detector_text
 from spherecv.thresholds import CalibratedThreshold, Calibration, Threshold, ThresholdWarning, choose_threshold
 from spherecv.zoo import KnownThreshold, get_recipe
 from spherecv.zoo.probability import ProbabilityCurve
@@ -65,7 +66,40 @@ def test_another_detector_and_unreproduced_figures_warn() -> None:
         choose([replace(ROW, reproduced=False)])
 
 
+def test_which_threshold_is_taken_when_none_was_measured_with_the_detector_in_use() -> None:
+    """The one for best accuracy, or else the highest rate; of those alike the first; but one's own detector first."""
+    best, loose, strict = ROW, replace(ROW, threshold=0.5, far=1e-2), replace(ROW, threshold=0.4, far=1e-3)
+    whole = replace(ROW, threshold=0.55, far=1e-2, detector="whole")
+    for rows, taken in (
+        ([strict, loose, best], best),
+        ([strict, loose], loose),
+        ([strict, whole, loose], whole),
+        ([best, replace(strict, detector="yunet")], replace(strict, detector="yunet")),
+    ):
+        for far in (None, taken.far) if taken.far else (None,):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                chosen = choose(rows, detector="yunet", far=far)
+            assert (chosen.value, chosen.far) == (taken.threshold, taken.far)
+            assert [type(warning.message) for warning in caught] == [ThresholdWarning] * (taken.detector != "yunet")
+
+
+def test_a_warning_names_both_detectors_and_the_line_of_the_caller() -> None:
+    with pytest.warns(ThresholdWarning, match="the detector mtcnn, not on whole images as crops") as caught:
+        choose(ROWS, detector="whole")
+    assert [warning.filename for warning in caught] == [__file__]
+    with pytest.warns(ThresholdWarning, match="measured here") as caught:
+        choose([replace(ROW, reproduced=False)])
+    assert [warning.filename for warning in caught] == [__file__]
+    with pytest.warns(ThresholdWarning, match="yunet may cut faces otherwise") as caught:
+        check(calibration(detector="whole"), detector="yunet")
+    assert [warning.filename for warning in caught] == [__file__]
+    assert detector_text("whole") == "no detector, whole images as crops"
+    assert detector_text("yunet") == "detector yunet"
+
+
 def test_a_threshold_is_a_distance() -> None:
+    assert Threshold(0.0).value == 0.0
     for value in (-0.1, float("nan"), float("inf")):
         with pytest.raises(InvalidArgumentError, match="threshold"):
             Threshold(value)

@@ -123,8 +123,8 @@ def test_files_that_nobody_knows_need_a_recipe(mobilefacenet: tuple[Path, Path])
         ({"threshold": 0.5, "far": 0.001}, "give threshold (--threshold) or far (--far), not both"),
         ({"prior": "x"}, "prior must be a number within 0..1, both exclusive, but got 'x'"),
         ({"calibration": 3}, "calibration must be a Calibration or the path of one, but got 3"),
-        ({"model": 3}, "ModelSource or a FaceEmbedder, but got 3"),
-        ({"model": None}, "ModelSource or a FaceEmbedder, but got None"),
+        ({"model": 3}, "or (prototxt, caffemodel), but got 3"),
+        ({"model": None}, "or (prototxt, caffemodel), but got None"),
     ],
 )
 def test_settings_of_the_wrong_type_or_range_say_what_was_expected_and_got(settings: dict, text: str) -> None:

@@ -60,27 +60,27 @@ def embed(
         return
     if engine != "local" or address is not None:
         raise InvalidArgumentError("--engine and --address go with a folder of shards for --out, not with one .npz")
-    from spherecv.embeddings import write_embeddings
-    from spherecv.sources import find_images
+    from spherecv.facetable import write_embeddings
+    from spherecv.images import find_images
 
     paths = find_images(source)
     opened = pipeline.pipeline_config().open()
     embedder = opened.embedder
     failures = Failures(len(paths), as_json)
-    with write_embeddings(out, model=embedder.name, recipe=embedder.recipe.fingerprint) as writer:
+    with write_embeddings(out, opened.fingerprint) as writer:
         answers = opened.run(paths, face=options.which_face(face), errors="return")
         for path, answer in zip(paths, counting(answers, len(paths), "embedding"), strict=True):
             if isinstance(answer, SphereCVError):
                 failures.add(path, answer)
                 continue
             for embedded in answer:
-                writer.add(path, embedded)
+                writer.add(path, embedded.embedding, embedded.face)
         failures.close()
-    summary = {"out": str(out), "images": len(paths), "faces": writer.rows, "failed": failures.count}
+    summary = {"out": str(out), "images": len(paths), "faces": len(writer), "failed": failures.count}
     if as_json:
         typer.echo(json.dumps({**summary, "model": embedder.name, "recipe": embedder.recipe.fingerprint}))
     else:
-        typer.echo(f"wrote {writer.rows} embeddings of {len(paths)} images to {out}; {failures.count} images failed")
+        typer.echo(f"wrote {len(writer)} embeddings of {len(paths)} images to {out}; {failures.count} images failed")
 
 
 def _embed_in_shards(source: str, out: Path, config: PipelineConfig, job: dict[str, Any], as_json: bool) -> None:

@@ -39,8 +39,7 @@ def detect(
       spherecv detect photos/ --json > faces.jsonl
     """
     from spherecv.config import PipelineConfig
-    from spherecv.images import load_image
-    from spherecv.sources import find_images
+    from spherecv.images import find_images, load_image
 
     paths = find_images(source)
     finder = PipelineConfig(**detector.settings()).open_detector()

@@ -68,7 +68,7 @@ def find(
 
 def _listed(matches: list[Match], source: Path) -> list[Match]:
     """Leave out photos that are in the index and on the list no more: only of a folder it is known what is gone."""
-    from spherecv.sources import find_images
+    from spherecv.images import find_images
 
     names = {os.path.abspath(path) for path in find_images(source)}  # noqa: PTH100 - as the photos are named
     return [replace(match, candidates=tuple(c for c in match.candidates if c.image in names)) for match in matches]

@@ -38,7 +38,7 @@ def enrol(
 ) -> None:
     """Enrol a person by photos, or a tree with a folder for each person. What is enrolled already is skipped.
 
-    SRC may also be a folder of shards that `spherecv embed` wrote.
+    SRC may also be what `spherecv embed` wrote: one .npz, or a folder of shards.
 
     Photos without a face are reported and the rest goes on. With SPHERECV_GALLERY_KEY set, a new gallery is encrypted.
 
@@ -54,7 +54,12 @@ def enrol(
         raise InvalidArgumentError("give --identity or --unknown, not both")
     which = options.which_face(face)
     with galleries.open_gallery(location, pipeline) as gallery, counted("enrolling") as progress:
-        if identity is not None:
+        if (file := sources[0]).suffix.lower() == ".npz":
+            if len(sources) > 1 or metadata is not None or replace or prune:
+                raise InvalidArgumentError("an .npz comes alone, without --metadata, --replace and --prune")
+            name = None if unknown else _folder_name if identity is None else lambda _image: identity
+            done = gallery.enrol_file(file, name)
+        elif identity is not None:
             done = gallery.enrol(
                 identity,
                 sources,

@@ -77,7 +77,7 @@ def _strangers(subject: Subject, distractors: Path, several: bool) -> Any:
 
     from spherecv.errors import DatasetError
     from spherecv.evaluate.collection import embed_images
-    from spherecv.sources import find_images
+    from spherecv.images import find_images
 
     if distractors.suffix == ".npy":
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A model of `spherecv models list`.")]
 
-app = typer.Typer(no_args_is_help=True, help="The models that SphereCV knows by name: list, info, download, path.")
+app = typer.Typer(no_args_is_help=True, help="Models by name: those that SphereCV knows, and your own.")
 
 
 @app.command("list")
@@ -79,6 +80,56 @@ def path_of_model(name: Name, as_json: options.Json = False) -> None:
     locate(name)
 
 
+@app.command("add")
+@options.grouped
+def add(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it: a-z, 0-9, dot and dash.")],
+    *,
+    prototxt: options.Prototxt = None,
+    caffemodel: options.Caffemodel = None,
+    onnx: Annotated[Path | None, typer.Option("--onnx", help="An ONNX model instead.", show_default=False)] = None,
+    recipe: options.Recipe = None,
+    calibration: options.Calibration = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace a model of your own of that name.")] = False,
+) -> None:
+    """Keep a model of your own under a name, which then works wherever a model is named.
+
+    Its files are copied and its hashes kept. It is opened once first: what could not be used is not kept. What
+    `spherecv calibrate` measured of it gives it thresholds and a probability.
+
+    Examples:
+
+      spherecv models add door --prototxt door.prototxt --caffemodel door.caffemodel --recipe sphereface
+
+      spherecv models add door --onnx door.onnx --recipe door.toml --calibration calibration.toml --replace
+    """
+    from spherecv.config import PipelineConfig
+    from spherecv.thresholds import Calibration
+    from spherecv.zoo import add_model
+
+    model = options.model_of(None, prototxt, caffemodel)
+    if (model is None) == (onnx is None):
+        raise InvalidArgumentError("give --prototxt and --caffemodel, or --onnx")
+    config = PipelineConfig(model or str(onnx), recipe=recipe)
+    config.open_embedder()
+    source = config.source
+    if calibration is not None:
+        measured = Calibration.load(calibration)
+        measured.check(model=name, model_key=source.key, metric=measured.metric, detector=measured.detector)
+    info = add_model(name, source.files, recipe=source.recipe, calibration=calibration, replace=replace)
+    known = "with its calibration" if calibration else "without a threshold: measure one with `spherecv calibrate`"
+    typer.echo(f"{info.name}: {_megabytes(info.size)}, recipe {source.recipe.fingerprint}, {known}")
+
+
+@app.command("remove")
+def remove(name: Annotated[str, typer.Argument(metavar="NAME", help="A model of your own.")]) -> None:
+    """Remove a model of your own, with the copy of its files. Galleries that it filled stay."""
+    from spherecv.zoo import remove_model
+
+    remove_model(name)
+    typer.echo(f"removed {name}")
+
+
 def _entry(info: ModelInfo) -> dict[str, Any]:
     from spherecv.zoo import expected_paths, get_recipe, state_of
 
@@ -111,11 +162,11 @@ def _print_table(infos: list[ModelInfo]) -> None:
     with console.capture() as answer:  # rich itself would end with exit code 1 where the reader goes away
         console.print(table, "\nTerms of use", terms)
     typer.echo(answer.get(), nl=False)
-    typer.echo("\nModels of your own need no name: --prototxt with --caffemodel, or --model FILE.onnx, and --recipe.")
+    typer.echo("\nModels of your own: `spherecv models add`; or their files and --recipe, without a name.")
 
 
 def _description(info: ModelInfo) -> list[str]:
-    from spherecv.zoo import expected_paths, get_recipe, models_dir, state_of
+    from spherecv.zoo import expected_paths, get_recipe, models_dir, own_dir, state_of
 
     paths = expected_paths(info)
     lines = [
@@ -136,7 +187,9 @@ def _description(info: ModelInfo) -> list[str]:
         values = {key: value for key, value in recipe.to_dict().items() if key != "name"}
         lines += [f"             {key} = {json.dumps(value)}" for key, value in values.items()]
     lines += [line for row in info.thresholds for line in _threshold_lines(row.to_dict())]
-    if info.recipe and not info.thresholds:
+    if info.calibration:
+        lines += ["  calibration", *(own_dir() / info.name / info.calibration).read_text(encoding="utf-8").splitlines()]
+    elif info.recipe and not info.thresholds:
         lines.append("  thresholds none known: measure one with `spherecv calibrate`, or pass --threshold")
     if info.card:
         lines += ["", (models_dir() / info.card).read_text(encoding="utf-8")]

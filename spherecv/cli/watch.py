@@ -1,4 +1,4 @@
-"""`spherecv watch`: who is in a film, a camera or a stream."""
+"""`spherecv watch`: who is in a video, a camera or a stream."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ def watch(
     ] = "best",
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Write the film, names drawn in: .mp4, .mkv, .avi, .webm", show_default=False),
+        typer.Option("--out", "-o", help="Write the video with names: .mp4, .mkv, .avi, .webm", show_default=False),
     ] = None,
     log: Annotated[
         Path | None, typer.Option("--log", help="Append events to this file, a line of JSON each.", show_default=False)
     ] = None,
-    window: Annotated[bool, typer.Option("--window", help="Show the film; q closes it.")] = False,
+    window: Annotated[bool, typer.Option("--window", help="Show the video; q closes it.")] = False,
     every: Annotated[
         int, typer.Option("--every", help="Look for faces in every so many frames, follow them between.")
     ] = 3,
@@ -81,14 +81,14 @@ def watch(
     ] = None,
     give_up: Annotated[
         float | None,
-        typer.Option("--give-up", help="Seconds to look for a lost source; for ever by default.", show_default=False),
+        typer.Option("--give-up", help="Seconds to look for a lost source; no limit by default.", show_default=False),
     ] = None,
     rate: Annotated[
         float | None, typer.Option("--rate", help="Frames a second of a folder; 25 by default.", show_default=False)
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Track the people in a film and say who they are, when the evidence over frames is enough; a line for each event.
+    """Track the people in a video and say who they are, when the evidence over frames is enough; a line for each event.
 
     A track is "same", "different" or still undecided, at the false accept rate asked for. Ctrl-C finishes the video and
     the log properly.
@@ -195,34 +195,34 @@ def _printed(as_json: bool) -> Any:
 
 
 def _text(event: Event) -> str:
-    told = event.details
+    details = event.details
     if event.kind in ("lost", "back"):
-        return f"{event.at}  {told['text']}"
-    if "track" not in told:
+        return f"{event.at}  {details['text']}"
+    if "track" not in details:
         return ""
     when = "" if event.time is None else f"{event.time:8.2f} s  frame {event.frame}  "
-    head = f"{when}track {told['track']}: "
+    head = f"{when}track {details['track']}: "
     if event.kind == "appeared":
         return f"{head}somebody appears"
     if event.kind == "ended":
-        return f"{head}gone, after {told['last_time'] - told['first_time']:.1f} s" + (
-            "" if "state" not in told else f"; {_verdict(told)}"
+        return f"{head}gone, after {details['last_time'] - details['first_time']:.1f} s" + (
+            "" if "state" not in details else f"; {_verdict(details)}"
         )
-    return f"{head}{_verdict(told)}"
+    return f"{head}{_verdict(details)}"
 
 
-def _verdict(told: Any) -> str:
-    who = {"same": told["identity"], "different": "nobody asked about", "undecided": "undecided"}[told["state"]]
-    if told["distance"] is None:
+def _verdict(details: Any) -> str:
+    who = {"same": details["identity"], "different": "nobody asked about", "undecided": "undecided"}[details["state"]]
+    if details["distance"] is None:
         return str(who)
-    nearest = f" to {told['nearest']}" if told["state"] != "same" else ""
-    rate = "" if told["far"] is None else f", FAR {told['far']:g}"
-    return f"{who} (distance {told['distance']:.4f}{nearest}, threshold {told['threshold']:.4f}{rate})"
+    nearest = f" to {details['nearest']}" if details["state"] != "same" else ""
+    rate = "" if details["far"] is None else f", FAR {details['far']:g}"
+    return f"{who} (distance {details['distance']:.4f}{nearest}, threshold {details['threshold']:.4f}{rate})"
 
 
 @contextmanager
 def _stopped_by_signals(session: Session) -> Iterator[None]:
-    """Let Ctrl-C, or a service manager, end the film after the frame under way; a second time, at once."""
+    """Let Ctrl-C, or a service manager, end the video after the frame under way; a second time, at once."""
     before: dict[int, Any] = {}
 
     def restore() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from spherecv.errors import DatasetError
-from spherecv.sources import find_images
+from spherecv.images import find_images
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from spherecv.errors import DatasetError, InvalidArgumentError
 from spherecv.files import write_bytes
-from spherecv.sources import IMAGE_SUFFIXES
+from spherecv.images import IMAGE_SUFFIXES
 
 PRESETS: dict[str, tuple[str, ...]] = {
     # wy1iu/sphereface, train/code/get_list.m: people of CASIA-WebFace who are in LFW; 10,575 become 10,572.

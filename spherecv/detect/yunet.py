@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from spherecv.detect.base import Detections, check_score
 from spherecv.errors import DeviceError, InvalidArgumentError, ModelFileError
+from spherecv.runtime.forks import ForkLock
 from spherecv.runtime.opencv_settings import silent_opencv
 
 Image = NDArray[np.uint8]
@@ -61,7 +61,7 @@ class YuNet:
             raise InvalidArgumentError(f"yunet runs on OpenCV only, not on {backend!r}")
         self._threshold = check_score("thresholds", _THRESHOLD if threshold is None else threshold)
         self.name = "yunet" if threshold is None else f"yunet thresholds={self._threshold:g}"
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         path = _known_file() if model is None else Path(model)
         if not path.is_file():
             raise ModelFileError(f"{path}: no such file")

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from spherecv.dataset.crops import center_crop
 from spherecv.errors import CalibrationError, DatasetError, NoFaceError, SphereCVError
 from spherecv.evaluate.subject import Subject
+from spherecv.facetable import COLUMNS, FaceRows, FaceTable
 from spherecv.files import atomic_path
 from spherecv.images import load_image
 from spherecv.metrics import at_unit_length
+from spherecv.records import Face
 from spherecv.zoo import Recipe
 
 _FORMAT = 1
@@ -28,18 +30,15 @@ _SAVE_EVERY = 2000
 Embeddings = NDArray[np.float32]
 
 
-@dataclass(frozen=True, eq=False)
-class ImageEmbeddings:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ImageEmbeddings(FaceTable):
     """Embeddings of images of one folder by one model.
 
     Attributes
     ----------
-    names : tuple of str
-        Of the images that could be embedded: paths in the folder, with `/`.
-    embeddings : ndarray of float32, shape (N, D)
-        Unnormalised, as the net gave them.
-    qualities : ndarray of float32, shape (N,)
-        Of the faces, 0..1; NaN where the detector gave none.
+    paths, embeddings, boxes, scores, qualities, landmarks
+        Of the images that could be embedded, as in `FaceTable`: paths in the folder, with `/`; embeddings unnormalised,
+        as the net gave them.
     centred : ndarray of bool, shape (N,)
         Where no face was found and the middle of the image was taken.
     failures : dict of str to str
@@ -50,13 +49,15 @@ class ImageEmbeddings:
         Whether the second half of each row is the embedding of the mirror image.
     """
 
-    names: tuple[str, ...]
-    embeddings: Embeddings
-    qualities: NDArray[np.float32]
     centred: NDArray[np.bool_]
     failures: dict[str, str]
     stamps: dict[str, tuple[int, int]]
     mirrored: bool
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The images: `paths`."""
+        return self.paths
 
     def rows(self, names: Sequence[str]) -> NDArray[np.intp]:
         """Positions of these images; each must have been embedded."""
@@ -77,8 +78,7 @@ class ImageEmbeddings:
             np.savez(
                 stream,
                 names=np.array(self.names, dtype=np.str_),
-                embeddings=self.embeddings,
-                qualities=self.qualities,
+                **{name: getattr(self, name) for name in COLUMNS},
                 centred=self.centred,
                 stamped=np.array(list(self.stamps), dtype=np.str_),
                 stamps=np.array(list(self.stamps.values()), dtype=np.int64).reshape(-1, 2),
@@ -102,9 +102,8 @@ class ImageEmbeddings:
                     raise DatasetError(f"{path} is of another format: embed anew")
                 stamps = zip(archive["stamped"].tolist(), archive["stamps"].tolist(), strict=True)
                 loaded = cls(
-                    names=tuple(archive["names"].tolist()),
-                    embeddings=archive["embeddings"],
-                    qualities=archive["qualities"],
+                    paths=tuple(archive["names"].tolist()),
+                    **{name: archive[name] for name in COLUMNS if name in archive},  # earlier files hold fewer
                     centred=archive["centred"],
                     failures=meta["failures"],
                     stamps={name: (size, time) for name, (size, time) in stamps},
@@ -172,12 +171,12 @@ def embed_images(
         kept.stamps[name] = stamps[name]
         if not isinstance(answer, SphereCVError):
             face = answer[0]
-            kept.add(name, face.embedding, face.face.quality, centred=False)
+            kept.add(name, face.embedding, face.face)
         elif subject.no_face == "fail":
             raise answer
         elif isinstance(answer, NoFaceError) and subject.no_face == "center":
             crop = center_crop(load_image(root / name), recipe.size)
-            kept.add(name, pipeline.embedder.embed(crop[None])[0], None, centred=True)
+            kept.add(name, pipeline.embedder.embed(crop[None])[0], None)
         else:
             kept.failures[name] = str(answer)
         if progress is not None:
@@ -233,35 +232,32 @@ def _brief(value: Any) -> str:
 
 
 class _Growing:
-    """What is known so far, less what is embedded anew."""
+    """What is known so far, less what is embedded again."""
 
     def __init__(self, known: ImageEmbeddings | None, again: set[str], mirrored: bool) -> None:
         self.failures: dict[str, str] = {}
         self.stamps: dict[str, tuple[int, int]] = {}
-        self._known = known
         self._mirrored = known.mirrored if known is not None else mirrored
-        self._kept = np.array([], dtype=np.intp)
-        self._rows: list[tuple[str, Embeddings, float, bool]] = []
+        self._old: FaceTable | None = None
+        self._rows = FaceRows()
+        self._centred: list[bool] = []
         if known is not None:
-            self._kept = np.array([i for i, name in enumerate(known.names) if name not in again], dtype=np.intp)
+            kept = np.array([i for i, name in enumerate(known.names) if name not in again], dtype=np.intp)
+            self._old, self._centred = known.take(kept), known.centred[kept].tolist()
             self.failures = {name: why for name, why in known.failures.items() if name not in again}
             self.stamps = {name: stamp for name, stamp in known.stamps.items() if name not in again}
 
-    def add(self, name: str, embedding: Embeddings, quality: float | None, *, centred: bool) -> None:
-        self._rows.append((name, embedding, np.nan if quality is None else quality, centred))
+    def add(self, name: str, embedding: Embeddings, face: Face | None) -> None:
+        """Take in an image's face; None where its middle was embedded."""
+        self._rows.add(name, embedding, face)
+        self._centred.append(face is None)
 
     def result(self) -> ImageEmbeddings:
-        old = self._known
-        width = len(self._rows[0][1]) if self._rows else (old.embeddings.shape[1] if old is not None else 0)
-        new = np.array([row[1] for row in self._rows], dtype=np.float32).reshape(len(self._rows), width)
-        names = [row[0] for row in self._rows]
-        qualities = np.array([row[2] for row in self._rows], dtype=np.float32)
-        centred = np.array([row[3] for row in self._rows], dtype=np.bool_)
-        if old is not None and len(self._kept):
-            names = [*(old.names[i] for i in self._kept), *names]
-            new = np.concatenate([old.embeddings[self._kept], new])
-            qualities = np.concatenate([old.qualities[self._kept], qualities])
-            centred = np.concatenate([old.centred[self._kept], centred])
+        new = self._rows.table()
         return ImageEmbeddings(
-            tuple(names), new, qualities, centred, dict(self.failures), dict(self.stamps), self._mirrored
+            **vars(new if self._old is None else self._old.followed_by(new)),
+            centred=np.array(self._centred, dtype=np.bool_),
+            failures=dict(self.failures),
+            stamps=dict(self.stamps),
+            mirrored=self._mirrored,
         )

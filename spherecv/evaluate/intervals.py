@@ -26,8 +26,8 @@ class Bootstrap:
     ----------
     accuracy, eer, auc : (float, float) or None
         Percentile intervals, 0..1. Accuracy: at the threshold given; None without one. Where every replicate gave 0 or
-        1, nothing was seen of the other side, and the open end of accuracy, EER and TAR is the rule of three: 3 over
-        the number of people in such pairs.
+        1, nothing was seen of the other side, and the open end is the rule of three: 3 over the number of people in
+        such pairs (for AUC, in pairs of the kind that has fewer).
     tar : dict of float to (float, float)
         By false accept rate.
     level : float
@@ -110,7 +110,7 @@ def bootstrap(
     return Bootstrap(
         accuracy=None if right is None else opened(rows[0], int(numbers.max()) + 1),
         eer=opened(rows[1], matched),
-        auc=rows[2],
+        auc=opened(rows[2], min(matched, len(np.unique(numbers[~labels])) or 1)),
         tar={far: opened(row, matched) for far, row in zip(rates, rows[3:], strict=True)},
         level=level,
         replicates=replicates,

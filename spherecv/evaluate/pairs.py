@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.errors import DatasetError
-from spherecv.sources import IMAGE_SUFFIXES
+from spherecv.images import IMAGE_SUFFIXES
 
 
 class PairRow(NamedTuple):
@@ -265,7 +265,7 @@ def folder_pairs(folder: str | os.PathLike[str]) -> tuple[tuple[str, ...], NDArr
     ImageError
         No such folder, or no images.
     """
-    from spherecv.sources import find_images
+    from spherecv.images import find_images
 
     root = Path(folder)
     images = [path.relative_to(root).as_posix() for path in find_images(root)]

@@ -227,8 +227,7 @@ def _photo(folder: Path, name: str) -> str:
     """Small picture of an image, or of the middle frame of a video."""
     import cv2
 
-    from spherecv.images import load_image
-    from spherecv.sources import find_images
+    from spherecv.images import find_images, load_image
 
     try:
         path = folder / name

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from spherecv.errors import DatasetError, InvalidArgumentError
 from spherecv.evaluate.pairs import PairList, PairRow, make_pairs
+from spherecv.images import IMAGE_SUFFIXES
 from spherecv.metrics import at_unit_length
-from spherecv.sources import IMAGE_SUFFIXES
+from spherecv.templates import weights_of
 
 Pooling = Literal["mean", "quality"]
 
@@ -107,11 +108,11 @@ def make_templates(
     embeddings : ndarray of float, shape (N, D)
         Of frames.
     qualities : ndarray of float, shape (N,)
-        0..1; NaN counts as 0.
+        0..1; NaN, of a frame in which no face was found, counts as 0.
     rows : mapping of str to sequence of int
         Which rows belong to which video; may be none.
     pooling : {"mean", "quality"}
-        Frames weigh alike, or by their quality; where all qualities are 0, alike.
+        Frames weigh alike, or by their quality, as `spherecv.templates.weights_of` says.
 
     Returns
     -------
@@ -131,7 +132,7 @@ def make_templates(
     if table.ndim != 2 or np.shape(qualities) != (len(table),):
         shapes = f"{table.shape} and {np.shape(qualities)}"
         raise InvalidArgumentError(f"embeddings must be (N, D) and qualities (N,), but got {shapes}")
-    weights = np.nan_to_num(np.asarray(qualities, dtype=np.float64)) if pooling == "quality" else np.ones(len(table))
+    weights = weights_of(np.nan_to_num(np.asarray(qualities)) if pooling == "quality" else np.ones(len(table)))
     table = at_unit_length(table)
     templates: dict[str, NDArray[np.float64]] = {}
     empty: list[str] = []
@@ -140,8 +141,7 @@ def make_templates(
         if not len(chosen):
             empty.append(video)
             continue
-        weight = weights[chosen] if weights[chosen].sum() > 0 else np.ones(len(chosen))
-        templates[video] = np.average(table[chosen], axis=0, weights=weight)
+        templates[video] = np.average(table[chosen], axis=0, weights=weights[chosen])
     return templates, empty
 
 

@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike
 
 from spherecv.checks import check_distance
 from spherecv.errors import GalleryError, IdentityError
-from spherecv.gallery import templates
 from spherecv.gallery.base import GalleryBase, check_choice, checked_count, checked_rows
 from spherecv.gallery.classifier import Classifier
 from spherecv.gallery.identify import Template, as_match, nearest_people
@@ -20,6 +19,7 @@ from spherecv.images import ImageSource
 from spherecv.metrics import distance, similarity
 from spherecv.pipeline import WhichFace
 from spherecv.records import Candidate, EmbeddedFace, Face, Match
+from spherecv.templates import pooled
 from spherecv.thresholds import Threshold
 
 CLASSIFIER = "classifier"
@@ -169,7 +169,8 @@ class Asking(GalleryBase):
         if not len(table.ids):
             raise IdentityError(f"{self.store.label} holds no face of {identity!r}")
         (found,) = self.pipeline.faces(image, face=face)
-        stored = table.vectors if template == "best" else templates.mean_of(table, self.metric)
+        mean = template == "mean"
+        stored = pooled(table.vectors, table.qualities, metric=self.metric) if mean else table.vectors
         away = float(distance(found.embedding, stored, self.metric).min())
         candidate = Candidate(identity, away, float(similarity(away, self.metric)), metadata=note)
         return Match(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from spherecv.errors import IdentityError, InvalidArgumentError, SphereCVError
+from spherecv.facetable import FaceTable, read_embeddings
 from spherecv.gallery import folders, intake
 from spherecv.gallery.base import GalleryBase, check_choice, checked_metadata, checked_rows
 from spherecv.gallery.bulk.shards import read_manifest, read_shards
@@ -133,7 +135,10 @@ class Enrolling(GalleryBase):
             if count not in (None, len(rows)):
                 raise InvalidArgumentError(f"{name} must have {len(rows)} entries, one a row, but got {count}")
         notes = {name: checked_metadata(value) for name, value in (metadata or {}).items()}
-        entries = intake.entries_of_rows(identities, rows, images, weights)
+        paths = [f"embedding:{sha256(row.data).hexdigest()[:16]}" for row in rows] if images is None else images
+        weights = None if weights is None else weights.astype(np.float32)
+        table = FaceTable(paths=tuple(paths), embeddings=rows, qualities=weights)  # type: ignore[arg-type]
+        entries = intake.entries_of(table, identities)
         added = self.store.add(entries, self._stages.origin, metadata=notes, if_exists=if_exists)
         return Enrolment(**added._asdict())
 
@@ -204,16 +209,43 @@ class Enrolling(GalleryBase):
             Embeddings of another model than the gallery's.
         """
         manifest = read_manifest(folder)
-        origin = Origin(manifest["model"], manifest["key"], manifest["detector"])
+        origin = self._stages.accepted(Origin(manifest["model"], manifest["key"], manifest["detector"]))
         total = Added()
         failures: list[tuple[str, SphereCVError]] = []
         for number, shard in enumerate(read_shards(folder), 1):
-            added = self.store.add(intake.entries_of_shard(shard, identity), origin)
+            added = self.store.add(intake.entries_of(shard, _named(shard, identity)), origin)
             total = Added(*(a + b for a, b in zip(total, added, strict=True)))
             failures += [(image, SphereCVError(problem)) for image, problem in shard.failures]
             if progress is not None:
                 progress(number, len(manifest["shards"]))
         return Enrolment(**total._asdict(), failures=tuple(failures))
+
+    def enrol_file(
+        self, path: str | os.PathLike[str], identity: Callable[[str], str | None] | None = None
+    ) -> Enrolment:
+        """Enrol what `spherecv embed SRC --out FILE.npz` embedded, all or nothing.
+
+        Parameters
+        ----------
+        path : path
+            Of the `.npz`, which is read as a whole: for images by the million see `enrol_shards`.
+        identity : callable, optional
+            Says who is on the image of a path, None for nobody known; by default nobody is.
+
+        Returns
+        -------
+        Enrolment
+
+        Raises
+        ------
+        DatasetError
+            The file is missing, damaged, or not of embeddings.
+        GalleryMismatchError
+            Embeddings of another model or recipe than the gallery's.
+        """
+        table, origin = read_embeddings(path)
+        added = self.store.add(intake.entries_of(table, _named(table, identity)), self._stages.accepted(origin))
+        return Enrolment(**added._asdict())
 
     def add_unknown(
         self,
@@ -228,3 +260,7 @@ class Enrolling(GalleryBase):
         """
         files = folders.unlabelled_files(Path(folder))
         return folders.Run(self.store, self._stages, "all", progress).over(files, Path(folder), prune=prune)
+
+
+def _named(table: FaceTable, identity: Callable[[str], str | None] | None) -> list[str | None]:
+    return [None if identity is None else identity(path) for path in table.paths]

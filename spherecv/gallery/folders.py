@@ -14,8 +14,8 @@ from spherecv.gallery.intake import Enrolment, file_digest, new_faces
 from spherecv.gallery.rows import Added, Entry, ImageKey, StoredImage
 from spherecv.gallery.stages import Stages
 from spherecv.gallery.store import Store
+from spherecv.images import find_images
 from spherecv.pipeline import WhichFace
-from spherecv.sources import find_images
 
 AT_ONCE = 32
 """Photos between two commits: about a second of work, lost at most when the process is killed."""

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from math import isnan
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from spherecv.errors import ImageError, InvalidArgumentError, SphereCVError
+from spherecv.facetable import FaceTable
 from spherecv.files import sha256_of
-from spherecv.gallery.bulk.shards import Shard
-from spherecv.gallery.rows import Entry, ImageKey, NewFace, Vector
-from spherecv.images import ImageSource
+from spherecv.gallery.rows import Entry, ImageKey, NewFace
+from spherecv.images import ImageSource, find_images
 from spherecv.records import EmbeddedFace
-from spherecv.sources import find_images
 
 
 @dataclass(frozen=True)
@@ -127,35 +126,36 @@ def _unnamed(digest: str) -> ImageKey:
     return ImageKey(f"sha256:{digest[:16]}", digest)
 
 
-def entries_of_rows(
-    identities: Sequence[str | None],
-    rows: Vector,
-    images: Sequence[str] | None,
-    qualities: NDArray[np.float64] | None,
+def entries_of(
+    table: FaceTable, identities: Sequence[str | None], keys: Sequence[ImageKey] | None = None
 ) -> list[Entry]:
-    """Ready-made embeddings as a store takes them; rows of one identity and image become one entry of several faces."""
-    grouped: dict[tuple[str | None, str], list[NewFace]] = {}
-    for number, (identity, row) in enumerate(zip(identities, rows, strict=True)):
-        quality = None if qualities is None or np.isnan(qualities[number]) else float(qualities[number])
-        name = f"embedding:{hashlib.sha256(row.data).hexdigest()[:16]}" if images is None else images[number]
-        grouped.setdefault((identity, name), []).append(NewFace(row, quality=quality))
-    return [
-        Entry(identity, ImageKey(name, _digest(faces)), tuple(faces)) for (identity, name), faces in grouped.items()
+    """Ready-made embeddings as a store takes them: one entry for each identity and image, of one face or several.
+
+    Parameters
+    ----------
+    table : FaceTable
+    identities : sequence of str or None
+        Whose each face is.
+    keys : sequence of ImageKey, optional
+        How the image of each face is known again; by default by its path and its faces' embeddings.
+    """
+    grouped: dict[tuple[str | None, str], list[int]] = {}
+    for number, name in enumerate(zip(identities, table.paths, strict=True)):
+        grouped.setdefault(name, []).append(number)
+    boxes, scores, qualities = (column.tolist() for column in (table.boxes, table.scores, table.qualities))
+    faces = [
+        NewFace(row, None if isnan(box[0]) else tuple(box), _known(score), _known(quality))
+        for row, box, score, quality in zip(table.embeddings, boxes, scores, qualities, strict=True)
     ]
+    entries = []
+    for (identity, path), numbers in grouped.items():
+        new = tuple(faces[number] for number in numbers)
+        entries.append(Entry(identity, ImageKey(path, _digest(new)) if keys is None else keys[numbers[0]], new))
+    return entries
 
 
-def entries_of_shard(shard: Shard, identity: Callable[[str], str | None] | None) -> list[Entry]:
-    """Faces of a shard as a store takes them; one entry for each image."""
-    grouped: dict[str, list[NewFace]] = {}
-    columns = zip(shard.paths, shard.embeddings, shard.boxes, shard.scores, shard.qualities, strict=True)
-    for path, row, box, score, quality in columns:
-        left, top, right, bottom = (float(value) for value in box)
-        weight = None if np.isnan(quality) else float(quality)
-        grouped.setdefault(path, []).append(NewFace(row, (left, top, right, bottom), float(score), weight))
-    return [
-        Entry(identity(path) if identity else None, ImageKey(path, _digest(faces)), tuple(faces))
-        for path, faces in grouped.items()
-    ]
+def _known(value: float) -> float | None:
+    return None if isnan(value) else value
 
 
 def _digest(faces: Sequence[NewFace]) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.metrics import Metric
+from spherecv.templates import grouped_means
 
 Rows = NDArray[np.float32]
 
@@ -82,6 +83,13 @@ class Matrix:
         for row, (index, piece) in enumerate(zip(indices, pieces, strict=True)):
             taken[row] = self._chunks[piece][index - (ends[piece] - self._filled[piece])]
         return taken
+
+    def means(self, owners: NDArray[np.int64], qualities: NDArray[np.float32]) -> tuple[Matrix, NDArray[np.int64]]:
+        """The template of each of M owners, and whose they are, ascending; see `spherecv.templates.grouped_means`."""
+        rows, people = grouped_means(self.blocks(CHUNK_ROWS), owners, qualities)
+        means = Matrix(self.dimension, self.metric)
+        means.append(rows)
+        return means, people
 
     def _drop_empty(self) -> None:
         alive = [position for position, filled in enumerate(self._filled) if filled]

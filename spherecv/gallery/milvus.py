@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from spherecv.errors import GalleryError, GalleryMismatchError, IdentityError
-from spherecv.gallery import templates
 from spherecv.gallery.milvus_client import Address, all_rows, connect, explained, one_of, rows_of, word
 from spherecv.gallery.milvus_rows import checked_text, hits_of, owner_of, table_of, where
 from spherecv.gallery.milvus_tables import FACE_FIELDS, PEOPLE, Tables
@@ -35,6 +34,7 @@ from spherecv.gallery.rows import (
 from spherecv.gallery.sqlite import check_origin, checked_size
 from spherecv.gallery.store import IfExists, Which
 from spherecv.metrics import Metric
+from spherecv.templates import pooled
 
 _MOST_HITS = 16_384
 
@@ -176,7 +176,8 @@ class MilvusStore:
             if rows:
                 note = {**notes.get(owner, {}), **metadata.get(owners[owner], {})}
                 counts = {"images": len({row["place"] for row in rows}), "faces": len(rows)}
-                mean = templates.mean_of(table_of(rows), self._metric)[0]
+                table = table_of(rows)
+                mean = pooled(table.vectors, table.qualities, metric=self._metric)
                 person = {"owner": owner, "name": owners[owner], "metadata": note, "counts": counts}
                 fresh.append({**person, "vector": mean})
         self._tables.upsert(self._tables.people, fresh)

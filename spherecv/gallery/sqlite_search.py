@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.errors import NotEnoughDataError
-from spherecv.gallery import exact, templates
+from spherecv.gallery import exact
 from spherecv.gallery.database import Database
 from spherecv.gallery.matrix import Matrix
 from spherecv.gallery.rows import Hit, Vector
@@ -64,10 +64,7 @@ class Search:
             memory = self._memory(metric, "known")
             state = (memory.changes, memory.last)
             if metric not in self._templates or self._templates[metric][0] != state:
-                self._templates[metric] = (
-                    state,
-                    *templates.means(memory.matrix, memory.owners, memory.qualities),
-                )
+                self._templates[metric] = (state, *memory.matrix.means(memory.owners, memory.qualities))
             _, matrix, owners = self._templates[metric]
             rows, distances = exact.nearest(matrix, probes, count)
         return _hits(rows, distances, np.full(len(owners), -1), owners)

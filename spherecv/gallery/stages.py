@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from spherecv.config import ModelName, describe, open_pipeline
 from spherecv.config import Stages as AnyStages
-from spherecv.decision import DecisionRule, as_threshold, open_calibration
+from spherecv.decision import DecisionRule, open_calibration, stated_threshold
 from spherecv.embed import FaceEmbedder
 from spherecv.errors import InvalidArgumentError, MissingThresholdError, ModelNotFoundError
 from spherecv.gallery.rows import Origin
@@ -17,7 +17,7 @@ from spherecv.gallery.store import Store
 from spherecv.metrics import Metric
 from spherecv.pipeline import FacePipeline, WhichFace
 from spherecv.thresholds import Calibration, Threshold
-from spherecv.zoo import DEFAULT_MODEL, ModelSource, model_names
+from spherecv.zoo import DEFAULT_MODEL, ModelSource, is_known
 
 Model: TypeAlias = ModelName | ModelSource | FaceEmbedder | AnyStages | Origin
 
@@ -68,7 +68,7 @@ class Stages:
         held = self._store.origin
         if held is None:
             return DEFAULT_MODEL
-        if held.model not in model_names("embedder"):
+        if not is_known(held.model):
             raise ModelNotFoundError(
                 f"{self._store.label} was made with {held.model}, files of your own: give model=, or --prototxt, "
                 "--caffemodel and --recipe"
@@ -86,6 +86,18 @@ class Stages:
         """What new embeddings are made by."""
         return self._model if isinstance(self._model, Origin) else self._stages.fingerprint
 
+    def accepted(self, origin: Origin) -> Origin:
+        """Say what made ready embeddings; raises `GalleryMismatchError` for those of another model than is wanted.
+
+        Files of earlier versions name the model and the recipe, in place of the key: these have to be the gallery's.
+        """
+        own = self._store.origin or self.origin
+        if (origin.model, origin.key) == (own.model, f"-{own.key.rpartition('-')[2]}"):
+            return own
+        if self._model is not None or origin.key.startswith("-"):
+            check_origin(own, origin, self._store.label)
+        return origin
+
     @cached_property
     def _decision(self) -> DecisionRule:
         return DecisionRule.of(self._stages, metric=self._metric, calibration=self._calibration)
@@ -102,11 +114,11 @@ class Stages:
         MissingThresholdError
             None is known for this model, recipe and metric.
         """
+        if (stated := stated_threshold(value, far)) is not None:
+            return stated  # needs no model
         if isinstance(self._model, Origin):
-            if value is not None and far is None:
-                return as_threshold(value)
             raise MissingThresholdError(
                 f"{self._store.label} was opened for ready-made embeddings, of which no threshold is known: pass "
                 "threshold= (--threshold)"
             )
-        return self._decision.settle(value, far, face)
+        return self._decision.threshold_at(far, face=face)

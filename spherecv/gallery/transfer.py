@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.errors import GalleryError, StorageError
+from spherecv.facetable import FaceTable
 from spherecv.files import atomic_path
-from spherecv.gallery.rows import Added, Entry, ImageKey, NewFace, Origin, Table
+from spherecv.gallery.intake import entries_of
+from spherecv.gallery.rows import Added, Entry, ImageKey, Origin, Table
 from spherecv.gallery.sqlite import check_origin
 from spherecv.gallery.store import IfExists, Store
 
@@ -118,27 +119,15 @@ def _read(
         raise ValueError(f"{len(faces)} faces, embeddings {embeddings.dtype} {embeddings.shape}")
     people = {str(name): dict(note) for name, note in described["people"].items()}
     origin = Origin(**(described["origin"] or {"model": "", "key": ""}))
-    return origin, people, list(_entries(faces, embeddings, qualities))
-
-
-def _entries(faces: list[dict[str, Any]], embeddings: NDArray[Any], qualities: NDArray[Any]) -> Iterator[Entry]:
-    grouped: dict[tuple[str | None, str], list[int]] = {}
-    for number, face in enumerate(faces):
-        grouped.setdefault((face["identity"], face["image"]), []).append(number)
-    for (identity, image), numbers in grouped.items():
-        first = faces[numbers[0]]
-        if not (isinstance(image, str) and isinstance(first["digest"], str) and isinstance(identity, str | None)):
-            raise TypeError(f"face {numbers[0]} is described wrongly")
-        new = tuple(
-            NewFace(
-                embeddings[number],
-                None if faces[number]["box"] is None else _box(faces[number]["box"]),
-                None,
-                None if np.isnan(qualities[number]) else float(qualities[number]),
-            )
-            for number in numbers
-        )
-        yield Entry(identity, ImageKey(image, first["digest"], _number(first["size"]), _number(first["time"])), new)
+    keys = [ImageKey(face["image"], face["digest"], _number(face["size"]), _number(face["time"])) for face in faces]
+    for face, key in zip(faces, keys, strict=True):
+        if not (isinstance(key.path, str) and isinstance(key.digest, str) and isinstance(face["identity"], str | None)):
+            raise TypeError(f"the face of {key.path} is described wrongly")
+    boxes = np.array([_box(face["box"]) for face in faces], np.float32).reshape(-1, 4)
+    table = FaceTable(
+        paths=tuple(key.path for key in keys), embeddings=embeddings, boxes=boxes, qualities=qualities
+    )
+    return origin, people, entries_of(table, [face["identity"] for face in faces], keys)
 
 
 def _number(value: Any) -> int | None:
@@ -146,6 +135,6 @@ def _number(value: Any) -> int | None:
     return None if value is None else int(np.int64(value))
 
 
-def _box(values: list[float]) -> tuple[float, float, float, float]:
-    left, top, right, bottom = (float(value) for value in values)
+def _box(values: list[float] | None) -> tuple[float, float, float, float]:
+    left, top, right, bottom = (float(value) for value in (values or [np.nan] * 4))
     return left, top, right, bottom

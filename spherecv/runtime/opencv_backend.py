@@ -6,7 +6,6 @@ import os
 import re
 import sys
 import tempfile
-import threading
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from spherecv.errors import DeviceError
 from spherecv.runtime.backend import ChunkLimit, FloatArray, Model, Settings, backend_error
 from spherecv.runtime.devices import import_cv2, opencv_cuda_missing
+from spherecv.runtime.forks import ForkLock
 from spherecv.runtime.opencv_settings import nets
 from spherecv.runtime.signature import Signature
 
@@ -49,7 +49,7 @@ class OpenCVBackend:
         self._where = model.where
         self._outputs = settings.outputs
         self._threads = settings.threads
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._ranks = {port.name: len(port.dims) for port in model.signature.outputs if port.dims is not None}
         if device == "cuda" and (missing := opencv_cuda_missing(cv2)):
             raise DeviceError(f"backend 'opencv' cannot use device 'cuda': {missing}")

@@ -117,6 +117,17 @@ class _Nets:
                 self._changed.notify_all()
 
 
+    def pause(self) -> None:
+        """Let no net run until `resume`, once those under way are done."""
+        self._queue.acquire()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._running)
+
+    def resume(self) -> None:
+        """Let nets run again."""
+        self._queue.release()
+
+
 def _quieter(cv2: Any) -> Callable[[int], int]:
     """Silence warnings and errors, which come as exceptions too; a level above is of someone looking for something."""
     logging = cv2.utils.logging
@@ -133,4 +144,5 @@ def _forked() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
+    # OpenCV's own threads and locks do not survive a fork in the middle of a net: it waits until none runs.
+    os.register_at_fork(before=nets.pause, after_in_parent=nets.resume, after_in_child=_forked)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from spherecv.errors import DeviceError
 from spherecv.runtime.backend import ChunkLimit, FloatArray, Model, Settings, backend_error
 from spherecv.runtime.devices import import_openvino
+from spherecv.runtime.forks import ForkLock
 
 
 class OpenVINOBackend:
@@ -31,7 +31,7 @@ class OpenVINOBackend:
         openvino = import_openvino()
         self._version = openvino.__version__.split("-")[0]
         self._where = model.where
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         if device != "cpu":
             raise DeviceError(
                 f"backend 'openvino' cannot use device {device!r}, only 'cpu': use backend='onnxruntime'"

@@ -56,19 +56,22 @@ class ApiKeys:
         Raises
         ------
         InvalidArgumentError
-            The file cannot be read, holds no key, or a line that is none. What the line says is not repeated: it may
-            be a key in plain.
+            The file cannot be read, is larger than 1 MiB, holds no key, or a line that is not one. What the line says
+            is not repeated: it may be a key in plain.
         """
         if path is None:
             lines = os.environ.get(VARIABLE, "").split(",")
             return cls._parsed(lines, VARIABLE)
         try:
             with Path(path).open("rb") as stream:
-                lines = stream.read(_LARGEST_FILE).decode().splitlines()
+                data = stream.read(_LARGEST_FILE + 1)
+            lines = data.decode().splitlines()
         except OSError as error:
             raise InvalidArgumentError(f"the file of keys {path} cannot be read: {error.strerror or error}") from None
         except ValueError:
             raise InvalidArgumentError(f"the file of keys {path} is not text") from None
+        if len(data) > _LARGEST_FILE:
+            raise InvalidArgumentError(f"the file of keys {path} is larger than 1 MiB")
         keys = cls._parsed(lines, str(path))
         if not keys:
             raise InvalidArgumentError(f"{path} holds no key: `spherecv serve --new-key NAME --keys {path}` makes one")

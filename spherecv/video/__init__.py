@@ -1,9 +1,9 @@
 """Faces in motion: sources of frames, tracks of people through them, one template a track or a set."""
 
+from spherecv.templates import SetTemplate
 from spherecv.video.frames import FrameSource, VideoWarning, open_frames
 from spherecv.video.sets import EmbeddedSet, embed_set
 from spherecv.video.stream import FaceStream
-from spherecv.video.templates import SetTemplate
 from spherecv.video.tracker import FaceTracker
 from spherecv.video.tracks import Frame, Track, TrackedFrame
 

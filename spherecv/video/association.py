@@ -1,4 +1,4 @@
-"""Which face of this frame is whose: overlap says where somebody could be, the embedding says who it is."""
+"""Assignment of detected faces to tracks, by overlap and embedding."""
 
 from __future__ import annotations
 
@@ -104,12 +104,12 @@ def associate(
     for row, track in enumerate(tracks):
         for column, (face, embedding) in enumerate(zip(faces, embeddings, strict=True)):
             overlap = float(overlaps[row, column])
-            away = None if track.template is None or embedding is None else _cosine(track.template, embedding)
-            if away is not None and away <= rules.same:
+            distance = None if track.template is None or embedding is None else _cosine(track.template, embedding)
+            if distance is not None and distance <= rules.same:
                 sure[row, column] = overlap >= rules.overlap or _within_reach(track, face, rules)
             patience = rules.doubts if face.quality is None or face.quality < rules.clear else rules.doubts // 2
-            if sure[row, column] or (overlap >= rules.overlap and (away is None or track.doubts < patience)):
-                costs[row, column] = 1.0 - overlap + (rules.same if away is None else away)
+            if sure[row, column] or (overlap >= rules.overlap and (distance is None or track.doubts < patience)):
+                costs[row, column] = 1.0 - overlap + (rules.same if distance is None else distance)
     rows, columns = linear_sum_assignment(costs)
     return [
         Pair(int(row), int(column), bool(sure[row, column]))
@@ -146,5 +146,5 @@ def _within_reach(track: Expected, face: Face, rules: Rules) -> bool:
     width, height = float(track.box[2] - track.box[0]), float(track.box[3] - track.box[1])
     middle = np.array((track.box[0] + track.box[2], track.box[1] + track.box[3])) / 2
     growth = max(face.height / height, height / face.height)
-    away = float(np.hypot(*(np.array(face.center) - middle))) / max(width, face.width)
-    return growth < 2.0 and away <= 1.0 + rules.reach * track.unseen
+    distance = float(np.hypot(*(np.array(face.center) - middle))) / max(width, face.width)
+    return growth < 2.0 and distance <= 1.0 + rules.reach * track.unseen

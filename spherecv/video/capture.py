@@ -1,4 +1,4 @@
-"""OpenCV's reader of cameras, streams and video files, with its errors in one line and its chatter kept quiet."""
+"""OpenCV's reader of cameras, streams and video files, with errors in one line and without its messages."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class OpenedCapture:
     Raises
     ------
     VideoError
-        It cannot be opened, or its pictures are too large.
+        It cannot be opened, or its frames are too large.
     """
 
     def __init__(self, source: str | int, label: str) -> None:

@@ -1,4 +1,4 @@
-"""Faces followed from one frame to the next by optical flow, which costs a tenth of finding them again."""
+"""Optical flow: faces followed from frame to frame, at a tenth of the cost of detection."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _GROWTH = 1.25
 
 
 class Flow:
-    """Follows faces through a film, frame by frame."""
+    """Follows faces through a video, frame by frame."""
 
     def __init__(self) -> None:
         self._last: Image | None = None
@@ -80,14 +80,14 @@ def _grey(image: Image) -> tuple[Image, float]:
     scale = min(1.0, _LONGEST_SIDE / max(image.shape[:2]))
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     if scale < 1.0:
-        # A picture that is hardly more than a line would lose its other side altogether.
+        # An image that is hardly more than a line would lose its other side altogether.
         thin = None if scale * min(grey.shape) >= 1 else [max(1, round(scale * side)) for side in grey.shape[::-1]]
         grey = cv2.resize(grey, thin, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     return np.asarray(grey, np.uint8), scale
 
 
 def _points(face: Face) -> NDArray[np.float64]:
-    """A grid over the middle of the face, where no background is."""
+    """A grid over the middle of the face, without background."""
     x1, y1, x2, y2 = (float(value) for value in face.box)
     steps = np.linspace(0.2, 0.8, _GRID)
     x, y = np.meshgrid(x1 + (x2 - x1) * steps, y1 + (y2 - y1) * steps)

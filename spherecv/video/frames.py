@@ -1,4 +1,4 @@
-"""Frames from whatever holds them: a video file, a folder, a list, a camera, a stream, or images in memory."""
+"""Sources of frames: a video file, a folder, a list, a camera, a stream, or images in memory."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from spherecv.errors import ImageError, InvalidArgumentError, SphereCVError, VideoError
-from spherecv.images import ImageSource, load_image
-from spherecv.sources import IMAGE_SUFFIXES, LIST_SUFFIXES, find_images
+from spherecv.images import IMAGE_SUFFIXES, LIST_SUFFIXES, ImageSource, find_images, load_image
 from spherecv.video.capture import Capture, OpenedCapture, without_password
 from spherecv.video.live import LiveFrames, Notice
 from spherecv.video.tracks import RATE, Frame
@@ -26,7 +25,7 @@ Source: TypeAlias = str | os.PathLike[str] | int | Iterable[ImageSource | Frame]
 
 
 class VideoWarning(UserWarning):
-    """A film that is shorter than it says, or a picture of it that cannot be read."""
+    """A video that is shorter than it says, or a frame of it that cannot be read."""
 
 
 class FrameSource(Protocol):
@@ -129,7 +128,7 @@ class StoredFrames:
 def open_frames(
     source: Source | FrameSource, *, drop: bool | None = None, give_up: float | None = None, rate: float | None = None
 ) -> FrameSource:
-    """Open what a film is in.
+    """Open a source of frames.
 
     Parameters
     ----------
@@ -140,7 +139,7 @@ def open_frames(
         Whether frames that come too fast are dropped, and a lost source is looked for again. By default for cameras and
         addresses, but for the address of a video file; never for what is stored here.
     give_up : float, optional
-        Seconds that a lost live source is looked for; by default for ever.
+        Seconds that a lost live source is looked for; no limit by default.
     rate : float, optional
         Frames a second of a folder, a list or images, which do not say: 25 by default.
 
@@ -162,7 +161,7 @@ def open_frames(
     if give_up is not None and not give_up >= 0:
         raise InvalidArgumentError(f"give_up must be 0 seconds or more, but got {give_up!r}")
     if isinstance(source, bool | bytes | bytearray | memoryview):
-        raise InvalidArgumentError(f"a film must be a path, an address, a camera or images, but got {source!r:.40}")
+        raise InvalidArgumentError(f"a video must be a path, an address, a camera or images, but got {source!r:.40}")
     if hasattr(source, "notices") and hasattr(source, "wait"):
         return source  # type: ignore[return-value]
     if isinstance(source, int) or (isinstance(source, str) and source.isdecimal()):
@@ -174,11 +173,11 @@ def open_frames(
         return _from_path(Path(source), rate)
     if isinstance(source, Iterable):
         return StoredFrames(_from_images(source, rate or RATE), "the frames given", rate)
-    raise InvalidArgumentError(f"a film must be a path, an address, a camera or images, but got {source!r:.40}")
+    raise InvalidArgumentError(f"a video must be a path, an address, a camera or images, but got {source!r:.40}")
 
 
-def is_film(source: object) -> bool:
-    """Whether a path or address names a film rather than a picture, going by its looks."""
+def is_video(source: object) -> bool:
+    """Whether a path or address names a video rather than an image, by its suffix or scheme."""
     if not isinstance(source, str | os.PathLike):
         return False
     text = os.fspath(source)

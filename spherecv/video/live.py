@@ -1,4 +1,4 @@
-"""Live sources: the newest frame or none, never a queue; and back again when the source was lost."""
+"""Live sources: the newest frame, without a queue, and reconnection after a loss."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Notice(NamedTuple):
 class LiveFrames:
     """Frames of a camera or a stream, as they come.
 
-    A thread reads as fast as the source delivers and keeps the newest frame only, so that whoever is slow misses
+    A thread reads as fast as the source delivers and keeps the newest frame only, so that a slow caller misses
     frames instead of falling behind. A source that ends is opened again, at growing intervals.
 
     Parameters
@@ -158,7 +158,7 @@ class LiveFrames:
         return taken
 
     def close(self) -> None:
-        """Let go of the source; whoever waits for a frame gets none."""
+        """Release the source; a caller that waits for a frame gets none."""
         self._stop.set()
         with self._changed:
             self._changed.notify_all()
@@ -170,7 +170,7 @@ class LiveFrames:
             try:
                 while not self._stop.is_set() and (image := capture.read()) is not None:
                     self._take(image)
-            except Exception as fault:  # whoever waits must hear of it, whatever it is
+            except Exception as fault:  # a waiting caller gets it, whatever it is
                 self._fail(VideoError(f"{self.label} cannot be read: {type(fault).__name__}: {fault}"))
                 return
             finally:
@@ -213,11 +213,11 @@ class LiveFrames:
         """Say that it is over, where that is so; else see to it that the next attempt is not too late for that."""
         if self._give_up is None:
             return False
-        away = time.monotonic() - lost
-        if away >= self._give_up:
-            self._fail(VideoError(f"{self.label} was lost and not found again in {away:.0f} s: {why}"))
+        gone = time.monotonic() - lost
+        if gone >= self._give_up:
+            self._fail(VideoError(f"{self.label} was lost and not found again in {gone:.0f} s: {why}"))
             return True
-        self._pause = min(self._pause, self._give_up - away)
+        self._pause = min(self._pause, self._give_up - gone)
         return False
 
     def _fail(self, error: VideoError) -> None:

@@ -1,4 +1,4 @@
-"""Several images, or a clip, of one person: one template."""
+"""One template from several images, or a video, of one person."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.errors import ImageError, InvalidArgumentError, NoFaceError, SphereCVError
-from spherecv.images import ImageSource, LabelledImage, load_labelled, load_or_error
+from spherecv.images import LIST_SUFFIXES, ImageSource, LabelledImage, find_images, load_labelled, load_or_error
 from spherecv.metrics import Metric
 from spherecv.pipeline import FacePipeline, WhichFace
 from spherecv.records import EmbeddedFace
-from spherecv.sources import LIST_SUFFIXES, find_images
-from spherecv.video.frames import is_film, open_frames
-from spherecv.video.templates import BEST, SetTemplate
+from spherecv.templates import BEST, SetTemplate
+from spherecv.video.frames import is_video, open_frames
 from spherecv.video.tracker import FaceTracker
 from spherecv.video.tracks import Frame
 
@@ -59,7 +58,7 @@ def is_set(source: SetSource) -> bool:
         return True
     if not isinstance(source, str | os.PathLike) or not os.fspath(source):
         return False
-    return is_film(source) or Path(source).suffix.lower() in LIST_SUFFIXES or Path(source).is_dir()
+    return is_video(source) or Path(source).suffix.lower() in LIST_SUFFIXES or Path(source).is_dir()
 
 
 def embed_set(
@@ -101,7 +100,7 @@ def embed_set(
     """
     if face == "all":
         raise InvalidArgumentError("face='all' gives several people: a template is of one")
-    if is_film(source):
+    if is_video(source):
         return _from_clip(pipeline, source, best, metric)
     images: Sequence[ImageSource]
     if isinstance(source, list | tuple) and not isinstance(source, LabelledImage):

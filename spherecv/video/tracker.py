@@ -1,4 +1,4 @@
-"""Faces of single frames to tracks: found every few frames, followed between, told apart by who they are."""
+"""Tracker: detection every few frames, optical flow between, identity by embedding."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from spherecv.errors import InvalidArgumentError
 from spherecv.metrics import Metric, check_metric
 from spherecv.pipeline import FacePipeline
 from spherecv.records import EmbeddedFace, Face
+from spherecv.templates import BEST, SetTemplate
 from spherecv.video.association import Expected, Pair, Rules, associate, box_overlaps, may_be_lost_one
 from spherecv.video.flow import Flow
-from spherecv.video.templates import BEST, SetTemplate
 from spherecv.video.tracks import Frame, Track, TrackedFrame
 
 EVERY = 3
@@ -44,7 +44,7 @@ class Follower(Protocol):
 
 
 class FaceTracker:
-    """Tracks of faces through the frames of one film.
+    """Tracks of faces through the frames of one video.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ class FaceTracker:
         )
 
     def finish(self) -> tuple[Track, ...]:
-        """End all tracks: the film is over."""
+        """End all tracks: the video is over."""
         ended = tuple(trail.snapshot() for trail in self._trails)
         self._trails = []
         return ended
@@ -153,7 +153,7 @@ class FaceTracker:
         for number, face in enumerate(faces):
             if number not in taken:
                 waiting = [place for place in lost if may_be_lost_one(expected[place], face, self._rules)]
-                if waiting:  # whoever it is will be clearer in the next detections
+                if waiting:  # the next detections decide better
                     self._trails[waiting[0]].doubts += 1
                     continue
                 self._ids += 1
@@ -210,8 +210,8 @@ class _Trail:
         """Where it should be: where it was followed to, or on the way it was going when it was last found."""
         box = self.face.box.astype(np.float64)
         if not self.visible:
-            away = self._place + self._velocity * (time - self.last[1]) - np.array(self.face.center)
-            box = box + np.concatenate([away, away])
+            moved = self._place + self._velocity * (time - self.last[1]) - np.array(self.face.center)
+            box = box + np.concatenate([moved, moved])
         return Expected(box, self.template.vector if len(self.template) else None, time - self.last[1], self.doubts)
 
     def follow(self, face: Face | None) -> None:

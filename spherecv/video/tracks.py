@@ -1,4 +1,4 @@
-"""What a film is made of: frames, and the faces that go through them."""
+"""Frames of a video, and the tracks of faces through them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RATE = 25.0
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture of a film.
+    """One image of a video.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Track:
-    """Somebody on their way through a film, as far as they have come: a snapshot that does not change.
+    """One person through a video, up to a frame: a snapshot that does not change.
 
     Attributes
     ----------

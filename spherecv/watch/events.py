@@ -1,4 +1,4 @@
-"""What happened in a film, a line of JSON for each thing: who, when, in which frame, how far, at which rate."""
+"""Events of a video and their log: a line of JSON each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Event:
     frame : int or None
         The frame at which it happened.
     time : float or None
-        Seconds since the film's first frame.
+        Seconds since the video's first frame.
     at : str or None
         Wall-clock time, ISO 8601 in UTC; of frames only for live sources.
     details : mapping

@@ -1,4 +1,4 @@
-"""A decision that gathers evidence over frames, at a stated false accept rate, and may stay undecided.
+"""Decisions from evidence over frames, at a stated false accept rate; they may stay undecided.
 
 The rule is a group-sequential test. A track is looked at when 1, 2, 4, 8, ... faces of it were seen, and each look may
 spend a part of the false accept rate `a` that was asked for, as an alpha-spending function says (Lan and DeMets,

@@ -1,4 +1,4 @@
-"""Frames with what is known of the people in them drawn in."""
+"""Frames drawn with their tracks, names and distances."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def draw_seen(seen: Seen) -> NDArray[np.uint8]:
         raise ValueError("there is no frame to draw on")
     tracks = seen.tracked.tracks
     decisions = [seen.decisions.get(track.id) for track in tracks]
-    picture = draw_faces(
+    drawn = draw_faces(
         seen.tracked.frame.image,
         [track.face for track in tracks],
         labels=[_label(track.id, decision) for track, decision in zip(tracks, decisions, strict=True)],
         colors=[BOX if decision is None else _COLORS[decision.state] for decision in decisions],
     )
-    return np.ascontiguousarray(np.asarray(picture)[:, :, ::-1])
+    return np.ascontiguousarray(np.asarray(drawn)[:, :, ::-1])
 
 
 def _label(number: int, decision: Decision | None) -> str:
     if decision is None:
         return f"{number}"
     who = {"same": decision.identity or "", "different": "unknown", "undecided": "?"}[decision.state]
-    away = "" if decision.distance is None else f"  {decision.distance:.2f}"
-    return f"{number}  {who}{away}"
+    shown = "" if decision.distance is None else f"  {decision.distance:.2f}"
+    return f"{number}  {who}{shown}"

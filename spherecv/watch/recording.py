@@ -1,4 +1,4 @@
-"""Video files that are written frame by frame, and finished whatever ends the writing."""
+"""Video files written frame by frame, and finished whatever ends the writing."""
 
 from __future__ import annotations
 

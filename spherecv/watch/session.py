@@ -1,4 +1,4 @@
-"""Watching from the first frame to the last: what is seen goes to a log, a video, a window, and to whoever listens."""
+"""A video watched from the first frame to the last, into a log, a video file, a window and a callback."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MOST_REPEATS = 2.0
 
 @dataclass
 class Session:
-    """One film, watched.
+    """One video, watched.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class Session:
         self._stopped = True
 
     def run(self, *, limit: int | None = None, about: dict[str, Any] | None = None) -> bool:
-        """Watch until the film ends, the window is closed, or somebody interrupts.
+        """Watch until the video ends, the window is closed, or somebody interrupts.
 
         Whatever ends it, the last tracks are decided about and logged, and the end is.
 
@@ -79,7 +79,7 @@ class Session:
         start = time.perf_counter()
         reason = "failed"
         try:
-            self._tell(Event("start", at=_clock(), details={"source": self.frames.label, **(about or {})}))
+            self._report(Event("start", at=_clock(), details={"source": self.frames.label, **(about or {})}))
             reason = self._watch(limit)
         except KeyboardInterrupt:
             reason = "interrupted"
@@ -96,7 +96,7 @@ class Session:
             if frame is None and (not self.frames.live or self.frames.closed):
                 return "end"
             for event in self.watcher.notice(self.frames.notices()):
-                self._tell(event)
+                self._report(event)
             if frame is not None and not self._show(self.watcher.update(frame)):
                 return "closed"
         return "limit"
@@ -104,27 +104,27 @@ class Session:
     def _show(self, seen: Seen) -> bool:
         self.watched += 1
         for event in seen.events:
-            self._tell(event)
+            self._report(event)
         if self.progress is not None:
             self.progress(self.watched, self.frames.length or 0)
         if seen.tracked is None or (self.video is None and self.window is None):
             return True
-        picture = draw_seen(seen)
+        drawn = draw_seen(seen)
         if self.video is not None:
             index = seen.tracked.frame.index
             gap = index - self._last if self._last >= 0 else 1
             self._last = index
-            self.video.write(picture, max(1, min(gap, round(_MOST_REPEATS * (self.frames.rate or RATE)))))
-        return self.window is None or self.window.show(picture)
+            self.video.write(drawn, max(1, min(gap, round(_MOST_REPEATS * (self.frames.rate or RATE)))))
+        return self.window is None or self.window.show(drawn)
 
     def _finish(self, reason: str) -> None:
-        told = [*self.watcher.notice(self.frames.notices()), *self.watcher.finish().events]
+        events = [*self.watcher.notice(self.frames.notices()), *self.watcher.finish().events]
         details = {"reason": reason, "frames": self.watched, "dropped": self.frames.dropped}
-        told.append(Event("stop", at=_clock(), details={**details, "seconds": round(self.seconds, 3)}))
-        self._tell(*told)
+        events.append(Event("stop", at=_clock(), details={**details, "seconds": round(self.seconds, 3)}))
+        self._report(*events)
 
-    def _tell(self, *events: Event) -> None:
-        """Tell the log first: whoever listens may be gone, as the reader of a pipe, and the log must have its end."""
+    def _report(self, *events: Event) -> None:
+        """Write to the log first: a listener may be gone, as the reader of a pipe, and the log must have its end."""
         if self.log is not None:
             for event in events:
                 self.log.write(event)

@@ -1,4 +1,4 @@
-"""Who is that, over a whole film: tracks, and a decision about each that gathers evidence."""
+"""FaceWatcher: tracks through a video, and a decision about each."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Seen:
 
 
 class FaceWatcher:
-    """Tracks people through a film and decides about each.
+    """Tracks people through a video and decides about each.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ class FaceWatcher:
         give_up: float | None = None,
         rate: float | None = None,
     ) -> Iterator[Seen]:
-        """Go through a film.
+        """Go through a video.
 
         Parameters
         ----------
@@ -189,7 +189,7 @@ class FaceWatcher:
         return Seen(tracked, decisions, tuple(events))
 
     def finish(self) -> Seen:
-        """End the film: its last tracks are decided about as far as that goes, and the next frame begins another."""
+        """End the video: its last tracks are decided about as far as that goes, and the next frame begins another."""
         events: list[Event] = []
         for track in self._tracker.finish():
             events += self._end(track, self._last, over=True)
@@ -244,20 +244,20 @@ class FaceWatcher:
         if not self._references:
             return []
         rows = np.stack([row for _, row in self._references])
-        away = distance(template, rows, self._verifier.metric)
-        nearest = int(np.argmin(away))
-        return [(self._references[nearest][0], float(away[nearest]))]
+        distances = distance(template, rows, self._verifier.metric)
+        nearest = int(np.argmin(distances))
+        return [(self._references[nearest][0], float(distances[nearest]))]
 
 
 def _event(kind: str, track: Track, frame: Frame | None, details: Mapping[str, Any] | None = None) -> Event:
-    told = {**_of(track), **(details or {})}
-    return Event(kind, details=told) if frame is None else Event(kind, frame.index, frame.time, frame.at, told)
+    values = {**_of(track), **(details or {})}
+    return Event(kind, details=values) if frame is None else Event(kind, frame.index, frame.time, frame.at, values)
 
 
 def _of(track: Track) -> dict[str, Any]:
-    told = track.to_dict()
-    del told["detected"]
-    return told
+    values = track.to_dict()
+    del values["detected"]
+    return values
 
 
 def _check_gallery(gallery: Gallery, verifier: FaceVerifier) -> None:

@@ -16,7 +16,7 @@ _CURE = "write the video with --out, or look at it through `spherecv serve`"
 
 
 class Window:
-    """Shows pictures until somebody presses q or Esc, or closes it.
+    """Shows images until somebody presses q or Esc, or closes it.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class Window:
             ) from None
 
     def show(self, image: NDArray[np.uint8]) -> bool:
-        """Show a picture; returns False once the user has had enough."""
+        """Show an image; returns False once the user has closed the window."""
         import cv2
 
         cv2.imshow(self._title, image)
@@ -55,5 +55,5 @@ class Window:
         """Take the window off the screen."""
         import cv2
 
-        with suppress(cv2.error):  # whoever closed it was faster
+        with suppress(cv2.error):  # the user closed it first
             cv2.destroyWindow(self._title)

@@ -6,13 +6,16 @@ from spherecv.zoo.manifest import (
     DEFAULT_MODEL,
     Manifest,
     get_recipe,
+    is_known,
     model_info,
     model_names,
     models_dir,
+    own_dir,
     read_manifest,
 )
 from spherecv.zoo.model import KnownThreshold, ModelFile, ModelInfo
 from spherecv.zoo.mtcnn import mtcnn_arrays, mtcnn_onnx, mtcnn_sessions
+from spherecv.zoo.own import add_model, remove_model
 from spherecv.zoo.recipe import Recipe
 from spherecv.zoo.source import ModelSource, identify, open_model
 
@@ -24,11 +27,13 @@ __all__ = [
     "ModelInfo",
     "ModelSource",
     "Recipe",
+    "add_model",
     "cache_dir",
     "expected_paths",
     "fetch",
     "get_recipe",
     "identify",
+    "is_known",
     "is_offline",
     "locate",
     "model_info",
@@ -38,7 +43,9 @@ __all__ = [
     "mtcnn_onnx",
     "mtcnn_sessions",
     "open_model",
+    "own_dir",
     "read_manifest",
+    "remove_model",
     "require",
     "state_of",
 ]

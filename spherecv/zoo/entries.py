@@ -23,6 +23,8 @@ from spherecv.zoo.model import (
 from spherecv.zoo.probability import ProbabilityCurve
 from spherecv.zoo.recipe import Recipe
 
+NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
+"""A model's name, which becomes the name of a folder: nothing that could leave it."""
 _DIGEST_LENGTHS = {"sha256": 64, "sha384": 96}
 _ROLES = {"caffe": {"prototxt", "caffemodel"}, "onnx": {"onnx"}}
 _MISSING: Any = object()
@@ -87,8 +89,7 @@ def read_model(name: str, values: Any, recipes: Mapping[str, Recipe]) -> ModelIn
     EntryError
         Something is missing, of the wrong type, contradicts itself, or is not known.
     """
-    # The name becomes a folder of the cache: nothing that could leave it.
-    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name):
+    if not NAME.fullmatch(name):
         raise EntryError(f"models.{name}: a name is made of a-z, 0-9, dot and dash")
     entry = _Entry(values, f"models.{name}")
     model_format = entry.choice("format", Format)
@@ -115,6 +116,7 @@ def read_model(name: str, values: Any, recipes: Mapping[str, Recipe]) -> ModelIn
         training_data=entry.take("training_data", str),
         homepage=entry.take("homepage", str),
         card=entry.take("card", str, ""),
+        calibration=entry.take("calibration", str, ""),
         thresholds=tuple(_read_threshold(row, f"models.{name}.thresholds[{i}]", recipes) for i, row in enumerate(rows)),
         probabilities=tuple(
             _read_probability(row, f"models.{name}.probabilities[{i}]", recipes) for i, row in enumerate(curves)
@@ -130,9 +132,10 @@ def _read_file(values: Any, where: str) -> ModelFile:
     if not all(isinstance(url, str) and urlsplit(url).scheme in ("http", "https") for url in urls):
         raise EntryError(f"{where}: urls must be http or https, but are {urls!r}")
     wheel, packaged = entry.take("wheel", str, ""), entry.take("packaged", bool, False)
+    own = entry.take("own", bool, False)
     index = _read_index(entry.take("index", dict), f"{where}.index") if "index" in values else None
-    if [bool(urls or index), bool(wheel), packaged].count(True) != 1:
-        raise EntryError(f"{where} needs either urls or index, or wheel, or packaged = true")
+    if [bool(urls or index), bool(wheel), packaged, own].count(True) != 1:
+        raise EntryError(f"{where} needs either urls or index, or wheel, or packaged = true, or own = true")
     digests = tuple((name, entry.take(name, str).lower()) for name in _DIGEST_LENGTHS if name in values)
     for algorithm, digest in digests:
         if not re.fullmatch(rf"[0-9a-f]{{{_DIGEST_LENGTHS[algorithm]}}}", digest):
@@ -146,7 +149,7 @@ def _read_file(values: Any, where: str) -> ModelFile:
     file = ModelFile(
         role=entry.take("role", str),
         name=name,
-        origin="wheel" if wheel else "packaged" if packaged else "download",
+        origin="wheel" if wheel else "packaged" if packaged else "own" if own else "download",
         urls=tuple(urls),
         index=index,
         size=size,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from spherecv.errors import DownloadError, HashMismatchError, ModelNotFoundError
 from spherecv.files import cache_dir
 from spherecv.zoo.cache import mismatch
-from spherecv.zoo.manifest import model_info, models_dir
+from spherecv.zoo.manifest import model_info, models_dir, own_dir
 from spherecv.zoo.model import ModelFile, ModelInfo
 
 if TYPE_CHECKING:
@@ -186,6 +186,8 @@ def _path(info: ModelInfo, file: ModelFile) -> Path | None:
         return _cached_path(info, file)
     if file.origin == "packaged":
         return models_dir() / file.name
+    if file.origin == "own":
+        return own_dir() / info.name / file.name
     folder = _package_dir(file.wheel)
     return None if folder is None else folder / file.name
 
@@ -206,7 +208,7 @@ def _checked(info: ModelInfo, file: ModelFile) -> Path:
         raise ModelNotFoundError(f"{info.name}: the package {file.wheel} is not installed: {mend(info, file)}")
     if not path.is_file():
         raise ModelNotFoundError(f"{info.name}: {path} is not there: {mend(info, file)}")
-    difference = mismatch(path, file) if file.origin == "download" else ""
+    difference = mismatch(path, file) if file.origin in ("download", "own") else ""
     if difference:
         raise HashMismatchError(f"{info.name}: {path} {difference}: {mend(info, file)}")
     return path
@@ -218,6 +220,8 @@ def mend(info: ModelInfo, file: ModelFile) -> str:
         return f"install the version that is known, pip install {file.wheel}=={file.version}"
     if file.origin == "packaged":
         return "the installation is damaged, install SphereCV again"
+    if file.origin == "own":
+        return f"add it again, `spherecv models add {info.name} --replace ...`"
     return f"`spherecv models download {info.name}` fetches it; or put it there by hand{_from(file)}"
 
 

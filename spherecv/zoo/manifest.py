@@ -18,7 +18,9 @@ from spherecv.zoo.recipe import Recipe
 DEFAULT_MODEL = "sphereface-mini"
 """The embedder of whoever names none."""
 
+MANIFEST = "manifest.toml"
 _PACKAGE = Path(__file__).resolve().parent.parent
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -46,20 +48,52 @@ def models_dir() -> Path:
     """
     # An installed package has `models/` inside, a checkout has it beside `spherecv/`.
     for folder in (_PACKAGE / "models", _PACKAGE.parent / "models"):
-        if (folder / "manifest.toml").is_file():
+        if (folder / MANIFEST).is_file():
             return folder
     raise ModelFileError(f"no manifest.toml in {_PACKAGE / 'models'}: install SphereCV again")
+
+
+def own_dir() -> Path:
+    """The folder of the models that the user added by name: `SPHERECV_MODELS`, else the user's data folder."""
+    chosen = os.environ.get("SPHERECV_MODELS")
+    if chosen:
+        return Path(chosen).expanduser()
+    from platformdirs import user_data_path
+
+    return user_data_path("spherecv", appauthor=False) / "models"
 
 
 @cache
 def shipped_manifest() -> Manifest:
     """The manifest that travels with SphereCV, read once."""
-    return read_manifest(models_dir() / "manifest.toml")
+    return read_manifest(models_dir() / MANIFEST)
+
+
+def known_manifest() -> Manifest:
+    """What travels with SphereCV, and after it the models of the user's own.
+
+    Raises
+    ------
+    ModelFileError
+        A manifest of the user's own is damaged; the message names it.
+    """
+    shipped = shipped_manifest()
+    own = [read_manifest(path) for path in sorted(own_dir().glob(f"[a-z0-9]*/{MANIFEST}"))]
+    models, recipes = dict(shipped.models), dict(shipped.recipes)
+    for manifest in own:  # a name that a later version of SphereCV knows too is that version's
+        models |= {name: info for name, info in manifest.models.items() if name not in models}
+        recipes |= {name: recipe for name, recipe in manifest.recipes.items() if name not in recipes}
+    return Manifest(models, recipes)
 
 
 def model_names(kind: str | None = None) -> list[str]:
     """Names of all models, or of those of one kind ("embedder" or "detector")."""
-    return [name for name, info in shipped_manifest().models.items() if kind in (None, info.kind)]
+    return [name for name, info in known_manifest().models.items() if kind in (None, info.kind)]
+
+
+def is_known(name: str) -> bool:
+    """Whether a model has this name; those of the user's own are looked at only where none of ours has it."""
+    return name in shipped_manifest().models or name in known_manifest().models
 
 
 def model_info(name: str) -> ModelInfo:
@@ -70,7 +104,8 @@ def model_info(name: str) -> ModelInfo:
     ModelNotFoundError
         No model has this name; the message lists those that there are.
     """
-    models = shipped_manifest().models
+    shipped = shipped_manifest().models
+    models = shipped if name in shipped else known_manifest().models
     if name not in models:
         raise ModelNotFoundError(f"no model is called {name!r}: choose {', '.join(models)} (`spherecv models list`)")
     return models[name]
@@ -95,7 +130,8 @@ def get_recipe(recipe: Recipe | str | os.PathLike[str] | Mapping[str, Any]) -> R
         return Recipe.from_dict(recipe)
     if isinstance(recipe, os.PathLike) or (isinstance(recipe, str) and recipe.endswith(".toml")):
         return Recipe.from_toml(os.fspath(recipe))
-    recipes = shipped_manifest().recipes
+    shipped = shipped_manifest().recipes
+    recipes = shipped if recipe in shipped else known_manifest().recipes
     if not isinstance(recipe, str) or recipe not in recipes:
         raise InvalidArgumentError(f"no recipe is called {recipe!r}: choose {', '.join(recipes)}, or give a .toml file")
     return recipes[recipe]

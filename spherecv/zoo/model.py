@@ -10,7 +10,7 @@ from spherecv.zoo.probability import ProbabilityCurve
 
 Kind = Literal["embedder", "detector"]
 Format = Literal["caffe", "onnx", "wheel"]
-Origin = Literal["download", "packaged", "wheel"]
+Origin = Literal["download", "packaged", "wheel", "own"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +62,9 @@ class ModelFile:
         What it is to the model: `prototxt`, `caffemodel`, `onnx`, or the name of a net.
     name : str
         Its file name in the cache, in `spherecv.models`, or its path inside the wheel's package.
-    origin : {"download", "packaged", "wheel"}
-        Fetched from `urls` or `index` into the cache; travels with SphereCV; or belongs to the installed package `wheel`.
+    origin : {"download", "packaged", "wheel", "own"}
+        Fetched from `urls` or `index` into the cache; travels with SphereCV; belongs to the installed package `wheel`; or
+        added by the user.
     urls : tuple of str
         Mirrors, tried in turn.
     index : IndexSource or None
@@ -201,6 +202,8 @@ class ModelInfo:
         What it learned from, and where it comes from.
     card : str
         File name of its card in `spherecv.models`; empty if it has none.
+    calibration : str
+        Of a model of the user's own: the file name of its calibration; empty if it has none.
     thresholds : tuple of KnownThreshold
         In the order of the manifest.
     probabilities : tuple of KnownProbability
@@ -218,6 +221,7 @@ class ModelInfo:
     training_data: str
     homepage: str
     card: str = ""
+    calibration: str = ""
     thresholds: tuple[KnownThreshold, ...] = ()
     probabilities: tuple[KnownProbability, ...] = ()
 

@@ -15,7 +15,7 @@ from spherecv.errors import InvalidArgumentError, ModelFileError, ModelNotFoundE
 from spherecv.files import cache_dir
 from spherecv.zoo.cache import digests_of, reading
 from spherecv.zoo.files import require
-from spherecv.zoo.manifest import get_recipe, model_info, model_names, models_dir, shipped_manifest
+from spherecv.zoo.manifest import get_recipe, is_known, known_manifest, model_info, model_names, models_dir, own_dir
 from spherecv.zoo.model import KnownThreshold, ModelFile, ModelInfo
 from spherecv.zoo.probability import ProbabilityCurve
 from spherecv.zoo.recipe import Recipe
@@ -91,7 +91,7 @@ class ModelSource:
             _check_kind(info)
         chosen = recipe if recipe is not None else (info.recipe if info else None)
         if chosen is None:
-            known = ", ".join(shipped_manifest().recipes)
+            known = ", ".join(known_manifest().recipes)
             raise InvalidArgumentError(
                 f"{weights} is not a file that the manifest knows, so say how it wants its input: recipe=... "
                 f"({known}, a .toml file, or a Recipe)"
@@ -102,6 +102,14 @@ class ModelSource:
     def thresholds(self) -> tuple[KnownThreshold, ...]:
         """What the manifest knows of thresholds for this model, whatever the recipe."""
         return self.info.thresholds if self.info else ()
+
+    @property
+    def calibration(self) -> Path | None:
+        """What was measured of this model of the user's own with this very recipe; None where nothing was."""
+        info = self.info
+        if info is None or not info.calibration or self.recipe.fingerprint != get_recipe(info.name).fingerprint:
+            return None
+        return own_dir() / info.name / info.calibration
 
     def probability(self, metric: str) -> ProbabilityCurve | None:
         """What the manifest knows of probabilities for this model with this very recipe."""
@@ -197,7 +205,7 @@ def open_model(model: str | os.PathLike[str], *, recipe: AnyRecipe | None = None
     """
     check_path("a model must be a name, the path of an .onnx file, a ModelSource or a FaceEmbedder", model)
     name = os.fspath(model)
-    if isinstance(model, str) and name in model_names():
+    if isinstance(model, str) and is_known(name):
         return _named(model_info(name), recipe)
     suffix = Path(name).suffix.lower()
     if suffix == ".onnx":
@@ -244,7 +252,7 @@ def identify(files: Mapping[str, str | os.PathLike[str]]) -> ModelInfo | None:
     StorageError
         A file cannot be read.
     """
-    for info in shipped_manifest().models.values():
+    for info in known_manifest().models.values():
         if info.format == "wheel" or {file.role for file in info.files} != set(files):
             continue
         # The weights first: a size that does not fit ends the matter without any hashing.

@@ -35,6 +35,21 @@ def test_shards_then_a_gallery(run, data_dir: Path, model, tmp_path: Path) -> No
     assert "another face" in other.stderr
 
 
+def test_one_file_then_a_gallery(run, failure, data_dir: Path, model, tmp_path: Path) -> None:
+    (tmp_path / "tree" / "Ann").mkdir(parents=True)
+    shutil.copy(data_dir / "deepface-pairs" / "img1.jpg", tmp_path / "tree" / "Ann")
+    file = tmp_path / "e.npz"
+    assert run("embed", tmp_path / "tree", "--out", file, *model).exit_code == 0
+    assert "1 faces of 1 images enrolled" in run("gallery", "enrol", tmp_path / "g.db", file, *model).stdout
+    assert run("gallery", "enrol", tmp_path / "g.db", file, *model, "--identity", "Bea").exit_code == 0
+    assert "of 1 images enrolled" in run("gallery", "enrol", tmp_path / "g.db", file, *model, "--unknown").stdout
+    listed = json.loads(run("gallery", "list", tmp_path / "g.db", "--json").stdout)
+    assert [(person["identity"], person["faces"]) for person in listed] == [("Ann", 1), ("Bea", 1)]
+    other = run("gallery", "enrol", tmp_path / "h.db", file, "--model", "sphereface-mini")
+    assert "cannot be compared" in failure(other)
+    assert "comes alone" in failure(run("gallery", "enrol", tmp_path / "g.db", file, file, *model))
+
+
 def test_no_face_at_all_is_an_error(run, data_dir: Path, model, tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "a.jpg").write_bytes(b"no photo")

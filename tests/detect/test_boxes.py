@@ -39,6 +39,18 @@ def test_non_maximum_keeps_boxes_that_only_a_suppressed_one_covers():
     assert non_maximum(boxes, scores, 0.4).tolist() == [0, 2]
 
 
+def test_non_maximum_of_exactly_two_boxes():
+    boxes = np.array([[0, 0, 9, 9], [0, 0, 9, 4]], np.float32)  # half of the first
+    apart = np.array([[0, 0, 9, 9], [10, 0, 19, 9]], np.float32)
+    for scores, best in (([0.9, 0.8], 0), ([0.8, 0.9], 1), ([0.9, 0.9], 1)):
+        of = np.array(scores, np.float32)
+        assert non_maximum(boxes, of, 0.49).tolist() == [best]
+        assert non_maximum(boxes, of, 0.5).tolist() == [best, 1 - best]
+        assert non_maximum(boxes, of, 0.5, of_smaller=True).tolist() == [best]
+        assert non_maximum(apart, of, 0.0).tolist() == [best, 1 - best]
+    assert non_maximum(boxes[:1], np.ones(1, np.float32), 0.0).tolist() == [0]
+
+
 def test_non_maximum_over_more_boxes_than_a_block(plain):
     random = np.random.default_rng(0)
     corners = random.integers(0, 400, (2000, 2))

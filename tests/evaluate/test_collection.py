@@ -33,6 +33,23 @@ def test_rows_come_back_by_name_and_by_recipe(tmp_path, people, subject) -> None
         assert archive["embeddings"].dtype == np.float32
 
 
+def test_a_file_of_earlier_versions_goes_on_being_used(tmp_path, people, subject) -> None:
+    names = names_of(people)
+    found = embed_images(people, names[:40], subject, saved=tmp_path / "e.npz")
+    assert found.boxes.shape == (40, 4)
+    with np.load(tmp_path / "e.npz") as archive:
+        kept = ("names", "embeddings", "qualities", "centred", "stamped", "stamps", "meta")
+        held = {name: archive[name] for name in kept}
+    np.savez(tmp_path / "e.npz", **held)
+    again = embed_images(people, names, subject, saved=tmp_path / "e.npz")
+    assert again.names == tuple(names)
+    np.testing.assert_array_equal(again.embeddings[:40], found.embeddings)
+    assert np.isnan(again.boxes[:40]).all()
+    whole = embed_images(people, names, subject)
+    np.testing.assert_array_equal(again.boxes[40:], whole.boxes[40:])
+    assert len(ImageEmbeddings.load(tmp_path / "e.npz")[0]) == 48
+
+
 def test_only_new_and_changed_images_are_embedded(tmp_path, people, subject) -> None:
     names = names_of(people)
     done = []

@@ -111,8 +111,40 @@ def test_uneven_folds_are_told_and_impossible_ones_refused() -> None:
         evaluate_folds(left, right, same, np.ones_like(folds))
     with pytest.raises(NotEnoughDataError, match="fold 1 has only genuine pairs"):
         evaluate_folds(left, right, same | (folds == 1), folds)
+    with pytest.raises(NotEnoughDataError, match="fold 2 has only impostor pairs"):
+        evaluate_folds(left, right, same & (folds != 2), folds)
+    with pytest.raises(NotEnoughDataError, match="fold 2 has only impostor pairs"):
+        fold_distances(np.arange(len(same)), same & (folds != 2), folds)
+
+
+@pytest.mark.parametrize("wrong", range(4))
+def test_columns_of_other_lengths_are_refused(wrong: int) -> None:
+    columns = list(random_folds(3))
+    columns[wrong] = columns[wrong][1:]
+    with pytest.raises(InvalidArgumentError, match=r"left and right must be \(N, D\), same and folds \(N,\)"):
+        evaluate_folds(*columns)
+    left, _, same, folds = random_folds(3)
     with pytest.raises(InvalidArgumentError, match="must be"):
-        evaluate_folds(left[:3], right, same, folds)
+        evaluate_folds(left[:, 0], left[:, 0], same, folds)
+    with pytest.raises(InvalidArgumentError, match="must be"):
+        evaluate_folds(left, left[:, 1:], same, folds)
+
+
+def test_distances_of_other_shapes_are_refused_and_answers_have_those_promised() -> None:
+    distances, same, folds = np.linspace(0, 1, 12), np.tile([True, False], 6), np.repeat([3, 5, 9], 4)
+    table = fold_distances(distances, same, folds)
+    assert table.folds.tolist() == [3, 5, 9]
+    assert table.accuracies.shape == table.thresholds.shape == (3,)
+    assert table.distances.shape == table.pair_folds.shape == table.pair_thresholds.shape == (12,)
+    assert table.pair_thresholds.tolist() == np.repeat(table.thresholds, 4).tolist()
+    for columns in (
+        (distances[1:], same, folds),
+        (distances, same[1:], folds),
+        (distances, same, folds[1:]),
+        (distances[:, None], same[:, None], folds[:, None]),
+    ):
+        with pytest.raises(InvalidArgumentError, match=r"distances, same and folds must be \(N,\)"):
+            fold_distances(*columns)
 
 
 def test_a_zero_embedding_is_like_nothing() -> None:

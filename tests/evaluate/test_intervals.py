@@ -52,6 +52,17 @@ def test_nothing_seen_is_not_nothing_possible() -> None:
     assert found.eer == (0.0, pytest.approx(3 / 20))
 
 
+def test_four_pairs_do_not_make_a_perfect_area() -> None:
+    """Two people, told apart in all four pairs: that says nearly nothing of others."""
+    same, people = [True, True, False, False], [["a", "a"], ["b", "b"], ["a", "b"], ["b", "a"]]
+    for distances in ([0.1, 0.2, 0.8, 0.9], [0.8, 0.9, 0.1, 0.2]):
+        assert bootstrap(distances, same, people, replicates=200).auc == (0.0, 1.0)
+    # Of six in impostor pairs and twelve in genuine ones, the fewer count.
+    same, people = np.arange(15) < 12, [(n, n) if n < 12 else (n - 12, n - 9) for n in range(15)]
+    found = bootstrap(np.where(same, 0.1, 0.9), same, people, replicates=200)
+    assert found.auc == (pytest.approx(1 - 3 / 6), 1.0)
+
+
 def test_the_same_seed_gives_the_same_interval_and_shapes_are_checked(people_and_pairs) -> None:
     distances, same, pairs = people_and_pairs(np.random.default_rng(3), 6)
     assert bootstrap(distances, same, pairs, replicates=30) == bootstrap(distances, same, pairs, replicates=30)

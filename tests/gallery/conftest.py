@@ -33,7 +33,7 @@ class ColourEmbedder:
     name = "colour"
 
     def __init__(self, key: str = "colour-1") -> None:
-        self.source = SimpleNamespace(name="colour", key=key, thresholds=(), recipe=self.recipe)
+        self.source = SimpleNamespace(name="colour", key=key, thresholds=(), recipe=self.recipe, calibration=None)
 
     def embed(self, crops):
         return crops.reshape(len(crops), -1, 3).mean(axis=1).astype(np.float32) - 127.5

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spherecv.errors import GalleryError, GalleryMismatchError, IdentityError, StorageError
+from spherecv.errors import DatasetError, GalleryError, GalleryMismatchError, IdentityError, StorageError
+from spherecv.facetable import FaceRows, write_embeddings
 from spherecv.gallery import FaceGallery, Origin
+from spherecv.records import Face
 
 
 def test_a_gallery_goes_out_and_comes_in(gallery: FaceGallery, tmp_path: Path, numbers) -> None:
@@ -89,3 +91,50 @@ def test_files_that_are_no_exports(gallery: FaceGallery, tmp_path: Path, numbers
     with pytest.raises(StorageError):
         gallery.export("/proc/none/out.npz")
     assert gallery.stats()["faces"] == 10
+
+
+def embedded(path: Path, rows: np.ndarray, origin: Origin) -> Path:
+    """What `spherecv embed` writes: two faces of each image."""
+    with write_embeddings(path, origin) as writer:
+        for number, row in enumerate(rows):
+            found = Face((number, 0, number + 1, 2), 0.75, quality=0.5 if number else None)
+            writer.add(f"Ann/{number // 2}.jpg", row, found)
+    return path
+
+
+def test_a_gallery_takes_in_what_embed_wrote(gallery: FaceGallery, tmp_path: Path, numbers) -> None:
+    rows = np.random.default_rng(0).standard_normal((5, 64)).astype(np.float32)
+    file = embedded(tmp_path / "e.npz", rows, numbers.ORIGIN)
+    done = gallery.enrol_file(file, lambda image: image.partition("/")[0])
+    assert (done.faces, done.images) == (5, 3)
+    assert gallery.enrol_file(file, lambda image: image.partition("/")[0]).unchanged == 3
+    table = gallery.store.table()
+    np.testing.assert_array_equal(table.vectors, rows)
+    np.testing.assert_array_equal(table.qualities, [np.nan, 0.5, 0.5, 0.5, 0.5])
+    (match,) = gallery.identify_embeddings(rows[3], 1, threshold=0.1)
+    assert (match.identity, match.candidates[0].image, match.candidates[0].box) == ("Ann", "Ann/1.jpg", (3, 0, 4, 2))
+    gallery.enrol_file(file)
+    assert len(gallery.store.table("unknown").ids) == 5
+    with pytest.raises(DatasetError, match="no such file"):
+        gallery.enrol_file(tmp_path / "none.npz")
+
+
+@pytest.mark.parametrize("filled", [True, False])
+def test_embeddings_of_another_model_are_refused(gallery: FaceGallery, tmp_path: Path, numbers, filled: bool) -> None:
+    if filled:
+        gallery.enrol_embeddings(["Ben"], np.ones((1, 64)))
+    for model, key in (("numbers", "k1-r0"), ("numbers", "k0-r1"), ("other", "-r0"), ("numbers", "-r1")):
+        origin = Origin(model, key)
+        with pytest.raises(GalleryMismatchError, match="cannot be compared"):
+            gallery.enrol_file(embedded(tmp_path / "e.npz", np.ones((2, 64), np.float32), origin))
+    assert gallery.stats()["faces"] == int(filled)
+
+
+def test_a_file_without_a_key_is_taken_where_the_recipe_is_the_gallerys(gallery, tmp_path: Path, numbers) -> None:
+    rows = FaceRows()
+    rows.add("Ann/1.jpg", np.ones(64, np.float32), Face((0, 0, 1, 1)))
+    table = rows.table()
+    columns = {"embeddings": table.embeddings, "boxes": table.boxes, "scores": table.scores, "paths": table.paths}
+    np.savez(tmp_path / "old.npz", **columns, qualities=table.qualities, model="numbers", recipe="r0")
+    assert gallery.enrol_file(tmp_path / "old.npz", lambda _: "Ann").faces == 1
+    assert gallery.store.origin == numbers.ORIGIN

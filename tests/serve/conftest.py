@@ -37,8 +37,9 @@ class ColourEmbedder(FaceEmbedder):
     def __init__(self) -> None:
         self.recipe = get_recipe("sphereface")
         self.source = SimpleNamespace(
-            name="colour", key="colour-1", thresholds=(), recipe=self.recipe, probability=lambda _metric: None
-        )
+            name="colour", key="colour-1", thresholds=(), recipe=self.recipe, calibration=None,
+            probability=lambda _metric: None,
+        )  # fmt: skip
 
     def embed(self, crops):
         return crops.reshape(len(crops), -1, 3).mean(axis=1).astype(np.float32) - 127.5

@@ -7,7 +7,7 @@ import hmac
 
 import pytest
 
-from spherecv.errors import InvalidArgumentError
+from spherecv.errors import InvalidArgumentError, StorageError
 from spherecv.serve import keys as module
 from spherecv.serve.keys import ApiKeys, add_key, new_key
 
@@ -54,6 +54,47 @@ def test_what_is_no_key_is_refused_and_not_repeated(tmp_path) -> None:
     with pytest.raises(InvalidArgumentError, match="two keys called a"):
         add_key(path, "a")
     assert path.read_text() == line + "\n"
+
+
+def test_a_file_of_keys_that_is_no_text_is_refused_and_left_as_it_is(tmp_path) -> None:
+    path = tmp_path / "keys.bin"
+    path.write_bytes(b"a sha256:\xff\xfe\n")
+    with pytest.raises(InvalidArgumentError, match="is not text"):
+        ApiKeys.load(path)
+    with pytest.raises(StorageError, match=r"keys\.bin cannot be read: .*utf-8"):
+        add_key(path, "b")
+    assert path.read_bytes() == b"a sha256:\xff\xfe\n"
+    with pytest.raises(StorageError, match="cannot be read: Is a directory"):
+        add_key(tmp_path, "b")
+    with pytest.raises(InvalidArgumentError, match="cannot be read: Is a directory"):
+        ApiKeys.load(tmp_path)
+
+
+def test_a_file_of_keys_too_large_is_refused_not_cut(tmp_path) -> None:
+    path = tmp_path / "keys.txt"
+    key, line = new_key("last")
+    path.write_text("#" * ((1 << 20) - 1 - len(line)) + "\n" + line)
+    assert ApiKeys.load(path).owner(key) == "last"
+    path.write_text("#" + path.read_text())
+    with pytest.raises(InvalidArgumentError, match="larger than 1 MiB"):
+        ApiKeys.load(path)
+
+
+def test_a_file_of_keys_may_hold_remarks_and_lack_its_last_newline(tmp_path) -> None:
+    path = tmp_path / "keys.txt"
+    (first, line), (second, other) = new_key("first"), new_key("second")
+    path.write_text(f"\n# of the door\n{line} # the left one\n\n{other}")
+    third = add_key(path, "third")
+    known = ApiKeys.load(path)
+    assert [known.owner(key) for key in (first, second, third)] == ["first", "second", "third"]
+    assert (len(known), bool(known), bool(ApiKeys()), len(ApiKeys())) == (3, True, False, 0)
+    for text, refusal in (
+        (path.read_text() + line, "entry 7: there are two keys called first"),
+        (line + "\nnonsense", "entry 2: a key is written NAME sha256:DIGEST"),
+    ):
+        path.write_text(text)
+        with pytest.raises(InvalidArgumentError, match=rf"keys\.txt, {refusal}"):
+            ApiKeys.load(path)
 
 
 def test_every_key_is_compared_with_every_hash_to_its_end(monkeypatch) -> None:

@@ -93,7 +93,7 @@ def test_log_table_and_plot(double: Backend, tmp_path: Path) -> None:
         "Iteration 4",
     ]
     assert all(line[0] == "I" and line[5] == " " and " spherecv] " in line for line in lines)
-    rows = list(csv.DictReader((tmp_path / "run.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "run.csv").read_text().splitlines()))
     assert [int(row["iteration"]) for row in rows] == list(range(5))
     assert float(rows[-1]["loss"]) == pytest.approx(loss, rel=1e-5)
     assert float(rows[0]["lr"]) == pytest.approx(0.1)

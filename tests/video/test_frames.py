@@ -11,7 +11,7 @@ from PIL import Image
 from spherecv.errors import ImageError, InvalidArgumentError, VideoError
 from spherecv.video import Frame, VideoWarning, open_frames
 from spherecv.video.capture import without_password
-from spherecv.video.frames import is_film
+from spherecv.video.frames import is_video
 from spherecv.watch import VideoFile
 
 
@@ -153,7 +153,7 @@ def test_a_film_that_is_cut_off_says_so(tmp_path: Path, clip: Path) -> None:
 
 def test_wrong_arguments_are_refused() -> None:
     for source in (True, b"bytes", 3.5, None):
-        with pytest.raises(InvalidArgumentError, match="a film must be"):
+        with pytest.raises(InvalidArgumentError, match="a video must be"):
             open_frames(source)
     for setting in ({"rate": 0}, {"give_up": -1.0}, {"rate": float("nan")}):
         with pytest.raises(InvalidArgumentError, match=next(iter(setting))):
@@ -161,7 +161,7 @@ def test_wrong_arguments_are_refused() -> None:
 
 
 def test_films_are_told_from_pictures_by_their_looks() -> None:
-    assert [is_film(source) for source in ("a.MP4", Path("b.mkv"), "rtsp://c/d", "a.jpg", "folder", 0, b"x.mp4")] == [
+    assert [is_video(source) for source in ("a.MP4", Path("b.mkv"), "rtsp://c/d", "a.jpg", "folder", 0, b"x.mp4")] == [
         *[True] * 3,
         *[False] * 4,
     ]

@@ -8,9 +8,9 @@ import pytest
 
 from spherecv.errors import ImageError, InvalidArgumentError, NoFaceError, VideoError
 from spherecv.metrics import distance
+from spherecv.templates import pooled
 from spherecv.video import embed_set
 from spherecv.video.sets import is_set
-from spherecv.video.templates import pooled
 from spherecv.watch import VideoFile
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from spherecv.cli.app import app
 from spherecv.metrics import pairwise_distance
-from spherecv.video.templates import pooled
+from spherecv.templates import pooled
 
 FRAMES = 6
 

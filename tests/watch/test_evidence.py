@@ -112,6 +112,22 @@ def test_thresholds_are_not_guessed() -> None:
         Evidence(rates, pace=0)
 
 
+def test_the_threshold_shown_while_a_track_is_undecided() -> None:
+    """What the distance was compared with; where it was not, what it would be compared with in the end."""
+    known = (Threshold(0.8, 1e-2), Threshold(0.6, 1e-3), Threshold(0.4, 1e-4))
+    evidence = Evidence(Rates(1e-3, known), pace=8)
+    assert evidence.decision == Decision(far=1e-3)
+    shown = evidence.look(1, [("Ann", 0.7)])  # may spend 1.1e-4: compared with the strictest
+    assert (shown.state, shown.threshold) == ("undecided", 0.4)
+    shown = evidence.look(1, [("Ann", 0.7)])  # 1.1e-5 is left: not compared
+    assert (shown.state, shown.threshold) == ("undecided", 0.6)
+    assert Evidence(Rates(5e-4, known)).look(1, [("Ann", 0.7)]).threshold == 0.4
+    assert Evidence(Rates(2e-3, known)).look(4, [("Ann", 0.7)]).threshold == 0.4
+    # A rate that nothing was measured at shows the loosest threshold.
+    assert Evidence(Rates(1e-5, known)).look(1, [("Ann", 0.7)]).threshold == 0.8
+    assert Evidence(Rates(None, known[:1])).look(1, [("Ann", 0.7)]).threshold == 0.8
+
+
 def knowing(threshold: Threshold, *known: Threshold):
     def threshold_at(far):
         raise MissingThresholdError(f"known rates: {[row.far for row in known]}")

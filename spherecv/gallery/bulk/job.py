@@ -28,6 +28,12 @@ Note = dict[str, Any]
 _Done = Generator[tuple[int, Note], None, None]
 
 
+class BulkSettings(PipelineSettings, total=False):
+    """The settings of `PipelineConfig`, and the address of the Ray cluster."""
+
+    address: str | None
+
+
 @dataclass(frozen=True)
 class EmbedSummary:
     """What came of a job.
@@ -61,9 +67,8 @@ def embed_images(
     shard_images: int = SHARD_IMAGES,
     engine: Engine = "local",
     processes: int | None = None,
-    address: str | None = None,
     progress: Callable[[int, int], None] | None = None,
-    **settings: Unpack[PipelineSettings],
+    **settings: Unpack[BulkSettings],
 ) -> EmbedSummary:
     """Embed very many images into a folder of shards with a manifest; an interrupted job goes on where it stopped.
 
@@ -84,13 +89,12 @@ def embed_images(
         the last bit.
     processes : int, optional
         Workers; by default one for each core, or whatever the Ray cluster has.
-    address : str, optional
-        Of the Ray cluster: `"auto"` or `"ray://..."`; by default Ray is started on this machine.
     progress : callable, optional
         Called with the numbers of shards done and found so far.
     **settings
         As for `PipelineConfig`, of each worker. One thread by default: many workers with one thread each are faster
         than few with many, and a sum whose order does not depend on the number of threads is the same everywhere.
+        Of Ray also `address`, `"auto"` or `"ray://..."`; by default Ray is started on this machine.
 
     Returns
     -------
@@ -114,6 +118,7 @@ def embed_images(
         if value < 1:
             raise InvalidArgumentError(f"{name} must be at least 1, but got {value}")
     kind = check_format(format)
+    address = settings.pop("address", None)
     config = _config(model, settings)
     folder = _made(Path(out))
     claimed = begin(

@@ -11,8 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from spherecv.errors import ImageError
-from spherecv.images import LabelledImage, load_image
-from spherecv.sources import IMAGE_SUFFIXES, LIST_SUFFIXES, find_images
+from spherecv.images import IMAGE_SUFFIXES, LIST_SUFFIXES, LabelledImage, find_images, load_image
 
 TAR_SUFFIX = ".tar"
 

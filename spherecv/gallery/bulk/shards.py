@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,58 +13,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.errors import DatasetError, GalleryMismatchError, InvalidArgumentError, MissingDependencyError
+from spherecv.facetable import FaceTable
 from spherecv.files import atomic_path, sha256_of, write_bytes
 from spherecv.gallery.bulk.parts import Part
-from spherecv.records import EmbeddedFace
 
 Format = Literal["npy", "parquet"]
 JOB, MANIFEST = "job.json", "manifest.json"
 _FORMAT = 1
 
 
-@dataclass(frozen=True, eq=False)
-class Shard:
-    """Embeddings of one part.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Shard(FaceTable):
+    """Faces of one part.
 
     Attributes
     ----------
-    paths : tuple of str
-        The image of each face.
-    embeddings : ndarray of float32, shape (N, D)
-    boxes : ndarray of float32, shape (N, 4)
-    scores, qualities : ndarray of float32, shape (N,)
     failures : tuple of (str, str)
         Images that could not be used, and why.
     """
 
-    paths: tuple[str, ...]
-    embeddings: NDArray[np.float32]
-    boxes: NDArray[np.float32]
-    scores: NDArray[np.float32]
-    qualities: NDArray[np.float32]
     failures: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass
-class Rows:
-    """Rows of a shard in the making."""
-
-    paths: list[str] = field(default_factory=list)
-    faces: list[EmbeddedFace] = field(default_factory=list)
-    failures: list[tuple[str, str]] = field(default_factory=list)
-
-    def shard(self, dimension: int) -> Shard:
-        """Make the shard; `dimension` says how wide one without faces is."""
-        qualities = [np.nan if item.face.quality is None else item.face.quality for item in self.faces]
-        embeddings = [item.embedding for item in self.faces]
-        return Shard(
-            tuple(self.paths),
-            np.stack(embeddings).astype("<f4") if embeddings else np.empty((0, dimension), np.float32),
-            np.array([item.face.box for item in self.faces], np.float32).reshape(-1, 4),
-            np.array([item.face.score for item in self.faces], np.float32),
-            np.array(qualities, np.float32),
-            tuple(self.failures),
-        )
 
 
 def write_shard(folder: Path, part: Part, shard: Shard, kind: Format) -> dict[str, Any]:
@@ -189,12 +157,12 @@ def _read_npy(path: Path) -> Shard:
     note = json.loads(path.with_suffix(".json").read_bytes())
     rows = note["rows"]
     return Shard(
-        tuple(row[0] for row in rows),
-        np.asarray(np.load(path, allow_pickle=False)),
-        np.array([row[1] for row in rows], np.float32).reshape(-1, 4),
-        np.array([row[2] for row in rows], np.float32),
-        np.array([np.nan if row[3] is None else row[3] for row in rows], np.float32),
-        tuple((image, problem) for image, problem in note["failures"]),
+        paths=tuple(row[0] for row in rows),
+        embeddings=np.asarray(np.load(path, allow_pickle=False)),
+        boxes=np.array([row[1] for row in rows], np.float32).reshape(-1, 4),
+        scores=np.array([row[2] for row in rows], np.float32),
+        qualities=np.array([np.nan if row[3] is None else row[3] for row in rows], np.float32),
+        failures=tuple((image, problem) for image, problem in note["failures"]),
     )
 
 
@@ -227,12 +195,12 @@ def _read_parquet(path: Path) -> Shard:
     count = table.num_rows
     width = table.schema.field("embedding").type.list_size
     return Shard(
-        tuple(table["path"].to_pylist()),
-        wide["embedding"].reshape(count, width),
-        wide["box"].reshape(count, 4),
-        table["score"].to_numpy(),
-        table["quality"].to_numpy(),
-        tuple((image, problem) for image, problem in json.loads(table.schema.metadata[b"failures"])),
+        paths=tuple(table["path"].to_pylist()),
+        embeddings=wide["embedding"].reshape(count, width),
+        boxes=wide["box"].reshape(count, 4),
+        scores=table["score"].to_numpy(),
+        qualities=table["quality"].to_numpy(),
+        failures=tuple((image, problem) for image, problem in json.loads(table.schema.metadata[b"failures"])),
     )
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from spherecv.config import PipelineConfig
 from spherecv.errors import SphereCVError
+from spherecv.facetable import FaceRows
 from spherecv.gallery.bulk.parts import Item, Part
-from spherecv.gallery.bulk.shards import Format, Rows, write_shard
+from spherecv.gallery.bulk.shards import Format, Shard, write_shard
 from spherecv.images import LabelledImage, load_or_error
 from spherecv.pipeline import WhichFace
 
@@ -51,26 +52,27 @@ class Worker:
 
     def __call__(self, part: Part) -> dict[str, Any]:
         """Embed the images of a part, write the shard, and return its note."""
-        rows = Rows()
+        rows, failures = FaceRows(), list[tuple[str, str]]()
         for start in range(0, len(part.items), _LOADED_AT_ONCE):
-            self._embed(part.items[start : start + _LOADED_AT_ONCE], rows)
-        return write_shard(Path(self._work.out), part, rows.shard(self._width()), self._work.format)
+            self._embed(part.items[start : start + _LOADED_AT_ONCE], rows, failures)
+        shard = Shard(**vars(rows.table(self._width())), failures=tuple(failures))
+        return write_shard(Path(self._work.out), part, shard, self._work.format)
 
-    def _embed(self, items: tuple[Item, ...], rows: Rows) -> None:
+    def _embed(self, items: tuple[Item, ...], rows: FaceRows, failures: list[tuple[str, str]]) -> None:
         loaded: list[tuple[Item, LabelledImage]] = []
         for item in items:
             image = load_or_error(Item.load, item)
             if isinstance(image, SphereCVError):
-                rows.failures.append((item.name, str(image)))
+                failures.append((item.name, str(image)))
             else:
                 loaded.append((item, image))
         answers = self._pipeline.run([image for _, image in loaded], face=self._work.face, errors="return")
         for (item, _), found in zip(loaded, answers, strict=True):
             if isinstance(found, SphereCVError):
-                rows.failures.append((item.name, str(found)))
+                failures.append((item.name, str(found)))
                 continue
-            rows.paths += [item.name] * len(found)
-            rows.faces += found
+            for embedded in found:
+                rows.add(item.name, embedded.embedding, embedded.face)
 
     def _width(self) -> int:
         if not self._dimension:

@@ -126,6 +126,10 @@ def test_pooling_rounds_down_when_told_to(method, check_layer, draw_array):
     [
         ("Pooling", "", "kernel_size is missing"),
         ("Pooling", "pooling_param { kernel_size: 2 pad: 2 }", "smaller than the kernel"),
+        ("Pooling", "pooling_param { kernel_h: 2 kernel_w: 3 pad_h: 2 pad_w: 2 }", r"pad \(2, 2\) must be smaller"),
+        ("Pooling", "pooling_param { kernel_h: 3 kernel_w: 2 pad_h: 2 pad_w: 2 }", r"pad \(2, 2\) must be smaller"),
+        ("Pooling", "pooling_param { kernel_h: 3 kernel_w: 0 }", "at least 1"),
+        ("Pooling", "pooling_param { kernel_size: 3 stride: 0 }", "at least 1"),
         ("Pooling", "pooling_param { kernel_h: 2 }", "both kernel_h and kernel_w"),
         ("Pooling", "pooling_param { kernel_size: 2 stride: 2 stride_h: 2 stride_w: 2 }", "not both"),
         ("Pooling", "pooling_param { global_pooling: true pad: 1 }", "neither stride nor pad"),

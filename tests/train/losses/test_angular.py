@@ -98,6 +98,14 @@ def test_no_feature_no_gradient(double: Backend, m: int, gradient: str) -> None:
     assert (dx[0] != 0).all()
 
 
+def test_rows_get_unit_length_and_a_row_of_zeros_stays(double: Backend, single: Backend) -> None:
+    for backend, dtype in ((double, np.float64), (single, np.float32)):
+        rows = np.array([[3, 4], [0, 0], [0, -2]], dtype)
+        found = backend.numpy(normalise_rows(backend, backend.asarray(rows)))
+        np.testing.assert_allclose(found, [[0.6, 0.8], [0, 0], [0, -1]], rtol=1e-6)
+        assert found.dtype == dtype
+
+
 def test_lambda_counts_before_it_is_used() -> None:
     schedule = LambdaSchedule(1000, 0.12, 1, 5)
     assert schedule(1) == pytest.approx(1000 / 1.12)

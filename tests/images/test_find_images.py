@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from spherecv.errors import ImageError
-from spherecv.sources import find_images
+from spherecv.images import find_images
 
 
 def touch(folder: Path, *names: str) -> None:

@@ -1,8 +1,8 @@
-"""Set templates: one embedding for many faces of one person, in bounded memory."""
+"""Templates: one embedding for many faces of one person, each face weighted by its quality."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,8 +25,60 @@ class Kept(NamedTuple):
     frame: int
 
 
+def weights_of(qualities: Sequence[float | None] | NDArray[np.floating]) -> NDArray[np.float64]:
+    """How much each face counts in a template: the one rule, whatever a template is made for.
+
+    Parameters
+    ----------
+    qualities : sequence of float or None, or ndarray of float, shape (N,)
+        0..1. None and NaN, unknown, count as 0.5; 0 as very little, so that a poor face that is the only one counts.
+
+    Returns
+    -------
+    ndarray of float64, shape (N,)
+        0.001..1.
+    """
+    values = np.array(qualities, dtype=np.float64)  # None becomes NaN
+    return np.maximum(np.where(np.isnan(values), _UNKNOWN_QUALITY, values), _LEAST_WEIGHT)
+
+
+def grouped_means(
+    blocks: Iterable[tuple[int, NDArray[np.float32]]], owners: NDArray[np.int64], qualities: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Average the rows of each of many people, by `weights_of`, without a copy of them all.
+
+    Parameters
+    ----------
+    blocks : iterable of (int, ndarray of float32, shape (B, D))
+        All N rows in pieces, each with the number of its first row; for cosine of length 1, so that every face counts
+        by its quality alone.
+    owners : ndarray of int64, shape (N,)
+    qualities : ndarray of float32, shape (N,)
+
+    Returns
+    -------
+    ndarray of float32, shape (M, D)
+        A row for each owner, not scaled; of shape (0, 0) without any.
+    ndarray of int64, shape (M,)
+        Whose they are, ascending.
+    """
+    from scipy.sparse import csr_matrix
+
+    people, place = np.unique(owners, return_inverse=True)
+    weights = weights_of(qualities)
+    sums = np.zeros((0, 0))
+    for start, rows in blocks:
+        if not sums.size:
+            sums = np.zeros((len(people), rows.shape[1]))
+        part = slice(start, start + len(rows))
+        picked, local = np.unique(place[part], return_inverse=True)
+        picker = csr_matrix((weights[part], (local, np.arange(len(rows)))), shape=(len(picked), len(rows)))
+        sums[picked] += picker @ rows
+    return (sums / np.bincount(place, weights, minlength=len(people))[:, None]).astype(np.float32), people
+
+
 def pooled(
-    embeddings: ArrayLike, qualities: Sequence[float | None], *, metric: Metric = "cosine"
+    embeddings: ArrayLike, qualities: Sequence[float | None] | NDArray[np.floating], *, metric: Metric = "cosine"
 ) -> NDArray[np.float32]:
     """Average embeddings, each weighted by the quality of its face.
 
@@ -34,8 +86,8 @@ def pooled(
     ----------
     embeddings : array_like of float, shape (N, D)
         At least one.
-    qualities : sequence of float or None
-        N of them, 0..1; None counts as 0.5, and 0 as very little, so that a poor face that is the only one counts.
+    qualities : sequence of float or None, or ndarray of float
+        N of them; see `weights_of`.
     metric : {"cosine", "euclidean"}
         For cosine every embedding is scaled to length 1 first, and the average too.
 
@@ -55,7 +107,7 @@ def pooled(
             f"embeddings must have shape (N, D) with N >= 1 and a quality each, but got {rows.shape} and "
             f"{len(qualities)} qualities"
         )
-    weights = np.array([max(_LEAST_WEIGHT, _UNKNOWN_QUALITY if q is None else q) for q in qualities])
+    weights = weights_of(qualities)
     if metric == "euclidean":
         return np.average(rows, axis=0, weights=weights).astype(np.float32)
     return at_unit_length(np.average(at_unit_length(rows), axis=0, weights=weights)).astype(np.float32)
