@@ -1,8 +1,8 @@
 """Weights stored as blocks of small integers, resolved to floating point before a backend sees the model.
 
 `DequantizeLinear` with a `block_size` (ONNX opset 21) keeps one scale and one zero point for each block of a weight
-along one axis: y = (x - zero_point) scale. OpenCV 5.0 and OpenVINO 2026.4 refuse it. Such files are made to be small, not
-to compute in integers: resolved, they are ordinary models.
+along one axis: y = (x - zero_point) scale. OpenCV 5.0 and OpenVINO 2026.4 refuse it. Such files are made to be small,
+not to compute in integers: resolved, they are ordinary models.
 """
 
 from __future__ import annotations

