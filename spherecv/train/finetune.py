@@ -68,8 +68,7 @@ def plan(
         Twelve times through the data by default, but 100 at least and 4,000 at most.
     base_lr : float, optional
         0.03 by default, 0.05 where only the last layer learns, 0.01 from nothing. It rises over the first tenth and
-        falls along half a
-        cosine.
+        falls along half a cosine.
     head_only, from_nothing : bool
     **changes
         Other settings of `SolverSettings`.

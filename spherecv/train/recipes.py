@@ -22,7 +22,9 @@ from spherecv.train.losses import (
     LambdaSchedule,
     Loss,
     SoftmaxLoss,
+    SphereFace2,
     SphereFacePlus,
+    SphereFaceR,
     TripletLoss,
     WeightedSum,
 )
@@ -42,6 +44,17 @@ LOSSES: dict[str, tuple[str, _Maker]] = {
         "A-Softmax with minimum hyperspherical energy",
         lambda n, m, s: SphereFacePlus(n, margin=m, schedule=s),
     ),
+    "sphereface-r": ("margin on the angle, stable; features of fixed length", lambda n, _m, _s: SphereFaceR(n)),
+    "sphereface-r-soft": (
+        "the same, features drawn to a length",
+        lambda n, _m, _s: SphereFaceR(n, feature="soft"),
+    ),
+    "sphereface-r-v2": ("margin on the angles to the others", lambda n, _m, _s: SphereFaceR(n, version="v2")),
+    "sphereface-r-v2-soft": (
+        "the same, features drawn to a length",
+        lambda n, _m, _s: SphereFaceR(n, version="v2", feature="soft"),
+    ),
+    "sphereface2": ("a yes or no for each identity, no choice among all", lambda n, _m, _s: SphereFace2(n)),
     "cosface": ("additive cosine margin", lambda n, _m, _s: CosFace(n)),
     "arcface": ("additive angular margin", lambda n, _m, _s: ArcFace(n)),
     "video": ("A-Softmax and a centre term, for frames of videos", _video),
