@@ -98,7 +98,7 @@ def test_what_the_index_lacks_is_said(entry, target, monkeypatch) -> None:
     with pytest.raises(DownloadError, match=r"holds no toy_models/other\.bin"):
         download(entry(path="toy_models/other.bin"), target)
     monkeypatch.setenv("PIP_FIND_LINKS", "/nowhere")
-    with pytest.raises(DownloadError, match="toy-models 1.0, .*: (?!sends).*put it there by hand"):
+    with pytest.raises(DownloadError, match=r"toy-models 1\.0, .*: (?!sends).*put it there by hand"):
         download(entry(ANSWERS_NOBODY), target, by_hand="put it there by hand")
 
 

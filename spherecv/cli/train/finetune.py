@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -91,6 +92,8 @@ def finetune(
 
     files = _files_of(model)
     source = ModelSource.from_caffe(*files, recipe=recipe or _recipe_of(model, files))
+    if align and recipe is None and source.recipe.name == "custom":
+        raise InvalidArgumentError("--align needs to know where the net wants the landmarks: pass --recipe")
     dataset, fit = sizes.fitted(open_dataset(*data).check(), data, source.recipe, out, align=align, resize=resize)
     for line in fit.notes:
         typer.echo(line, err=True)
@@ -160,7 +163,7 @@ def _files_of(model: str) -> tuple[Path, Path]:
 
 
 def _recipe_of(model: str, files: tuple[Path, Path]) -> str | Recipe | None:
-    """Return how a model wants its input: as the manifest says, else as SphereFace, where the net's size is its."""
+    """Return how a model wants its input: as the manifest says, else as SphereFace, of the net's size."""
     from spherecv.train.recipes import deployed
     from spherecv.zoo import get_recipe, model_info
     from spherecv.zoo.source import identify
@@ -170,11 +173,11 @@ def _recipe_of(model: str, files: tuple[Path, Path]) -> str | Recipe | None:
         return None if name is None else get_recipe(name)
     if identify({"prototxt": files[0], "caffemodel": files[1]}) is not None:
         return None
-    shape = deployed(files[0])[1]
-    standard = get_recipe("sphereface")
-    if tuple(shape[2:]) != tuple(standard.size):
-        raise InvalidArgumentError(
-            f"{files[0]} takes images of {shape[3]}x{shape[2]}, and how it wants them is not known: pass --recipe "
-            "(a recipe's name, or a .toml file)"
-        )
-    return standard
+    height, width = deployed(files[0])[1][2:]
+    guess = replace(get_recipe("sphereface"), size=(height, width))
+    typer.echo(
+        f"how {files[0]} wants its input is not known: taken as SphereFace's (pixel - 127.5) / 128 in BGR; --recipe says "
+        "otherwise",
+        err=True,
+    )
+    return guess if guess.size == get_recipe("sphereface").size else replace(guess, name="custom")

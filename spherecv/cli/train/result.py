@@ -27,7 +27,7 @@ class Result:
     tuning: FineTuning
     calibration: Calibration | None
     calibrated: Path
-    recipe: Recipe
+    recipe_file: str
     files: tuple[Path, Path]
     fit: Fit
 
@@ -41,7 +41,7 @@ class Result:
             "after": None if tuning.best is None else asdict(tuning.best),
             "calibration": None if self.calibration is None else str(self.calibrated),
             "threshold": None if self.calibration is None else self.calibration.thresholds[0].threshold,
-            "recipe": self.recipe.name,
+            "recipe": self.recipe_file,
         }
 
     def text(self) -> str:
@@ -85,7 +85,7 @@ class Result:
 
     def _use(self) -> list[str]:
         prototxt, caffemodel = self.files
-        add = f"  spherecv models add mine --prototxt {prototxt} --caffemodel {caffemodel} --recipe {self._recipe()}"
+        add = f"  spherecv models add mine --prototxt {prototxt} --caffemodel {caffemodel} --recipe {self.recipe_file}"
         if self.calibration is not None:
             add += f" --calibration {self.calibrated}"
         face = "" if self.fit.aligned_from else " --face whole"
@@ -97,8 +97,6 @@ class Result:
             )
         return lines
 
-    def _recipe(self) -> str:
-        return self.recipe.name
 
 
 def conclude(
@@ -133,7 +131,20 @@ def conclude(
             calibration = None
         else:
             calibration.save(calibrated)
-    return Result(tuning, calibration, calibrated, recipe, files, fit)
+    return Result(tuning, calibration, calibrated, _written(recipe, out), files, fit)
+
+
+def _written(recipe: Recipe, out: Path) -> str:
+    """Return what names a recipe: its name where the package knows it, else a file that is written."""
+    from spherecv.files import write_toml
+    from spherecv.zoo.manifest import shipped_manifest
+
+    known = shipped_manifest().recipes.get(recipe.name)
+    if known is not None and known.fingerprint == recipe.fingerprint:
+        return recipe.name
+    path = out / "recipe.toml"
+    write_toml(path, recipe.to_dict())
+    return str(path)
 
 
 def _calibrate(

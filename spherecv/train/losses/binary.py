@@ -54,8 +54,8 @@ class SphereFace2(Loss):
         super().__init__()
         if not (0 < balance < 1 and scale > 0 and 0 <= margin < math.inf and sharpness >= 1 and weight > 0):
             raise InvalidArgumentError(
-                "balance must be between 0 and 1, scale and weight positive, margin at least 0, sharpness at least 1, but "
-                f"got {balance}, {scale}, {weight}, {margin} and {sharpness}"
+                "balance must be between 0 and 1, scale and weight positive, margin at least 0, sharpness at least 1, "
+                f"but got {balance}, {scale}, {weight}, {margin} and {sharpness}"
             )
         self.classes, self.balance, self.scale = classes, balance, scale
         self.margin, self.sharpness, self.strength = margin, sharpness, weight
