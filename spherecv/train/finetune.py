@@ -179,7 +179,6 @@ class FineTuning:
         found = self.look()
         self.looks.append((self.trainer.iteration, found))
         done = self.trainer.iteration
-        self.trainer.log.say(f"Iteration {done}, held out: EER = {found.eer:.4f}, d' = {found.separation:.3f}")
         first = self.before or found
         if self.best is None or (found.eer <= first.eer and found.separation > self.best.separation):
             self.best, self.best_iteration = found, done

@@ -11,6 +11,7 @@ from spherecv.cli import options
 from spherecv.cli.counting import counted
 from spherecv.cli.train import choices, outcome
 from spherecv.cli.train.processes import own_rank, starts_others, together
+from spherecv.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from spherecv.train.teacher import TeacherRecipe
@@ -110,7 +111,10 @@ def _teacher_recipe(name: str) -> TeacherRecipe:
     from spherecv.train.teacher import TeacherRecipe
     from spherecv.zoo import get_recipe
 
-    recipe = get_recipe(name)
+    try:
+        recipe = get_recipe(name)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"{error}; a file with the settings of the run goes to --settings") from None
     height, width = recipe.size
     std = tuple(1.0 / scale for scale in recipe.scale)
     return TeacherRecipe(height=height, width=width, rgb=recipe.color == "RGB", mean=recipe.mean, std=std)

@@ -176,8 +176,8 @@ def _recipe_of(model: str, files: tuple[Path, Path]) -> str | Recipe | None:
     height, width = deployed(files[0])[1][2:]
     guess = replace(get_recipe("sphereface"), size=(height, width))
     typer.echo(
-        f"how {files[0]} wants its input is not known: taken as SphereFace's (pixel - 127.5) / 128 in BGR; --recipe says "
-        "otherwise",
+        f"how {files[0]} wants its input is not known: taken as SphereFace's, (pixel - 127.5) / 128 in BGR; --recipe "
+        "says otherwise",
         err=True,
     )
     return guess if guess.size == get_recipe("sphereface").size else replace(guess, name="custom")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from spherecv.cli.train.sizes import Fit
 from spherecv.errors import NotEnoughDataError
+from spherecv.files import atomic_path
 
 if TYPE_CHECKING:
     from spherecv.thresholds import Calibration
@@ -72,12 +74,11 @@ class Result:
         if self.calibration is None:
             return ["no threshold was measured; `spherecv calibrate` measures one on photos or pairs of yours"]
         row = self.calibration.thresholds[0]
-        low, high = row.far_interval
+        far = "{:.1e} ({:.1e} to {:.1e})".format(row.measured_far, *row.far_interval)
+        pairs = f"{self.calibration.genuine:,} genuine and {self.calibration.impostors:,} impostor pairs"
         return [
-            f"threshold for {row.chosen_for}: cosine distance {row.threshold:.4f}, "
-            f"FAR {row.measured_far:.1e} ({low:.1e} to {high:.1e})",
-            f"  on {self.calibration.genuine:,} genuine and {self.calibration.impostors:,} impostor pairs of the people "
-            f"held out, {self._seen()}: {self.calibrated}",
+            f"threshold for {row.chosen_for}: cosine distance {row.threshold:.4f}, FAR {far}",
+            f"  on {pairs} of the people held out, {self._seen()}: {self.calibrated}",
         ]
 
     def _seen(self) -> str:
@@ -131,6 +132,7 @@ def conclude(
             calibration = None
         else:
             calibration.save(calibrated)
+        _write_looks(tuning, out / "held-out.csv")
     return Result(tuning, calibration, calibrated, _written(recipe, out), files, fit)
 
 
@@ -145,6 +147,14 @@ def _written(recipe: Recipe, out: Path) -> str:
     path = out / "recipe.toml"
     write_toml(path, recipe.to_dict())
     return str(path)
+
+
+def _write_looks(tuning: FineTuning, table: Path) -> None:
+    """Write what every look at the people held out found, a line each."""
+    with atomic_path(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        rows = csv.writer(stream, lineterminator="\n")
+        rows.writerow(["iteration", *asdict(tuning.looks[0][1])])
+        rows.writerows([done, *(f"{value:.6g}" for value in asdict(found).values())] for done, found in tuning.looks)
 
 
 def _calibrate(
