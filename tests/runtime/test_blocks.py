@@ -57,7 +57,9 @@ def test_every_axis_and_size_of_block(block: int, axis: int, zero_point: bool) -
     model = _model(block=block, axis=axis % 2, zero_point=zero_point)
     model.graph.node[0].attribute[0].i = axis
     data = np.random.default_rng(1).normal(size=(1, 3, 8, 8)).astype(np.float32)
-    (expected,) = ReferenceEvaluator(_model(block=block, axis=axis % 2, zero_point=zero_point)).run(None, {"data": data})
+    (expected,) = ReferenceEvaluator(_model(block=block, axis=axis % 2, zero_point=zero_point)).run(
+        None, {"data": data}
+    )
     plain = onnx.load_from_string(resolve_blocks(model.SerializeToString(), "the model"))
     onnx.checker.check_model(plain)
     assert [node.op_type for node in plain.graph.node] == ["Conv"]

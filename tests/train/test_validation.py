@@ -61,8 +61,7 @@ def test_rates_agree_with_the_evaluation() -> None:
     cut = impostors[int(0.01 * len(impostors)) - 1]
     assert found.tar == pytest.approx((distance[same] <= cut).mean(), abs=0.02)
     assert found.separation == pytest.approx(
-        (distance[~same].mean() - distance[same].mean())
-        / np.sqrt((distance[same].var() + distance[~same].var()) / 2),
+        (distance[~same].mean() - distance[same].mean()) / np.sqrt((distance[same].var() + distance[~same].var()) / 2),
         rel=1e-4,
     )
     assert found.within < found.between

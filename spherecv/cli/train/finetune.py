@@ -29,7 +29,7 @@ def finetune(
     loss: Annotated[str, typer.Option("--loss", help="See `spherecv train show`.")] = "a-softmax",
     margin: Annotated[int, typer.Option("--margin", help="m of A-Softmax, 1..4.")] = 4,
     lambda_base: Annotated[
-        float | None, typer.Option("--lambda-base", help="Of A-Softmax: where lambda starts.  [default: 1000]")
+        float | None, typer.Option("--lambda-base", help="Of A-Softmax: where lambda starts.  [default: 10]")
     ] = None,
     lambda_min: Annotated[
         float | None,
@@ -37,11 +37,11 @@ def finetune(
     ] = None,
     iterations: Annotated[
         int | None,
-        typer.Option("--iterations", help="At most.  [default: 12 times through the data, 100 to 4000]"),
+        typer.Option("--iterations", help="At most.  [default: 8 times through the data, 60 to 4000]"),
     ] = None,
     base_lr: Annotated[
         float | None,
-        typer.Option("--base-lr", help="Rises, then falls along half a cosine.  [default: 0.03; --head-only 0.05]"),
+        typer.Option("--base-lr", help="Rises, then falls along half a cosine.  [default: 0.04; --head-only 0.003]"),
     ] = None,
     clip_gradients: Annotated[
         float, typer.Option("--clip-gradients", help="Longest gradient of all layers together; below 0: any.")

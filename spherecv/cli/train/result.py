@@ -99,7 +99,6 @@ class Result:
         return lines
 
 
-
 def conclude(
     tuning: FineTuning,
     files: tuple[Path, Path],
