@@ -33,7 +33,7 @@ CLIP = 5.0
 """The length at which gradients are cut by default; those of a trained net are shorter."""
 _RATE, _RATE_FROM_NOTHING, _RATE_HEAD = 0.04, 0.01, 0.003
 _EPOCHS, _FEWEST, _MOST = 8, 60, 4000
-_LOOKS = 10
+_LOOKS, _APART = 10, 200
 _PATIENCE = 5
 _SCALED_ON = 64
 _IMPRINTED_ON = 20_000
@@ -170,11 +170,13 @@ class FineTuning:
             return loss
         self.before = self._note(save)
         end, since = trainer.settings.max_iter, 0
-        every = max(1, end // _LOOKS)
+        every = max(1, min(_APART, end // _LOOKS))
         try:
             while trainer.iteration < end and since < _PATIENCE:
                 trainer.run(min(every, end - trainer.iteration))
-                since = 0 if self._note(save) is self.best else since + 1
+                gained = self._note(save) is self.best
+                # While the rate is high the net gets worse before it gets better: that is no reason to stop.
+                since = since + 1 if not gained and trainer.iteration > end // 2 else 0
         except TrainingError as error:
             self._restore()
             raise TrainingError(self._advice(error)) from None

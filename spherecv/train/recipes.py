@@ -36,6 +36,7 @@ def _video(classes: int, margin: int, schedule: LambdaSchedule) -> Loss:
     return WeightedSum([(1.0, ASoftmax(classes, margin=margin, schedule=schedule)), (0.1, CentreLoss(classes))])
 
 
+_SOFT = 20.0  # the length that rescaling gives features: drawing them to another one is all a short training would do
 _Maker = Callable[[int, int, LambdaSchedule], Loss]
 LOSSES: dict[str, tuple[str, _Maker]] = {
     "a-softmax": ("SphereFace's angular margin m", lambda n, m, s: ASoftmax(n, margin=m, schedule=s)),
@@ -47,12 +48,12 @@ LOSSES: dict[str, tuple[str, _Maker]] = {
     "sphereface-r": ("margin on the angle, stable; features of fixed length", lambda n, _m, _s: SphereFaceR(n)),
     "sphereface-r-soft": (
         "the same, features drawn to a length",
-        lambda n, _m, _s: SphereFaceR(n, feature="soft"),
+        lambda n, _m, _s: SphereFaceR(n, feature="soft", scale=_SOFT),
     ),
     "sphereface-r-v2": ("margin on the angles to the others", lambda n, _m, _s: SphereFaceR(n, version="v2")),
     "sphereface-r-v2-soft": (
         "the same, features drawn to a length",
-        lambda n, _m, _s: SphereFaceR(n, version="v2", feature="soft"),
+        lambda n, _m, _s: SphereFaceR(n, version="v2", feature="soft", scale=_SOFT),
     ),
     "sphereface2": ("a yes or no for each identity, no choice among all", lambda n, _m, _s: SphereFace2(n)),
     "cosface": ("additive cosine margin", lambda n, _m, _s: CosFace(n)),

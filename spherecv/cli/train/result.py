@@ -61,9 +61,10 @@ class Result:
             ("angle within people", f"{before.within:.1f} deg", f"{after.within:.1f} deg"),
             ("angle between people", f"{before.between:.1f} deg", f"{after.between:.1f} deg"),
         ]
+        rows.append(("separation d', chosen by", f"{before.separation:.2f}", f"{after.separation:.2f}"))
         head = f"{len(held.items)} images of {held.classes} people who were held out:"
-        lines = [head, f"  {'':22}{'before':>10}{'after':>10}"]
-        lines += [f"  {name:22}{old:>10}{new:>10}" for name, old, new in rows]
+        lines = [head, f"  {'':24}{'before':>10}{'after':>10}"]
+        lines += [f"  {name:24}{old:>10}{new:>10}" for name, old, new in rows]
         if not tuning.best_iteration:
             lines.append("no iteration did better by them: the weights are those it started from; more images may help")
         else:
