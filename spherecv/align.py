@@ -1,4 +1,4 @@
-"""Landmarks to canonical crop: the similarity transform that the recognisers were trained behind."""
+"""Alignment: the similarity transform from five landmarks to the canonical crop."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spherecv.checks import check_choice
 from spherecv.errors import InvalidArgumentError
 from spherecv.records import Face
 from spherecv.zoo.recipe import TEMPLATES, Alignment
@@ -26,7 +27,7 @@ class FaceAligner:
         Height and width of the crop. Known for the named templates, (112, 96) and (112, 112).
     alignment : {"cp2tform", "umeyama"}
         `cp2tform` fits the template, less the 1 that MATLAB counts from, to the landmarks, and inverts, so that the
-        residual is in the photo: what the SphereFace authors ran. `umeyama` fits the landmarks to the template as it
+        residual is in the image: what the SphereFace authors ran. `umeyama` fits the landmarks to the template as it
         is, so that the residual is in the crop: what 112x112 embedders were trained behind (Umeyama 1991, with
         reflections left out).
 
@@ -34,9 +35,9 @@ class FaceAligner:
     --------
     >>> import numpy as np
     >>> from spherecv import Face, FaceAligner
-    >>> photo = np.zeros((200, 200, 3), np.uint8)
+    >>> image = np.zeros((200, 200, 3), np.uint8)
     >>> points = [[70, 90], [120, 90], [95, 120], [75, 150], [115, 150]]
-    >>> FaceAligner().align(photo, [Face(box=(50, 50, 150, 180), landmarks=points)]).shape
+    >>> FaceAligner().align(image, [Face(box=(50, 50, 150, 180), landmarks=points)]).shape
     (1, 112, 96, 3)
     """
 
@@ -48,8 +49,7 @@ class FaceAligner:
         alignment: Alignment = "cp2tform",
     ) -> None:
         if isinstance(template, str):
-            if template not in TEMPLATES:
-                raise InvalidArgumentError(f"template must be one of {', '.join(TEMPLATES)}, but got {template!r}")
+            check_choice("template", template, TEMPLATES)
             points = np.array(TEMPLATES[template])
             size = size or _SIZES[template]
         else:
@@ -58,8 +58,7 @@ class FaceAligner:
                 raise InvalidArgumentError(f"template must have shape (5, 2), but got {points.shape}")
             if size is None:
                 raise InvalidArgumentError("a template of your own needs the size of the crop: size=(height, width)")
-        if alignment not in get_args(Alignment):
-            raise InvalidArgumentError(f"alignment must be 'cp2tform' or 'umeyama', but got {alignment!r}")
+        check_choice("alignment", alignment, get_args(Alignment))
         if min(size) < 1:
             raise InvalidArgumentError(f"size must be positive, but got {size}")
         self.template = points

@@ -1,11 +1,11 @@
-"""What several stages ask of their arguments: a refusal says what was expected and what came instead."""
+"""Checks of arguments that several stages share: a message states what was expected and what was given."""
 
 from __future__ import annotations
 
 import math
 import os
 from collections.abc import Iterable, Iterator
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, Literal, TypeVar, get_args
 
 from spherecv.errors import InvalidArgumentError
@@ -20,10 +20,15 @@ _LONGEST = 60
 
 def check_metric(metric: str) -> Metric:
     """Return `metric`, or raise `InvalidArgumentError` where there is none of that name."""
-    for known in METRICS:
-        if metric == known:
+    return check_choice("metric", metric, METRICS)
+
+
+def check_choice(name: str, value: object, choices: Iterable[T]) -> T:
+    """Return a value that is one of several, or raise `InvalidArgumentError`, which names them."""
+    for known in (several := tuple(choices)):
+        if isinstance(value, type(known)) and value == known:
             return known
-    raise InvalidArgumentError(f"metric must be one of {', '.join(METRICS)}, but got {metric!r}")
+    raise InvalidArgumentError(f"{name} must be one of {', '.join(map(str, several))}, but got {shown(value)}")
 
 
 def check_rate(name: str, value: Any) -> float:
@@ -31,6 +36,13 @@ def check_rate(name: str, value: Any) -> float:
     if not _is_number(value) or not 0.0 < value < 1.0:  # written so that NaN fails too
         raise InvalidArgumentError(f"{name} must be a number within 0..1, both exclusive, but got {shown(value)}")
     return float(value)
+
+
+def check_count(name: str, value: Any) -> int:
+    """Return a whole number from 1 on, or raise `InvalidArgumentError`."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise InvalidArgumentError(f"{name} must be a whole number from 1, but got {shown(value)}")
+    return int(value)
 
 
 def check_distance(name: str, value: Any) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.errors import InvalidArgumentError, ModelFileError
-from spherecv.zoo import ModelSource, Recipe, open_model
+from spherecv.zoo import MeanImage, ModelSource, Recipe, open_model
 
 _BATCH = 32
 """Crops per call of the net: where every backend has reached its full speed, and 10,000 crops need no more memory
@@ -97,7 +97,8 @@ class FaceEmbedder:
         Parameters
         ----------
         crops : ndarray of uint8, shape (N, H, W, 3)
-            BGR, of the recipe's size, as `FaceAligner` cuts them. N may be 0.
+            BGR, of the recipe's size, as `FaceAligner` cuts them. N may be 0. A recipe of color GRAY makes them
+            grey, and takes grey ones of shape (N, H, W, 1) too.
 
         Returns
         -------
@@ -115,7 +116,8 @@ class FaceEmbedder:
         wanted = f"crops must be uint8 of shape (N, {height}, {width}, 3)"
         if not isinstance(crops, np.ndarray):
             raise InvalidArgumentError(f"{wanted}, as FaceAligner.align gives them, but got {type(crops).__name__}")
-        if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != (height, width, 3):
+        fits = crops.ndim == 4 and crops.shape[1:3] == (height, width) and crops.shape[3] in (3, self.recipe.channels)
+        if crops.dtype != np.uint8 or not fits:
             raise InvalidArgumentError(f"{wanted}, but got {crops.dtype} {crops.shape}")
         embeddings = np.concatenate(list(self._chunks(crops)))
         if self.recipe.normalize:
@@ -125,29 +127,37 @@ class FaceEmbedder:
 
     def _chunks(self, crops: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
         for start in range(0, max(len(crops), 1), _BATCH):
-            chunk = crops[start : start + _BATCH]
-            embeddings = self._forward(chunk)
+            blob = self._blob(crops[start : start + _BATCH])
+            embeddings = self._forward(blob)
             if self.recipe.mirror:
-                embeddings = np.hstack([embeddings, self._forward(chunk[:, :, ::-1])])
+                # After the mean was subtracted, as in Caffe: a mean image is mirrored too.
+                embeddings = np.hstack([embeddings, self._forward(blob[..., ::-1])])
             yield embeddings
 
-    def _forward(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        answer = self._session.run({self._input: self._blob(crops)})[self._output]
-        return answer.reshape(len(crops), -1) if len(crops) else answer.reshape(0, int(np.prod(answer.shape[1:])))
+    def _forward(self, blob: NDArray[np.float32]) -> NDArray[np.float32]:
+        answer = self._session.run({self._input: blob})[self._output]
+        return answer.reshape(len(blob), -1) if len(blob) else answer.reshape(0, int(np.prod(answer.shape[1:])))
 
     def _blob(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Net input of shape (N, 3, H, W): (pixel - mean) * scale, in the recipe's order of channels."""
+        """Net input of shape (N, C, H, W): (pixel - mean) * scale, in the recipe's order of channels."""
         import cv2
 
-        height, width = self.recipe.size
+        recipe = self.recipe
+        height, width = recipe.size
         if not len(crops):
-            return np.empty((0, 3, height, width), np.float32)
-        swap = self.recipe.color == "RGB"
-        scale = self.recipe.scale
-        # OpenCV subtracts before it scales, and takes the mean in the order after the swap.
-        blob = np.asarray(cv2.dnn.blobFromImages(list(crops), scale[0], mean=self.recipe.mean, swapRB=swap))
+            return np.empty((0, recipe.channels, height, width), np.float32)
+        if recipe.channels == 1 and crops.shape[3] == 3:
+            crops = np.stack([cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY) for crop in crops])
+        scale = recipe.scale
+        swap = recipe.color == "RGB"
+        if isinstance(recipe.mean, MeanImage):
+            blob = np.asarray(cv2.dnn.blobFromImages(list(crops), 1.0, swapRB=swap)) - recipe.mean.array
+            blob *= np.float32(scale[0])
+        else:
+            # OpenCV subtracts before it scales, and takes the mean in the order after the swap.
+            blob = np.asarray(cv2.dnn.blobFromImages(list(crops), scale[0], mean=recipe.mean, swapRB=swap))
         if len(set(scale)) > 1:
-            blob *= (np.array(scale) / scale[0]).astype(np.float32).reshape(1, 3, 1, 1)
+            blob *= (np.array(scale) / scale[0]).astype(np.float32).reshape(1, -1, 1, 1)
         return blob
 
     def _blobs(self) -> tuple[str, str]:
@@ -156,7 +166,8 @@ class FaceEmbedder:
         if len(inputs) != 1:
             raise ModelFileError(f"{self.name} has {len(inputs)} inputs ({', '.join(inputs)}); an embedder has one")
         ((name, shape),) = inputs.items()
-        fixed = dict(zip(shape[1:], (3, *self.recipe.size), strict=True)) if len(shape) == 4 else {None: 0}
+        crop = (self.recipe.channels, *self.recipe.size)
+        fixed = dict(zip(shape[1:], crop, strict=True)) if len(shape) == 4 else {None: 0}
         if len(shape) != 4 or any(side not in (None, want) for side, want in fixed.items()):
             raise ModelFileError(f"{self.name} wants input of shape {shape}, which the recipe's crops do not have")
         wanted = self.recipe.output or (outputs[0] if len(outputs) == 1 else None)

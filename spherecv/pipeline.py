@@ -1,4 +1,4 @@
-"""Images to faces with embeddings, in batches: what every user of faces stands on."""
+"""FacePipeline: images to faces with embeddings, in batches."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.align import FaceAligner
-from spherecv.checks import batch_of, check_stage
+from spherecv.checks import batch_of, check_choice, check_count, check_stage
 from spherecv.detect import FaceDetector
 from spherecv.detect.detector import KINDS
 from spherecv.embed import FaceEmbedder
-from spherecv.errors import InvalidArgumentError, NoFaceError, SphereCVError
+from spherecv.errors import NoFaceError, SphereCVError
 from spherecv.images import ImageSource, LabelledImage, load_batches
 from spherecv.records import EmbeddedFace, Face, Fingerprint
 from spherecv.zoo import ModelSource, Recipe
@@ -131,12 +131,9 @@ class FacePipeline:
         InvalidArgumentError
             One image instead of several, an unknown `face` or `errors`, or `batch_size` below 1.
         """
-        if face not in get_args(WhichFace):
-            raise InvalidArgumentError(f"face must be one of {', '.join(get_args(WhichFace))}, but got {face!r}")
-        if errors not in get_args(OnError):
-            raise InvalidArgumentError(f"errors must be 'raise' or 'return', but got {errors!r}")
-        if batch_size < 1:
-            raise InvalidArgumentError(f"batch_size must be at least 1, but got {batch_size}")
+        check_choice("face", face, get_args(WhichFace))
+        check_choice("errors", errors, get_args(OnError))
+        check_count("batch_size", batch_size)
         return self._run(batch_of("images", images), face, errors, batch_size)
 
     def _run(

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spherecv.checks import check_count
 from spherecv.errors import InvalidArgumentError
 from spherecv.metrics import Metric, at_unit_length, check_metric
 
@@ -138,9 +139,7 @@ class SetTemplate:
     """
 
     def __init__(self, *, best: int = BEST, metric: Metric = "cosine") -> None:
-        if isinstance(best, bool) or not isinstance(best, int) or best < 1:
-            raise InvalidArgumentError(f"best must be a whole number from 1, but got {best!r}")
-        self._best = best
+        self._best = check_count("best", best)
         self._metric = check_metric(metric)
         self._kept: list[Kept] = []
         self._average: NDArray[np.float32] | None = None

@@ -46,8 +46,10 @@ SWAPPED: dict[type[ast.AST], type[ast.AST]] = {
     ast.Mod: ast.Mult, ast.Pow: ast.Mult, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd, ast.BitXor: ast.BitAnd,
     ast.LShift: ast.RShift, ast.RShift: ast.LShift,
 }  # fmt: skip
-SYMMETRIC = {"min", "max", "minimum", "maximum", "compare_digest", "TypeVar"}
+SYMMETRIC = {"min", "max", "minimum", "maximum", "array_equal", "compare_digest", "TypeVar"}
 """Functions whose first two arguments may be exchanged, or whose value nothing but a type checker reads."""
+UNSEEN = {"strict"}
+"""Named arguments that only check what holds anyway, as that the columns of one table are equally long."""
 UNCHANGED = {"annotation", "returns", "decorator_list", "type_params"}
 """Fields of the syntax tree that do not run, or whose change every test would notice."""
 
@@ -73,13 +75,14 @@ def mutants_of(source: str) -> Iterator[Mutant]:
             _put(parent, field, place, changed)
             after = ast.unparse(changed if shown is child else shown)
             line = getattr(child, "lineno", getattr(parent, "lineno", 0))
-            yield Mutant(line, f"{before} -> {after}", ast.unparse(tree))
+            if after != before:  # f(x, x) with its arguments exchanged
+                yield Mutant(line, f"{before} -> {after}", ast.unparse(tree))
             _put(parent, field, place, child)
 
 
 def _slots(node: ast.AST, within: ast.expr | None) -> Iterator[tuple[ast.AST, str, int | None, ast.expr | None]]:
     """Places in the tree that hold a node which may be changed: parent, field, index in a list, expression to show."""
-    if isinstance(node, ast.Raise | ast.JoinedStr):
+    if isinstance(node, ast.Raise | ast.JoinedStr) or (isinstance(node, ast.keyword) and node.arg in UNSEEN):
         return
     if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
         return
@@ -118,7 +121,7 @@ def _other_arguments(call: ast.Call) -> Iterator[ast.Call]:
     starred = any(isinstance(value, ast.Starred) for value in call.args[:2])
     if len(call.args) > 1 and not starred and ast.unparse(call.func).rpartition(".")[2] not in SYMMETRIC:
         yield ast.Call(call.func, [call.args[1], call.args[0], *call.args[2:]], call.keywords)
-    for left_out in call.keywords:
+    for left_out in [keyword for keyword in call.keywords if keyword.arg not in UNSEEN]:
         yield ast.Call(call.func, call.args, [keyword for keyword in call.keywords if keyword is not left_out])
 
 

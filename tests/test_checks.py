@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spherecv.checks import batch_of, check_distance, check_path, check_rate, check_stage, shown
+from spherecv.checks import (
+    batch_of,
+    check_choice,
+    check_count,
+    check_distance,
+    check_path,
+    check_rate,
+    check_stage,
+    shown,
+)
 from spherecv.errors import InvalidArgumentError
 
 
@@ -21,6 +30,24 @@ def test_what_is_no_rate_is_refused_and_shown(value: object) -> None:
 def test_what_is_no_distance_is_refused_and_shown(value: object) -> None:
     with pytest.raises(InvalidArgumentError, match=r"^threshold must be a distance of 0 or more, but got "):
         check_distance("threshold", value)
+
+
+@pytest.mark.parametrize("value", ["1", 0, -1, 1.0, True, None, float("nan"), [1]])
+def test_what_is_no_count_is_refused_and_shown(value: object) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"^k must be a whole number from 1, but got "):
+        check_count("k", value)
+
+
+@pytest.mark.parametrize("value", ["c", "", None, 1, True, ["a"], np.array(["a"])])
+def test_what_is_no_choice_is_refused_with_the_known_ones(value: object) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"^name must be one of a, b, 2, but got "):
+        check_choice("name", value, ("a", "b", 2))
+
+
+def test_choices_and_counts_come_back() -> None:
+    assert [check_choice("name", value, {"a": 0, "b": 1}) for value in ("a", np.str_("b"))] == ["a", "b"]
+    assert [check_count("k", value) for value in (1, np.int64(7))] == [1, 7]
+    assert type(check_count("k", np.int64(7))) is int
 
 
 def test_numbers_of_any_kind_are_numbers() -> None:

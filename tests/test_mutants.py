@@ -24,6 +24,7 @@ spec.loader.exec_module(mutants)
         ("a = -1.5", ["-1.5 -> -2.5"]),
         ("a = True", ["True -> False"]),
         ("f(a, b, c=d)", ["f(a, b, c=d) -> f(b, a, c=d)", "f(a, b, c=d) -> f(a, b)"]),
+        ("zip(*a, strict=True)\nmin(a, b)\nf(a, a)", []),
         ("if a:\n    b()", ["a -> not a"]),
         ("def f(a: int = 1) -> int:\n    return a", ["1 -> 2", "a -> None"]),
         ("a -= 1", ["a -= 1 -> a += 1", "1 -> 2"]),

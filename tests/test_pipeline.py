@@ -129,7 +129,7 @@ def test_a_whole_image_is_a_crop_only_when_asked(parts) -> None:
 def test_wrong_settings_are_refused_at_the_call(parts) -> None:
     with pytest.raises(InvalidArgumentError, match="largest"):
         parts.pipeline.run([], face="biggest")
-    with pytest.raises(InvalidArgumentError, match="'return'"):
+    with pytest.raises(InvalidArgumentError, match="raise, return"):
         parts.pipeline.run([], errors="ignore")
     with pytest.raises(InvalidArgumentError, match="batch_size"):
         parts.pipeline.run([], batch_size=0)

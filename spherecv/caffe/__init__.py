@@ -15,15 +15,22 @@ if TYPE_CHECKING:
     from spherecv.caffe.cache import CONVERTER_VERSION, cached_onnx
     from spherecv.caffe.conversion import onnx_of
     from spherecv.caffe.graph import Layer
+    from spherecv.caffe.layers import LayerKind, NumpyLayer, Value
     from spherecv.caffe.net import CaffeNet, load
     from spherecv.caffe.reader import read_caffemodel, read_message, read_prototxt
+    from spherecv.caffe.registry import register, unregister
+    from spherecv.caffe.tail import Step
     from spherecv.caffe.writer import write_caffemodel, write_prototxt
 
 __all__ = [
     "CONVERTER_VERSION",
     "CaffeNet",
     "Layer",
+    "LayerKind",
     "NetBuilder",
+    "NumpyLayer",
+    "Step",
+    "Value",
     "cached_onnx",
     "load",
     "onnx_of",
@@ -31,6 +38,8 @@ __all__ = [
     "read_caffemodel",
     "read_message",
     "read_prototxt",
+    "register",
+    "unregister",
     "write_blob",
     "write_caffemodel",
     "write_prototxt",
@@ -40,7 +49,11 @@ _HOME = {
     "CONVERTER_VERSION": "cache",
     "CaffeNet": "net",
     "Layer": "graph",
+    "LayerKind": "layers",
     "NetBuilder": "builder",
+    "NumpyLayer": "layers",
+    "Step": "tail",
+    "Value": "layers",
     "cached_onnx": "cache",
     "load": "net",
     "onnx_of": "conversion",
@@ -48,6 +61,8 @@ _HOME = {
     "read_caffemodel": "reader",
     "read_message": "reader",
     "read_prototxt": "reader",
+    "register": "registry",
+    "unregister": "registry",
     "write_blob": "blobs",
     "write_caffemodel": "writer",
     "write_prototxt": "writer",

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from spherecv.caffe.builder import FROZEN, WEIGHT_AND_BIAS, Multipliers, NetBuilder, constant, gaussian, xavier
 from spherecv.caffe.spherecv_caffe_pb2 import NetParameter
-from spherecv.errors import InvalidArgumentError
+from spherecv.checks import check_choice
 
 # Residual units in each of the four stages: table 2 of the SphereFace paper, but for 64 layers, where the released
 # prototxt has 7 units in the second stage and the table 8. Files are what must fit, so the prototxt wins.
@@ -180,8 +180,7 @@ def _mtcnn_dense(
 
 
 def _depth(depth: int) -> int:
-    if depth not in SPHEREFACE_UNITS:
-        raise InvalidArgumentError(f"depth must be one of {', '.join(map(str, SPHEREFACE_UNITS))}, but got {depth!r}")
+    check_choice("depth", depth, SPHEREFACE_UNITS)
     return depth
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,15 +17,21 @@ if TYPE_CHECKING:
 _DATA, _DOUBLE_DATA = 5, 8
 _MOST_AXES = 32  # kMaxBlobAxes
 _LEGACY = ("num", "channels", "height", "width")
+_RAW_KINDS = {0: "<f8", 1: "<f4", 2: "<f2"}  # DOUBLE, FLOAT, FLOAT16 of RawType
+
+
+def has_legacy_shape(blob: BlobProto) -> bool:
+    """Tell whether a blob states the four numbers of old. Where it does, Caffe looks at no other shape."""
+    return any(blob.HasField(name) for name in _LEGACY)
 
 
 def blob_shape(blob: BlobProto) -> tuple[int, ...]:
-    """Return the shape a blob states: `shape`, else the legacy four numbers, else what its data says, `(count,)`."""
+    """Return the shape a blob states: the legacy four numbers, else `shape`, else what its data says, `(count,)`."""
+    if has_legacy_shape(blob):
+        return tuple(getattr(blob, name) for name in _LEGACY)
     if blob.HasField("shape"):
         return tuple(blob.shape.dim)
-    if any(blob.HasField(name) for name in _LEGACY):
-        return tuple(getattr(blob, name) for name in _LEGACY)
-    return (len(blob.double_data) or len(blob.data),)
+    return (_numbers_of(blob).size,)
 
 
 def read_blob(blob: BlobProto, *, where: str = "a blob") -> npt.NDArray[np.float32]:
@@ -34,7 +40,7 @@ def read_blob(blob: BlobProto, *, where: str = "a blob") -> npt.NDArray[np.float
     Parameters
     ----------
     blob : BlobProto
-        With single or double data, and any form of shape.
+        With single or double data, or raw data of 16, 32 or 64 bits, and any form of shape.
     where : str
         What the blob is, for errors: ``"blob 0 of layer 'conv1'"``.
 
@@ -46,20 +52,38 @@ def read_blob(blob: BlobProto, *, where: str = "a blob") -> npt.NDArray[np.float
     Raises
     ------
     CaffeModelError
-        If the shape is not that of the data.
+        If the shape is not that of the data, or the raw data are no floating-point numbers.
     """
+    numbers = _numbers_of(blob, where)
     shape = blob_shape(blob)
-    doubles = len(blob.double_data) > 0
-    count = len(blob.double_data) if doubles else len(blob.data)
-    if len(shape) > _MOST_AXES or any(size < 0 for size in shape) or math.prod(shape) != count:
+    if len(shape) > _MOST_AXES or any(size < 0 for size in shape) or math.prod(shape) != numbers.size:
         stated = "x".join(map(str, shape[:_MOST_AXES]))
-        raise CaffeModelError(f"{where} states the shape {stated} but holds {count:,} numbers: the file is damaged")
-    wanted = _DOUBLE_DATA if doubles else _DATA
+        raise CaffeModelError(
+            f"{where} states the shape {stated} but holds {numbers.size:,} numbers: the file is damaged"
+        )
+    with np.errstate(over="ignore"):  # a double beyond float32 is infinite in Caffe too
+        return numbers.astype(np.float32, copy=False).reshape(shape)
+
+
+def _numbers_of(blob: BlobProto, where: str = "a blob") -> npt.NDArray[Any]:
+    """Return the numbers in a row: doubles before singles, as Caffe takes them, and raw data where neither is."""
+    if not blob.double_data and not blob.data and blob.HasField("raw_data"):
+        return _raw(blob, where)
+    field = _DOUBLE_DATA if blob.double_data else _DATA
     message = memoryview(blob.SerializeToString())
-    packed = [message[field.start : field.end] for field in wire.fields(message) if field.number == wanted]
+    packed = [message[part.start : part.end] for part in wire.fields(message) if part.number == field]
     raw = packed[0] if len(packed) == 1 else b"".join(packed)
-    numbers = np.frombuffer(raw, dtype="<f8" if doubles else "<f4")
-    return numbers.astype(np.float32, copy=False).reshape(shape)
+    return np.frombuffer(raw, dtype="<f8" if blob.double_data else "<f4")
+
+
+def _raw(blob: BlobProto, where: str) -> npt.NDArray[Any]:
+    # The enum's first value, DOUBLE, is the default of a type that is not stated, in OpenCV's and NVCaffe's schema.
+    kind = _RAW_KINDS.get(blob.raw_data_type)
+    if kind is None:
+        raise CaffeModelError(f"{where} holds whole numbers as raw_data, which no layer has for weights")
+    if len(blob.raw_data) % np.dtype(kind).itemsize:
+        raise CaffeModelError(f"{where} holds {len(blob.raw_data):,} bytes of raw_data, which end within a number")
+    return np.frombuffer(blob.raw_data, dtype=kind)
 
 
 def write_blob(array: npt.ArrayLike, blob: BlobProto | None = None) -> BlobProto:

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from spherecv.caffe.registry import fingerprint
 from spherecv.errors import StorageError
 from spherecv.files import cache_dir as default_cache_dir
 from spherecv.files import write_bytes
 
 # Part of every entry's name: raise it with any change to the bytes that `CaffeNet.to_onnx` makes.
-CONVERTER_VERSION = "2"
+CONVERTER_VERSION = "3"
 
 _SUFFIX = ".onnx-cache"
 _MAGIC = b"spherecv onnx cache\n"
 _DIGEST_BYTES = 32
 _MOST_ENTRIES = 16
+
+
+def ending_key(outputs: Sequence[str] | None) -> str:
+    """Return what outputs of one's own choice add to a cache's key; nothing for a net's own."""
+    if outputs is None:
+        return ""
+    return "-" + hashlib.sha256("\0".join(outputs).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def cached_onnx(
@@ -42,7 +50,8 @@ def cached_onnx(
         What `convert` returned, now or before.
     """
     folder = default_cache_dir() / "onnx" if cache_dir is None else Path(cache_dir)
-    entry = folder / f"{key}-{CONVERTER_VERSION}{_SUFFIX}"
+    own = fingerprint()
+    entry = folder / f"{key}-{CONVERTER_VERSION}{'-' if own else ''}{own}{_SUFFIX}"
     cached = _read(entry)
     if cached is not None:
         return cached

@@ -1,6 +1,6 @@
-"""Folding BatchNorm, Scale and Bias into the layer before them, where nothing else sees what lies between.
+"""Folding BatchNorm, BN, Scale and Bias into the layer before them, where nothing else sees what lies between.
 
-All three are y = scale x + shift for each channel, and so is their chain; a Convolution, Deconvolution or InnerProduct
+All four are y = scale x + shift for each channel, and so is their chain; a Convolution, Deconvolution or InnerProduct
 that feeds it takes scale and shift into its weights. Done in float64: only rounding tells the two nets apart.
 """
 
@@ -9,18 +9,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from spherecv.caffe.graph import Layer
-from spherecv.caffe.layers import KINDS
-from spherecv.caffe.layers.normalization import BatchNorm
+from spherecv.caffe.layers.normalization import BN, BatchNorm
 from spherecv.caffe.shapes import LayerShapes
 from spherecv.caffe.spherecv_caffe_pb2 import LayerParameter
 
 Vector = npt.NDArray[np.float64]
+
+_CONVOLUTIONS = ("Convolution", "ConvolutionDepthwise", "Deconvolution", "DepthwiseConvolution")
+_NORMALISING: dict[str, BatchNorm | BN] = {"BatchNorm": BatchNorm(), "BN": BN()}
 
 
 class Affine(NamedTuple):
@@ -46,18 +48,18 @@ def fold(layers: Sequence[Layer], shapes: Sequence[LayerShapes], kept: Collectio
     folded: list[Layer] = []
     maker: dict[str, int] = {}
     for layer, (bottoms, _) in zip(layers, shapes, strict=True):
-        affine = _affine(layer, len(bottoms[0]))
-        before = maker.get(layer.bottoms[0])
+        affine = _affine(layer, len(bottoms[0])) if bottoms else None
+        before = maker.get(layer.bottoms[0]) if bottoms else None
         joined = None
         if affine is not None and before is not None:
             source = folded[before]
-            if readers[layer.bottoms[0]] == 1 and layer.bottoms[0] not in kept:
+            if len(source.tops) == 1 and readers[layer.bottoms[0]] == 1 and layer.bottoms[0] not in kept:
                 joined = _join(source, affine, len(bottoms[0]))
         if joined is not None and before is not None:
             folded[before] = replace(joined, tops=layer.tops)
             maker[layer.tops[0]] = before
             continue
-        if affine is not None and layer.type == "BatchNorm":
+        if affine is not None and layer.type in _NORMALISING:
             layer = _as_scale(layer, affine)
         maker.update(dict.fromkeys(layer.tops, len(folded)))
         folded.append(layer)
@@ -68,11 +70,8 @@ def _affine(layer: Layer, rank: int) -> Affine | None:
     """Return what a layer does to each channel, if that is all it does."""
     if len(layer.bottoms) != 1 or not layer.blobs or rank < 2:
         return None
-    if layer.type == "BatchNorm":
-        mean, variance = cast(BatchNorm, KINDS["BatchNorm"]).statistics(layer)
-        with np.errstate(invalid="ignore", divide="ignore"):  # senseless statistics give NaN, as they do in Caffe
-            scale = 1.0 / np.sqrt(variance + layer.param.batch_norm_param.eps)
-        return Affine(scale, -mean * scale)
+    if layer.type in _NORMALISING:
+        return Affine(*_NORMALISING[layer.type].affine(layer))
     if layer.type not in ("Scale", "Bias"):
         return None
     param = layer.param.scale_param if layer.type == "Scale" else layer.param.bias_param
@@ -86,10 +85,12 @@ def _affine(layer: Layer, rank: int) -> Affine | None:
 
 def _join(source: Layer, affine: Affine, rank: int) -> Layer | None:
     """Return the source, whose top has `rank` axes, with the affine function in its weights; None if that cannot be."""
-    if source.type in ("Convolution", "Deconvolution"):
+    if source.type in _CONVOLUTIONS:
         param = source.param.convolution_param
     elif source.type == "InnerProduct" and source.param.inner_product_param.axis == 1:
         param = source.param.inner_product_param
+        if param.normalize:  # of the weights as they are
+            return None
     elif source.type == "Scale" and (first := _affine(source, rank)) is not None:
         return _as_scale(source, Affine(first.scale * affine.scale, first.shift * affine.scale + affine.shift))
     else:
@@ -99,7 +100,7 @@ def _join(source: Layer, affine: Affine, rank: int) -> Layer | None:
     if source.type == "Deconvolution":
         groups = param.group
         split = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
-        scaled = (split * affine.scale.reshape(groups, 1, -1, 1, 1)).reshape(weight.shape)
+        scaled = (split * affine.scale.reshape(groups, 1, -1, *(1,) * (weight.ndim - 2))).reshape(weight.shape)
     elif source.type == "InnerProduct" and param.transpose:
         scaled = weight * affine.scale
     else:

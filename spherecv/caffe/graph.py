@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +24,15 @@ _MOST_ELEMENTS = (1 << 31) - 1
 _MOST_AXES = 32
 
 
+def in_one_line(name: object) -> str:
+    """Return the beginning of a name of a file, for an error: it may hold anything."""
+    word = str(name)[:80]
+    return word if word.isprintable() else repr(word)[1:-1]
+
+
 def listed(names: Iterable[str]) -> str:
     """Return the first names of what may be a long list, for an error."""
-    shown = [str(name)[:80] for name in names]
+    shown = [in_one_line(name) for name in names]
     return ", ".join(shown[:12]) + (", ..." if len(shown) > 12 else "")
 
 
@@ -50,6 +56,9 @@ class Layer:
         The weights; empty before they are merged in.
     line : int or None
         Where the layer starts in its prototxt.
+    settings : dict of str to object
+        Of a type of one's own: fields that Caffe's schema lacks, as ``{"cube_param": {"shift": 2}}``. A field that is
+        given several times is a list, a message is a dict, and a name without quotes a string.
     """
 
     name: str
@@ -59,10 +68,17 @@ class Layer:
     param: LayerParameter = field(repr=False)
     blobs: tuple[Array, ...] = field(default=(), repr=False)
     line: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def kind_name(self) -> str:
+        """The name by which the layer's kind is found: its type, or module and class of a Python layer."""
+        python = self.param.python_param
+        return f"{python.module}.{python.layer}" if self.type == "Python" else self.type
 
     def __str__(self) -> str:
         place = "" if self.line is None else f", line {self.line}"
-        return f"layer {self.name[:80]!r} ({self.type[:80]}{place})"
+        return f"layer {self.name[:80]!r} ({in_one_line(self.type)}{place})"
 
     def mistake(self, reason: str) -> PrototxtError:
         """Return the error for a net that makes no sense at this layer."""
@@ -136,12 +152,15 @@ def _meets(state: NetState, rule: NetStateRule) -> bool:
     )
 
 
-def check_wiring(layers: Sequence[Layer], inputs: Sequence[str]) -> None:
-    """Check that every bottom was made before it is used, and every top is made once (or in place)."""
+def check_wiring(layers: Sequence[Layer], inputs: Sequence[str], *, names_repeat: bool = False) -> None:
+    """Check that every bottom was made before it is used, and every top is made once (or in place).
+
+    With `names_repeat` several layers may have one name, or none, as Caffe allows.
+    """
     made = set(inputs)
     names: set[str] = set()
     for layer in layers:
-        if layer.name in names:
+        if layer.name in names and not names_repeat:
             raise layer.mistake("another layer has the same name: rename one, weights are found by name")
         names.add(layer.name)
         for bottom in layer.bottoms:
@@ -154,6 +173,15 @@ def check_wiring(layers: Sequence[Layer], inputs: Sequence[str]) -> None:
             if top in made and top not in bottoms:
                 raise layer.mistake(f"its top {top!r} was made before: only in-place layers may write a blob again")
             made.add(top)
+
+
+def check_counts(layers: Sequence[Layer]) -> None:
+    """Check the settings that Caffe wants once for each bottom or top, or not at all."""
+    for layer in layers:
+        for setting, blobs in (("propagate_down", layer.bottoms), ("loss_weight", layer.tops)):
+            given = len(getattr(layer.param, setting))
+            if given not in (0, len(blobs)):
+                raise layer.mistake(f"gives {setting} {given} times: Caffe wants it {len(blobs)} times, or not at all")
 
 
 def open_ends(layers: Sequence[Layer]) -> tuple[str, ...]:

@@ -66,6 +66,10 @@ class OnnxGraph:
         constants = [self.constant(np.array(numbers, np.int64), label) for label, numbers in bounds.items()]
         return self.node("Slice", [value, *constants])
 
+    def gather(self, value: str, indices: npt.ArrayLike, axis: int) -> str:
+        """Add a Gather of constant indices along an axis."""
+        return self.node("Gather", [value, self.constant(np.array(indices, np.int64), "indices")], axis=axis)
+
     def name_output(self, value: str, output: str) -> None:
         """Give a value the name of a net's output, through an Identity."""
         self._nodes.append(_Node("Identity", output, (value,), output, {}))
@@ -84,6 +88,8 @@ class OnnxGraph:
         inputs: Mapping[str, Sequence[int | str]],
         outputs: Mapping[str, Sequence[int | str]],
         producer_version: str,
+        *,
+        metadata: Mapping[str, str] | None = None,
     ) -> bytes:
         """Return the model as bytes: equal graphs as equal bytes.
 
@@ -95,6 +101,8 @@ class OnnxGraph:
             Their float32 shapes; a size known only at run time is a name. Inputs that no node reads are left out.
         producer_version : str
             Stored in the model.
+        metadata : dict of str to str, optional
+            Stored in the model too.
         """
         from onnx import TensorProto, helper
 
@@ -113,6 +121,8 @@ class OnnxGraph:
             ir_version=IR_VERSION,
             opset_imports=[helper.make_opsetid("", OPSET)],
         )
+        for key, value in (metadata or {}).items():
+            model.metadata_props.add(key=key, value=value)
         # The weights come last, and straight into the model: make_model copies the graph.
         for key, array in self._constants.items():
             if key not in read:

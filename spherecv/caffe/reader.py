@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import stat
 from dataclasses import dataclass
 from os import PathLike
@@ -14,6 +13,7 @@ from google.protobuf.message import DecodeError, Message
 from spherecv import protobuf as wire
 from spherecv.caffe import text
 from spherecv.caffe.graph import Layer
+from spherecv.caffe.hdf5 import is_hdf5, read_hdf5
 from spherecv.caffe.layers import is_known, unknown_type
 from spherecv.caffe.spherecv_caffe_pb2 import LayerParameter, NetParameter
 from spherecv.errors import CaffeModelError, InvalidArgumentError, ModelFileError, PrototxtError
@@ -58,17 +58,40 @@ def read_prototxt(source: Source) -> NetParameter:
     return read_definition(source).message
 
 
-def read_definition(source: Source) -> Definition:
-    """Read a net's definition and keep the line of every layer."""
+def read_definition(source: Source, *, strict: bool = True) -> Definition:
+    """Read a net's definition and keep the line of every layer.
+
+    Parameters
+    ----------
+    source : str, path or bytes
+        A file, or the text itself as bytes.
+    strict : bool
+        Refuse fields that the schema lacks. Else those of layers are passed over and listed in the outline: the layer
+        may be one that is not needed.
+    """
     data, name = load_bytes(source, "<prototxt>")
-    content = text.decode(data, name)
-    outline = text.outline(content, name)
-    try:
-        message = text.parse(content, NetParameter(), name)
-    except PrototxtError as error:
-        _blame_layer(error, content, outline, name)
-        raise
-    return Definition(message, outline, name)
+    message = NetParameter()
+    outline = text.parse(text.decode(data, name), message, name)
+    definition = Definition(message, outline, name)
+    for unknown in outline.unknown:
+        if strict or unknown.layer is None:
+            raise refusal(definition, unknown)
+    return definition
+
+
+def refusal(definition: Definition, unknown: text.Unknown) -> ModelFileError:
+    """Return the error for a field that the schema lacks: of an unknown layer, or a mistake."""
+    message, outline = definition.message, definition.outline
+    if unknown.layer is not None:
+        modern = len(outline.layer) > unknown.layer and outline.layer[unknown.layer] <= unknown.line
+        if modern and unknown.layer < len(message.layer):
+            param = message.layer[unknown.layer]
+            if param.type and not is_known(param.type):
+                layer = Layer(param.name, param.type, (), (), LayerParameter(), line=outline.layer[unknown.layer])
+                error = unknown_type(layer)
+                return type(error)(f"{definition.name}: {error}")
+    place = f"{definition.name}:{unknown.line}:{unknown.column}"
+    return PrototxtError(f"{place}: {unknown.reason}", line=unknown.line, column=unknown.column)
 
 
 def read_message(source: Source, kind: type[MessageT]) -> MessageT:
@@ -84,9 +107,10 @@ def read_message(source: Source, kind: type[MessageT]) -> MessageT:
     name = f"<{kind.DESCRIPTOR.name}>"
     data, name = load_bytes(source, name)
     if kind.DESCRIPTOR.name == "SolverParameter":
-        content = text.decode(data, name)
-        text.outline(content, name)
-        solver: MessageT = text.parse(content, kind(), name)
+        solver: MessageT = kind()
+        for unknown in text.parse(text.decode(data, name), solver, name).unknown:
+            place = f"{name}:{unknown.line}:{unknown.column}"
+            raise PrototxtError(f"{place}: {unknown.reason}", line=unknown.line, column=unknown.column)
         return solver
     return _decode(data, kind, name)
 
@@ -97,7 +121,7 @@ def read_caffemodel(source: Source) -> NetParameter:
     Parameters
     ----------
     source : str, path or bytes
-        A file, or its content.
+        A file, or its content: a caffemodel, or what Caffe stores with `snapshot_format: HDF5`.
 
     Returns
     -------
@@ -107,18 +131,20 @@ def read_caffemodel(source: Source) -> NetParameter:
     Raises
     ------
     CaffeModelError
-        For a file that is truncated, damaged, no caffemodel at all, or in the V0 format.
+        For a file that is truncated, damaged, or no caffemodel at all.
     ModelFileError
         If the file cannot be read.
+    MissingDependencyError
+        If it is HDF5, and the extra `hdf5` is not installed.
     """
     data, name = load_bytes(source, "<caffemodel>")
+    if is_hdf5(data):
+        return read_hdf5(data, name)
     try:
         _look_over(memoryview(data))
     except ValueError as error:
         raise CaffeModelError(f"{name} is not a whole caffemodel: {error}") from None
     message = _decode(data, NetParameter, name)
-    if any(layer.HasField("layer") for layer in message.layers):
-        raise CaffeModelError(f"{name} is in Caffe's V0 format; {text.UPGRADE_ADVICE}")
     if not message.layer and not message.layers:
         raise CaffeModelError(f"{name} holds no layers: pass the .caffemodel that goes with the prototxt")
     return message
@@ -143,22 +169,6 @@ def load_bytes(source: Source, anonymous: str) -> tuple[bytes, str]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ModelFileError(f"cannot read {path}: {reason}") from None
-
-
-def _blame_layer(error: PrototxtError, content: str, outline: text.Outline, name: str) -> None:
-    """Say that a layer's type is unknown, where that is why its settings are: `foo_param` of a layer Foo."""
-    if error.line is None or not outline.layer:
-        return
-    start = max((line for line in outline.layer if line <= error.line), default=0)
-    end = min((line for line in outline.layer if line > error.line), default=None)
-    block = "\n".join(content.split("\n")[start - 1 : None if end is None else end - 1]) if start else ""
-    words = {key: re.search(rf"""\b{key}\s*:\s*["'](\w+)["']""", block) for key in ("name", "type")}
-    if words["type"] is not None:
-        label = words["name"][1] if words["name"] is not None else ""
-        layer = Layer(label, words["type"][1], (), (), LayerParameter(), line=start)
-        if not is_known(layer.type):
-            unknown = unknown_type(layer)
-            raise type(unknown)(f"{name}: {unknown}") from None
 
 
 def _look_over(data: memoryview) -> None:

@@ -16,7 +16,7 @@ class LayerShapes(NamedTuple):
     tops: tuple[Shape, ...]
 
 
-def infer(layers: Sequence[Layer], inputs: Mapping[str, Shape]) -> list[LayerShapes]:
+def infer(layers: Sequence[Layer], inputs: Mapping[str, Shape], *, more_rows: int = 0) -> list[LayerShapes]:
     """Return the shapes of every layer's bottoms and tops.
 
     Parameters
@@ -25,6 +25,8 @@ def infer(layers: Sequence[Layer], inputs: Mapping[str, Shape]) -> list[LayerSha
         In the order in which they run; in-place layers are fine.
     inputs : dict of str to tuple of int
         The shapes of the net's inputs.
+    more_rows : int
+        Added to the sizes that depend on numbers, to find out what follows them.
 
     Raises
     ------
@@ -41,9 +43,14 @@ def infer(layers: Sequence[Layer], inputs: Mapping[str, Shape]) -> list[LayerSha
         _check_count(layer, "top", len(layer.tops), kind.tops)
         bottoms = tuple(shapes[name] for name in layer.bottoms)
         tops = tuple(kind.top_shapes(layer, bottoms))
+        if len(tops) != len(layer.tops):
+            raise layer.mistake(f"has {len(layer.tops)} tops, but gives {len(tops)}")
+        if kind.open_axis is not None and more_rows:
+            tops = tuple(_longer(shape, kind.open_axis, more_rows) for shape in tops)
         for shape in tops:
             if min(shape, default=1) < 1:
-                raise layer.mistake(f"its output would have the shape {shape}: its input {bottoms[0]} is too small")
+                small = f": its input {bottoms[0]} is too small" if bottoms else ""
+                raise layer.mistake(f"its output would have the shape {shape}{small}")
         for what, computed in (("output", tops), ("weights", kind.blob_shapes(layer, bottoms))):
             for shape in computed:
                 if not fits_a_blob(shape):
@@ -51,6 +58,10 @@ def infer(layers: Sequence[Layer], inputs: Mapping[str, Shape]) -> list[LayerSha
         shapes.update(zip(layer.tops, tops, strict=True))
         inferred.append(LayerShapes(bottoms, tops))
     return inferred
+
+
+def _longer(shape: Shape, axis: int, more: int) -> Shape:
+    return (*shape[:axis], shape[axis] + more, *shape[axis + 1 :])
 
 
 def _check_count(layer: Layer, what: str, count: int, limits: tuple[int, int | None]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from spherecv.caffe.graph import Layer, Shape
 from spherecv.caffe.layers import kind_of
@@ -31,6 +32,10 @@ class Row:
     output: Shape
     parameters: int
     macs: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as plain values, ready for JSON."""
+        return {**asdict(self), "output": list(self.output)}
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast, get_args, get
 
 import typer
 
+from spherecv.checks import check_choice
 from spherecv.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -237,7 +238,4 @@ def which_face(name: str) -> WhichFace:
     """Check the value of `--face`."""
     from spherecv.pipeline import WhichFace
 
-    for known in get_args(WhichFace):
-        if name == known:
-            return cast("WhichFace", known)
-    raise InvalidArgumentError(f"--face must be one of {', '.join(get_args(WhichFace))}, but got {name!r}")
+    return cast("WhichFace", check_choice("--face", name, get_args(WhichFace)))

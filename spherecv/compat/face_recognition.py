@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spherecv.checks import check_choice
 from spherecv.errors import InvalidArgumentError
 from spherecv.images import load_image
 
@@ -70,8 +71,7 @@ def use(verifier: FaceVerifier) -> None:
 
 def load_image_file(file: str | IO[bytes], mode: str = "RGB") -> NDArray[np.uint8]:
     """Load a picture as RGB of shape (H, W, 3), or with `mode="L"` as grey of shape (H, W)."""
-    if mode not in ("RGB", "L"):
-        raise InvalidArgumentError(f"mode must be 'RGB' or 'L', but got {mode!r}")
+    check_choice("mode", mode, ("RGB", "L"))
     image = load_image(file)
     if mode == "RGB":
         return np.ascontiguousarray(image[:, :, ::-1])
@@ -221,5 +221,4 @@ def _location(face: Face, shape: tuple[int, ...]) -> Location:
 def _check_ignored(count: int, model: str, models: tuple[str, ...]) -> None:
     if count < 0:
         raise InvalidArgumentError(f"a count must not be negative, but got {count}")
-    if model not in models:
-        raise InvalidArgumentError(f"model must be one of {', '.join(models)}, but got {model!r}")
+    check_choice("model", model, models)

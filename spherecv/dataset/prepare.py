@@ -1,4 +1,4 @@
-"""A data set aligned as the SphereFace authors did it: by all cores, and from where the last run broke off."""
+"""Alignment of a data set as the SphereFace authors did it, in several processes, resumable."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal, TypedDict, Unpack
 
+from spherecv.checks import check_choice, check_count
 from spherecv.config import PipelineConfig, Stages
 from spherecv.dataset.crops import NoFacePolicy, check_policy
 from spherecv.dataset.jobs import jobs_of
@@ -190,10 +191,8 @@ def align_dataset(
 
 def _checked_work(goal: Path, stages: Stages | None, image_format: str, settings: AlignSettings) -> Work:
     face, quality = settings.get("face", "center"), settings.get("quality", 95)
-    if face not in ("center", "largest"):
-        raise InvalidArgumentError(f"face must be 'center' or 'largest', but got {face!r}")
-    if image_format not in SUFFIXES:
-        raise InvalidArgumentError(f"image_format must be one of {', '.join(SUFFIXES)}, but got {image_format!r}")
+    check_choice("face", face, ("center", "largest"))
+    check_choice("image_format", image_format, SUFFIXES)
     if not 1 <= quality <= 100:
         raise InvalidArgumentError(f"quality must be within 1..100, but got {quality}")
     return Work(
@@ -216,11 +215,7 @@ def _detecting(settings: AlignSettings) -> PipelineConfig:
 
 
 def _processes(processes: int | None) -> int:
-    if processes is None:
-        return usable_cores()
-    if processes < 1:
-        raise InvalidArgumentError(f"processes must be at least 1, but got {processes}")
-    return processes
+    return usable_cores() if processes is None else check_count("processes", processes)
 
 
 def _is_done(row: State | None, goal: Path) -> bool:

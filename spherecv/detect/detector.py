@@ -10,7 +10,7 @@ from typing import Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from spherecv.checks import batch_of, shown
+from spherecv.checks import batch_of, check_choice
 from spherecv.detect.base import Detections, Kind
 from spherecv.errors import InvalidArgumentError, SphereCVError
 from spherecv.images import ImageSource, LabelledImage, load_batches
@@ -156,8 +156,7 @@ class FaceDetector:
         InvalidArgumentError
             One image instead of several.
         """
-        if errors not in ("raise", "return"):
-            raise InvalidArgumentError(f"errors must be 'raise' or 'return', but got {errors!r}")
+        check_choice("errors", errors, ("raise", "return"))
         answers: list[list[Face] | SphereCVError] = []
         for batch in load_batches(batch_of("images", images), _BATCH_IMAGES):
             for answer in self._answers(batch):
@@ -230,8 +229,7 @@ def _reopened(settings: _Settings) -> FaceDetector:
 
 def check_kind(kind: object, **settings: object) -> None:
     """Raise `InvalidArgumentError` for an unknown kind of detector, and for settings of MTCNN beside another."""
-    if kind not in KINDS:
-        raise InvalidArgumentError(f"a detector must be one of {', '.join(KINDS)}, but got {shown(kind)}")
+    check_choice("a detector", kind, KINDS)
     given = [name for name, value in settings.items() if value is not None]
     if kind != "mtcnn" and given:
         raise InvalidArgumentError(f"{', '.join(given)} cannot be set for {kind}, only for mtcnn")

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from spherecv.checks import check_choice
 from spherecv.detect.base import Detections, check_number, check_score, detector_name
 from spherecv.detect.cascade import Cascade, Found, Nets
 from spherecv.detect.nets import Net, NetPool, worker_map
@@ -65,8 +66,8 @@ spares the second net a quarter of its crops; of 639 faces in LFW and deepface's
 
 def check_preset(preset: object, min_size: Any) -> None:
     """Raise `InvalidArgumentError` for an unknown preset, or a smallest face that cannot be asked for."""
-    if preset is not None and preset not in PRESETS:
-        raise InvalidArgumentError(f"preset must be one of {', '.join(PRESETS)}, but got {preset!r}")
+    if preset is not None:
+        check_choice("preset", preset, PRESETS)
     if min_size is not None:
         check_number("min_size", min_size, _SMALLEST)
 

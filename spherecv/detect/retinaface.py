@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spherecv.checks import check_choice
 from spherecv.detect.base import Detections, check_score
 from spherecv.errors import (
     BackendError,
@@ -150,8 +151,7 @@ def _weights() -> Path:
 def _providers(device: str) -> list[str]:
     from spherecv.runtime.devices import import_onnxruntime, onnxruntime_cuda_missing
 
-    if device not in ("cpu", "cuda", "auto"):
-        raise InvalidArgumentError(f"device must be one of cpu, cuda, auto, but got {device!r}")
+    check_choice("device", device, ("cpu", "cuda", "auto"))
     missing = "" if device == "cpu" else onnxruntime_cuda_missing(import_onnxruntime())
     if device == "cuda" and missing:
         raise DeviceError(f"retinaface cannot use device 'cuda': {missing}")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spherecv.checks import check_choice
 from spherecv.detect.base import Detections, check_score
 from spherecv.errors import DeviceError, InvalidArgumentError, ModelFileError
 from spherecv.runtime.forks import ForkLock
@@ -107,8 +108,7 @@ def _place(device: str) -> tuple[int, int]:
 
     from spherecv.runtime.devices import opencv_cuda_missing
 
-    if device not in ("cpu", "cuda", "auto"):
-        raise InvalidArgumentError(f"device must be one of cpu, cuda, auto, but got {device!r}")
+    check_choice("device", device, ("cpu", "cuda", "auto"))
     missing = "" if device == "cpu" else opencv_cuda_missing(cv2)
     if device == "cuda" and missing:
         raise DeviceError(f"yunet cannot use device 'cuda': {missing}")

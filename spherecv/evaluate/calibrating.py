@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv import __version__
+from spherecv.checks import check_choice
 from spherecv.errors import InvalidArgumentError, NotEnoughDataError
 from spherecv.evaluate.allpairs import compare_all
 from spherecv.evaluate.calibration import Measured, calibrate_all, calibrate_pairs
@@ -85,8 +86,7 @@ def calibrate_subject(
     InvalidArgumentError
         All pairs of embeddings that are not of unit length by another metric than cosine, or an unknown choice.
     """
-    if choice.impostors not in ("listed", "all"):
-        raise InvalidArgumentError(f"impostors must be 'listed' or 'all', but got {choice.impostors!r}")
+    check_choice("impostors", choice.impostors, ("listed", "all"))
     if choice.replicates < 1:
         raise InvalidArgumentError("a calibration states intervals: the bootstrap needs at least one replicate")
     source = Path(pairs)

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spherecv.checks import check_choice
 from spherecv.errors import InvalidArgumentError, NotEnoughDataError
 from spherecv.evaluate.curves import BoolArray, FloatArray, checked_pairs
 from spherecv.zoo.probability import ProbabilityCurve
@@ -58,8 +59,8 @@ def fit_probability(
             f"a probability needs {MIN_PAIRS} genuine and {MIN_PAIRS} impostor pairs, but there are {genuine} and "
             f"{len(labels) - genuine}"
         )
-    if method is not None and method not in _FITS:
-        raise InvalidArgumentError(f"method must be one of {', '.join(_FITS)}, but got {method!r}")
+    if method is not None:
+        check_choice("method", method, _FITS)
     held_out = _cross_validate(values, labels, np.asarray(identities), seed)
     losses = {name: _log_loss(odds, labels) for name, odds in held_out.items()}
     chosen = method if method is not None else min(losses, key=losses.__getitem__)

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from spherecv.checks import check_choice, check_count
 from spherecv.errors import DatasetError, InvalidArgumentError
 from spherecv.evaluate.pairs import PairList, PairRow, make_pairs
 from spherecv.images import IMAGE_SUFFIXES
@@ -76,8 +77,8 @@ def frames_of(pairs: PairList, folder: str | os.PathLike[str], *, limit: int | N
     InvalidArgumentError
         `limit` below 1.
     """
-    if limit is not None and limit < 1:
-        raise InvalidArgumentError(f"limit must be at least 1, but got {limit}")
+    if limit is not None:
+        check_count("limit", limit)
     root = Path(folder)
     frames: dict[str, list[str]] = {}
     for video in pairs.images:
@@ -126,8 +127,7 @@ def make_templates(
     InvalidArgumentError
         Shapes that do not fit, or another pooling.
     """
-    if pooling not in get_args(Pooling):
-        raise InvalidArgumentError(f"pooling must be one of {', '.join(get_args(Pooling))}, but got {pooling!r}")
+    check_choice("pooling", pooling, get_args(Pooling))
     table = np.asarray(embeddings, dtype=np.float64)
     if table.ndim != 2 or np.shape(qualities) != (len(table),):
         shapes = f"{table.shape} and {np.shape(qualities)}"

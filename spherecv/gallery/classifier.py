@@ -1,4 +1,4 @@
-"""A classifier on a person's own images: trained by scikit-learn, kept as plain numbers, allowed to say nobody."""
+"""Classifier on a person's own images: trained by scikit-learn, stored as plain numbers, may answer nobody."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from spherecv.errors import GalleryError, MissingDependencyError, NotEnoughDataError
 from spherecv.gallery.exact import unit
-from spherecv.gallery.rows import Table
+from spherecv.gallery.rows import Table, Vector
+from spherecv.records import Candidate, Face, Match
 
 Kind = Literal["logistic", "svm"]
 FOLDS = 5
@@ -77,6 +78,23 @@ class Classifier:
             return np.asarray(1.0 / (1.0 + np.exp(-2.0 * margins)))
         raised = np.exp(margins - margins.max(axis=1, keepdims=True))
         return np.asarray(raised / raised.sum(axis=1, keepdims=True))
+
+    def match(self, embedding: Vector, k: int, face: Face | None = None) -> Match:
+        """Answer for one embedding, shape (D,), with the `k` people of the highest scores."""
+        scores = self.scores(embedding[None])[0]
+        best = np.argsort(-scores, kind="stable")[:k]
+        first = float(scores[best[0]])
+        return Match(
+            identity=self.names[best[0]] if first >= self.reject_below else None,
+            candidates=tuple(
+                Candidate(self.names[place], 1.0 - float(scores[place]), float(scores[place])) for place in best
+            ),
+            threshold=1.0 - self.reject_below,
+            metric=self.kind,
+            face=face,
+            threshold_source="left-out people of the gallery",
+            probability=first,
+        )
 
     def to_bytes(self) -> bytes:
         """The classifier as an `.npz` without pickle."""
@@ -150,7 +168,7 @@ def _train(rows: NDArray[np.float32], labels: NDArray[np.intp], names: list[str]
         from sklearn.svm import LinearSVC
     except ImportError:
         raise MissingDependencyError("scikit-learn", "gallery", "a classifier") from None
-    # Balanced: somebody with a hundred photos is not more likely to be on the next one than somebody with three.
+    # Balanced: somebody with a hundred images is not more likely to be on the next one than somebody with three.
     if kind == "svm":
         model = LinearSVC(C=1.0, class_weight="balanced", random_state=0)
     else:

@@ -1,4 +1,4 @@
-"""Unlabelled faces into people: dense neighbourhoods within a distance that an error rate stands behind."""
+"""Clustering of unlabelled faces: dense neighbourhoods within a measured distance."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spherecv.checks import check_count
 from spherecv.errors import InvalidArgumentError
 from spherecv.gallery.exact import within
 from spherecv.gallery.matrix import Matrix
@@ -96,8 +97,7 @@ def cluster_rows(
     InvalidArgumentError
         So large a distance that nearly all faces are neighbours.
     """
-    if min_faces < 1:
-        raise InvalidArgumentError(f"min_faces must be at least 1, but got {min_faces}")
+    check_count("min_faces", min_faces)
     first, second, away = _links(embeddings, limit, metric)
     count = len(embeddings)
     core = np.bincount(first, minlength=count) >= min_faces

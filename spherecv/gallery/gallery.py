@@ -1,30 +1,51 @@
-"""Who is this? People enrolled once, asked for ever after, and forgotten when they wish."""
+"""FaceGallery: people enrolled, identified, verified, clustered and removed."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal, Unpack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal, Unpack, get_args
 
-from spherecv.checks import check_path
+import numpy as np
+from numpy.typing import ArrayLike
+
+from spherecv.checks import check_choice, check_count, check_distance, check_path
 from spherecv.config import PipelineSettings
-from spherecv.errors import GalleryKeyError, InvalidArgumentError, NotEnoughDataError
-from spherecv.gallery import classifier, transfer
-from spherecv.gallery.ask import CLASSIFIER, Asking
-from spherecv.gallery.base import check_choice
+from spherecv.errors import (
+    GalleryError,
+    GalleryKeyError,
+    IdentityError,
+    InvalidArgumentError,
+    NotEnoughDataError,
+    SphereCVError,
+)
+from spherecv.facetable import FaceTable, read_embeddings
+from spherecv.gallery import classifier, folders, intake, transfer
+from spherecv.gallery.bulk.shards import read_manifest, read_shards
+from spherecv.gallery.checks import checked_metadata, checked_rows
+from spherecv.gallery.classifier import Classifier
 from spherecv.gallery.clustering import Clustering, cluster_rows, pair_scores
-from spherecv.gallery.enrol import Enrolling
+from spherecv.gallery.identify import Template, as_match, nearest_people
 from spherecv.gallery.intake import Enrolment
-from spherecv.gallery.rows import IdentityInfo, Removed, StoredImage
-from spherecv.gallery.sqlite import SqliteStore
+from spherecv.gallery.rows import Added, Entry, Hit, IdentityInfo, Origin, Removed, StoredImage, Vector
+from spherecv.gallery.sqlite import SqliteStore, check_name
 from spherecv.gallery.stages import Model, Stages
 from spherecv.gallery.store import IfExists, Store, is_milvus
-from spherecv.metrics import Metric, check_metric
+from spherecv.images import ImageSource
+from spherecv.metrics import Metric, check_metric, distance, similarity
+from spherecv.pipeline import FacePipeline, OnError, WhichFace
+from spherecv.records import Candidate, EmbeddedFace, Match
+from spherecv.templates import pooled
 from spherecv.thresholds import Calibration, Threshold
 
+_CLASSIFIER = "classifier"
+"""What the classifier is kept under in the store."""
 
-class FaceGallery(Enrolling, Asking):
-    """Faces of known people, and of unknown ones, to be asked who is on a photo.
+
+class FaceGallery:
+    """Faces of known people, and of unknown ones, to be asked who is on an image.
 
     Made by `FaceGallery.open`; a context manager that closes the store.
 
@@ -42,6 +63,11 @@ class FaceGallery(Enrolling, Asking):
     ...     [match.identity for match in gallery.identify("party.jpg")]
     ['Ann', None]
     """
+
+    def __init__(self, store: Store, stages: Stages, *, metric: Metric = "cosine") -> None:
+        self.store = store
+        self.metric = metric
+        self._stages = stages
 
     @classmethod
     def open(
@@ -117,6 +143,432 @@ class FaceGallery(Enrolling, Asking):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def pipeline(self) -> FacePipeline:
+        """Detector, aligner and embedder; opened when first asked for."""
+        return self._stages.pipeline
+
+    def close(self) -> None:
+        """Close the store."""
+        self.store.close()
+
+    def enrol(
+        self,
+        identity: str,
+        images: ImageSource | Iterable[ImageSource],
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        face: WhichFace = "largest",
+        if_exists: IfExists = "raise",
+        errors: OnError = "raise",
+    ) -> Enrolment:
+        """Enrol a person by images; all of them at once, or none.
+
+        Parameters
+        ----------
+        identity : str
+            Who it is.
+        images : image, or iterable of images
+            Paths (a folder counts as its images), bytes, binary file objects, ndarrays or PIL images.
+        metadata : mapping, optional
+            Anything that JSON can hold.
+        face : {"largest", "center", "all", "whole"}
+            Which face of an image is theirs.
+        if_exists : {"raise", "add", "replace"}
+            What to do where the gallery holds somebody of that name.
+        errors : {"raise", "return"}
+            Whether an image that cannot be used ends it, before anything is stored, or is reported with the rest.
+
+        Returns
+        -------
+        Enrolment
+
+        Raises
+        ------
+        IdentityError
+            The gallery holds them already, with `if_exists="raise"`.
+        ImageError, NoFaceError
+            With `errors="raise"`.
+        GalleryMismatchError, GalleryLockedError, StorageError
+        """
+        check_choice("if_exists", if_exists, get_args(IfExists))
+        check_name(identity)
+        notes = {} if metadata is None else {identity: checked_metadata(metadata)}
+        keys, sources = zip(*(intake.keyed(image) for image in intake.as_images(images)), strict=True)
+        if if_exists == "raise":
+            self._refuse_known(identity)
+        entries, failures = [], []
+        for key, found in zip(keys, self.pipeline.run(sources, face=face, errors=errors), strict=True):
+            if isinstance(found, SphereCVError):
+                failures.append((key.path, found))
+            else:
+                entries.append(Entry(identity, key, intake.new_faces(found)))
+        if not entries:
+            return Enrolment(failures=tuple(failures))
+        added = self.store.add(entries, self._stages.origin, metadata=notes, if_exists=if_exists)
+        return Enrolment(**added._asdict(), failures=tuple(failures))
+
+    def _refuse_known(self, identity: str) -> None:
+        if self.store.holds(identity):
+            raise IdentityError(
+                f"{identity!r} is in {self.store.label} already: if_exists='add' adds images, 'replace' replaces them"
+            )
+
+    def enrol_embeddings(
+        self,
+        identities: Sequence[str | None],
+        embeddings: ArrayLike,
+        *,
+        images: Sequence[str] | None = None,
+        qualities: ArrayLike | None = None,
+        metadata: Mapping[str, Mapping[str, Any]] | None = None,
+        if_exists: IfExists = "add",
+    ) -> Enrolment:
+        """Enrol ready-made embeddings, all or none.
+
+        Parameters
+        ----------
+        identities : sequence of str or None, length N
+            Whose each row is; None for nobody known.
+        embeddings : array_like of float, shape (N, D)
+            As the gallery's model and recipe make them.
+        images : sequence of str, optional
+            What to call the image of each row; by default each row is an image of its own, known by its content.
+        qualities : array_like of float, shape (N,), optional
+            0..1, NaN where unknown.
+        metadata : mapping of str to mapping, optional
+            By identity.
+        if_exists : {"add", "raise", "replace"}
+
+        Returns
+        -------
+        Enrolment
+
+        Raises
+        ------
+        InvalidArgumentError
+            Shapes that do not fit, values that are not finite.
+        GalleryMismatchError
+            Embeddings of another model or size than the gallery's.
+        """
+        check_choice("if_exists", if_exists, get_args(IfExists))
+        rows = checked_rows(embeddings)
+        weights = None if qualities is None else np.asarray(qualities, np.float64)
+        given = {"identities": len(identities), "images": None if images is None else len(images)}
+        given["qualities"] = None if weights is None else len(weights)
+        for name, count in given.items():
+            if count not in (None, len(rows)):
+                raise InvalidArgumentError(f"{name} must have {len(rows)} entries, one a row, but got {count}")
+        notes = {name: checked_metadata(value) for name, value in (metadata or {}).items()}
+        paths = [f"embedding:{sha256(row.data).hexdigest()[:16]}" for row in rows] if images is None else images
+        weights = None if weights is None else weights.astype(np.float32)
+        table = FaceTable(paths=tuple(paths), embeddings=rows, qualities=weights)  # type: ignore[arg-type]
+        entries = intake.entries_of(table, identities)
+        added = self.store.add(entries, self._stages.origin, metadata=notes, if_exists=if_exists)
+        return Enrolment(**added._asdict())
+
+    def enrol_folder(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        face: WhichFace = "largest",
+        prune: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Enrolment:
+        """Enrol a tree of one folder for each person, named after them.
+
+        What is in the gallery already is left alone: a file of the same size and time is not even opened, one of
+        another time is compared by its content. Work is kept every few images, so that an interrupted run goes on
+        where it stopped.
+
+        Parameters
+        ----------
+        folder : path
+        face : {"largest", "center", "all", "whole"}
+            Which face of an image is the person's.
+        prune : bool
+            Whether images whose files are gone are removed.
+        progress : callable, optional
+            Called with the numbers of images done and of all to do.
+
+        Returns
+        -------
+        Enrolment
+            Images without a face are among its `failures`.
+
+        Raises
+        ------
+        ImageError
+            No such folder, or no images in it.
+        """
+        files = folders.labelled_files(Path(folder))
+        return folders.Run(self.store, self._stages, face, progress).over(files, Path(folder), prune=prune)
+
+    def enrol_shards(
+        self,
+        folder: str | os.PathLike[str],
+        identity: Callable[[str], str | None] | None = None,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Enrolment:
+        """Enrol what `spherecv embed SRC --out FOLDER` embedded, shard by shard.
+
+        Parameters
+        ----------
+        folder : path
+            With its `manifest.json`.
+        identity : callable, optional
+            Says who is on the image of a path, None for nobody known; by default nobody is.
+        progress : callable, optional
+            Called with the numbers of shards done and of all.
+
+        Returns
+        -------
+        Enrolment
+
+        Raises
+        ------
+        DatasetError
+            The job was not finished, or a shard was changed.
+        GalleryMismatchError
+            Embeddings of another model than the gallery's.
+        """
+        manifest = read_manifest(folder)
+        origin = self._stages.accepted(Origin(manifest["model"], manifest["key"], manifest["detector"]))
+        total = Added()
+        failures: list[tuple[str, SphereCVError]] = []
+        for number, shard in enumerate(read_shards(folder), 1):
+            added = self.store.add(intake.entries_of(shard, _named(shard, identity)), origin)
+            total = Added(*(a + b for a, b in zip(total, added, strict=True)))
+            failures += [(image, SphereCVError(problem)) for image, problem in shard.failures]
+            if progress is not None:
+                progress(number, len(manifest["shards"]))
+        return Enrolment(**total._asdict(), failures=tuple(failures))
+
+    def enrol_file(
+        self, path: str | os.PathLike[str], identity: Callable[[str], str | None] | None = None
+    ) -> Enrolment:
+        """Enrol what `spherecv embed SRC --out FILE.npz` embedded, all or nothing.
+
+        Parameters
+        ----------
+        path : path
+            Of the `.npz`, which is read as a whole: for images by the million see `enrol_shards`.
+        identity : callable, optional
+            Says who is on the image of a path, None for nobody known; by default nobody is.
+
+        Returns
+        -------
+        Enrolment
+
+        Raises
+        ------
+        DatasetError
+            The file is missing, damaged, or not of embeddings.
+        GalleryMismatchError
+            Embeddings of another model or recipe than the gallery's.
+        """
+        table, origin = read_embeddings(path)
+        added = self.store.add(intake.entries_of(table, _named(table, identity)), self._stages.accepted(origin))
+        return Enrolment(**added._asdict())
+
+    def add_unknown(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        prune: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Enrolment:
+        """Add every face of the images of a folder or list, without names, for `find` and `cluster`.
+
+        As `enrol_folder`, without names.
+        """
+        files = folders.unlabelled_files(Path(folder))
+        return folders.Run(self.store, self._stages, "all", progress).over(files, Path(folder), prune=prune)
+
+    def threshold(self, *, threshold: float | Threshold | None = None, far: float | None = None) -> Threshold:
+        """Settle which distance counts as the same person, as the questions below do.
+
+        Raises
+        ------
+        MissingThresholdError
+            Neither is given, and none is known for this model, recipe and metric.
+        """
+        return self._stages.threshold(threshold, far)
+
+    def identify(
+        self,
+        image: ImageSource,
+        k: int = 5,
+        *,
+        threshold: float | Threshold | None = None,
+        far: float | None = None,
+        template: Template = "best",
+        face: WhichFace = "all",
+    ) -> list[Match]:
+        """Say who is on an image, face by face; the answer may be nobody.
+
+        Parameters
+        ----------
+        image : path, bytes, binary file object, ndarray or PIL image
+        k : int
+            Candidates to name for each face.
+        threshold : float or Threshold, optional
+            The largest distance that counts as the same person; by default the one known for the model.
+        far : float, optional
+            Take the threshold measured at this false accept rate. It is the rate of one comparison: a stranger has as
+            many chances as the gallery has people.
+        template : {"best", "mean"}
+            A person is as near as the nearest of their images, or as the quality-weighted mean of them.
+        face : {"all", "largest", "center", "whole"}
+
+        Returns
+        -------
+        list of Match
+            One for each face found.
+
+        Raises
+        ------
+        ImageError, NoFaceError, MissingThresholdError
+        """
+        settled = self._stages.threshold(threshold, far, face)
+        found = self.pipeline.faces(image, face=face)
+        hits = self._people(_stacked(found), k, template)
+        return [
+            as_match(self.store, near, item.face, settled, self.metric)
+            for item, near in zip(found, hits, strict=True)
+        ]
+
+    def identify_embeddings(
+        self, embeddings: ArrayLike, k: int = 5, *, threshold: float, template: Template = "best"
+    ) -> list[Match]:
+        """Say who ready-made embeddings are of; arguments and answers as for `identify`, one for each row."""
+        settled = Threshold(check_distance("threshold", threshold))
+        hits = self._people(checked_rows(embeddings), k, template)
+        return [as_match(self.store, near, None, settled, self.metric) for near in hits]
+
+    def _people(self, rows: Vector, k: int, template: Template) -> list[list[Hit]]:
+        check_choice("template", template, get_args(Template))
+        return nearest_people(self.store, rows, check_count("k", k), self.metric, template)
+
+    def find(
+        self,
+        image: ImageSource,
+        k: int = 100,
+        *,
+        threshold: float | Threshold | None = None,
+        far: float | None = None,
+        face: WhichFace = "all",
+    ) -> list[Match]:
+        """Find images of the people on an image among those that `add_unknown` took in.
+
+        Parameters
+        ----------
+        image : path, bytes, binary file object, ndarray or PIL image
+        k : int
+            Most images to name for each face.
+        threshold, far, face
+            As for `identify`.
+
+        Returns
+        -------
+        list of Match
+            One for each face found; its candidates are the images within the threshold, its identity is None.
+        """
+        settled = self._stages.threshold(threshold, far, face)
+        found = self.pipeline.faces(image, face=face)
+        hits = self.store.nearest(_stacked(found), check_count("k", k), self.metric, "unknown")
+        near = [[hit for hit in row if hit.distance <= settled.value] for row in hits]
+        return [
+            as_match(self.store, row, item.face, settled, self.metric, photos=True)
+            for item, row in zip(found, near, strict=True)
+        ]
+
+    def verify(
+        self,
+        identity: str,
+        image: ImageSource,
+        *,
+        threshold: float | Threshold | None = None,
+        far: float | None = None,
+        template: Template = "mean",
+        face: WhichFace = "largest",
+    ) -> Match:
+        """Say whether an image shows the person it is said to show.
+
+        Parameters
+        ----------
+        identity : str
+            Of the gallery.
+        image : path, bytes, binary file object, ndarray or PIL image
+        threshold, far
+            As for `identify`.
+        template : {"mean", "best"}
+        face : {"largest", "center", "whole"}
+            Which one, where the image shows several.
+
+        Returns
+        -------
+        Match
+            True where they are; its one candidate is the person.
+
+        Raises
+        ------
+        IdentityError
+            The gallery does not hold them.
+        """
+        check_name(identity)
+        check_choice("template", template, get_args(Template))
+        check_choice("face", face, ("largest", "center", "whole"))
+        settled = self._stages.threshold(threshold, far, face)
+        with self.store.snapshot():
+            table, (note,) = self.store.table(identity=identity), self.store.people_metadata([identity])
+        if not len(table.ids):
+            raise IdentityError(f"{self.store.label} holds no face of {identity!r}")
+        (found,) = self.pipeline.faces(image, face=face)
+        mean = template == "mean"
+        stored = pooled(table.vectors, table.qualities, metric=self.metric) if mean else table.vectors
+        away = float(distance(found.embedding, stored, self.metric).min())
+        candidate = Candidate(identity, away, float(similarity(away, self.metric)), metadata=note)
+        return Match(
+            identity=identity if away <= settled.value else None,
+            candidates=(candidate,),
+            threshold=settled.value,
+            metric=self.metric,
+            face=found.face,
+            far=settled.rate,
+            threshold_source=settled.source,
+        )
+
+    def classify(self, image: ImageSource, k: int = 5, *, face: WhichFace = "all") -> list[Match]:
+        """Say who is on an image by the classifier that `fit_classifier` trained; it may answer nobody.
+
+        Arguments and answers are as for `identify`; a candidate's distance is 1 - its score, and `probability` is the
+        score of the first.
+
+        Raises
+        ------
+        GalleryError
+            No classifier was fitted, or somebody was removed, renamed or merged since.
+        """
+        trained = self._classifier()
+        found = self.pipeline.faces(image, face=face)
+        return [trained.match(item.embedding, check_count("k", k), item.face) for item in found]
+
+    def classify_embeddings(self, embeddings: ArrayLike, k: int = 5) -> list[Match]:
+        """Say who ready-made embeddings are of, by the classifier; answers as for `classify`, one for each row."""
+        trained = self._classifier()
+        return [trained.match(row, check_count("k", k)) for row in checked_rows(embeddings)]
+
+    def _classifier(self) -> Classifier:
+        data = self.store.attachment(_CLASSIFIER)
+        if data is None:
+            raise GalleryError(
+                f"{self.store.label} has no classifier: fit_classifier (or `spherecv gallery fit`) makes one, and a "
+                "removal deletes it"
+            )
+        return Classifier.from_bytes(data)
+
     def identities(self) -> list[IdentityInfo]:
         """Everybody in the gallery, by name, with numbers of images and faces and what was said of them."""
         return self.store.identities()
@@ -129,7 +581,7 @@ class FaceGallery(Enrolling, Asking):
         """Forget a person, or one image of theirs.
 
         Every trace goes: rows, log, index file, classifier. Large files are searched for what was removed, and written
-        anew where a copy is found.
+        again where a copy is found.
 
         Parameters
         ----------
@@ -180,7 +632,7 @@ class FaceGallery(Enrolling, Asking):
             Fewer than a thousand faces: exact search is as fast.
         MissingDependencyError
         """
-        check_choice("kind", kind, Literal["hnsw", "ivf"])
+        check_choice("kind", kind, ("hnsw", "ivf"))
         if not isinstance(self.store, SqliteStore):
             raise InvalidArgumentError(f"{self.store.label} keeps its own index: choose it by ?index= in its address")
         return self.store.index.build(kind, self.metric)
@@ -261,13 +713,13 @@ class FaceGallery(Enrolling, Asking):
         GalleryError
             Somebody was removed meanwhile: what was learnt from them is not kept.
         """
-        check_choice("kind", kind, classifier.Kind)
+        check_choice("kind", kind, get_args(classifier.Kind))
         if not 0.0 <= strangers < 1.0:
             raise InvalidArgumentError(f"strangers must be within 0..1, but got {strangers}")
         with self.store.snapshot():
             table, changes = self.store.table("known"), self.store.changes
         trained, report = classifier.fit(table, kind, strangers=strangers)
-        self.store.attach(CLASSIFIER, trained.to_bytes(), changes=changes)
+        self.store.attach(_CLASSIFIER, trained.to_bytes(), changes=changes)
         return report
 
     def export(self, path: str | os.PathLike[str], *, decrypt: bool = False) -> int:
@@ -285,7 +737,7 @@ class FaceGallery(Enrolling, Asking):
 
     def import_file(self, path: str | os.PathLike[str], *, if_exists: IfExists = "raise") -> Enrolment:
         """Take in what `export` wrote, of this gallery or another of the same model; all or nothing."""
-        check_choice("if_exists", if_exists, IfExists)
+        check_choice("if_exists", if_exists, get_args(IfExists))
         return Enrolment(**transfer.import_store(self.store, path, if_exists=if_exists)._asdict())
 
     def stats(self) -> dict[str, Any]:
@@ -293,3 +745,11 @@ class FaceGallery(Enrolling, Asking):
         origin = self.store.origin
         made_by = {} if origin is None else {"model": origin.model, "key": origin.key, "detector": origin.detector}
         return {**self.store.counts(), "dimension": self.store.dimension, **made_by}
+
+
+def _named(table: FaceTable, identity: Callable[[str], str | None] | None) -> list[str | None]:
+    return [None if identity is None else identity(path) for path in table.paths]
+
+
+def _stacked(found: Sequence[EmbeddedFace]) -> Vector:
+    return np.stack([item.embedding for item in found])

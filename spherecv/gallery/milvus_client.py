@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from spherecv.checks import check_choice
 from spherecv.errors import (
     GalleryError,
     GalleryLockedError,
@@ -74,8 +75,7 @@ class Address:
             raise InvalidArgumentError(f"Milvus Lite wants a name that ends in .db, but got {path!r}")
         index = asked.get("index", "FLAT" if lite else "AUTOINDEX").upper()
         known = LITE_INDEXES if lite else SERVER_INDEXES
-        if index not in known:
-            raise InvalidArgumentError(f"index must be one of {', '.join(known)}, but got {index!r}")
+        check_choice("index", index, known)
         scheme = "https" if parts.scheme.endswith("https") else "http"
         return cls(path if lite else f"{scheme}://{parts.netloc}", collection, index, lite)
 
@@ -96,7 +96,7 @@ def connect(address: Address, *, create: bool, timeout: float) -> Any:
         from pymilvus import MilvusClient
     except ImportError:
         raise MissingDependencyError("pymilvus", "milvus", "a gallery on Milvus") from None
-    # Every refusal would be logged with its traceback, and then told again by our own one line.
+    # Every refusal would be logged with its traceback, and then again in our own one line.
     for name in ("pymilvus", "milvus_lite", "grpc._server"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     if address.lite:

@@ -1,4 +1,4 @@
-"""Which backends and devices this machine has, and why not the others."""
+"""Backends and devices of this machine, and why others cannot be used."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
-from spherecv.checks import shown
+from spherecv.checks import check_choice, shown
 from spherecv.errors import BackendError, InvalidArgumentError, MissingDependencyError
 
 BACKENDS = ("opencv", "onnxruntime", "openvino")
@@ -22,9 +22,7 @@ _MOST_THREADS = 1024
 def check_settings(backend: object, device: object, threads: object) -> None:
     """Raise `InvalidArgumentError` for a backend, a device or a number of threads that a Session cannot have."""
     for option, value, values in (("backend", backend, (*BACKENDS, "auto")), ("device", device, DEVICES)):
-        if value not in values:
-            known = ", ".join(map(repr, values))
-            raise InvalidArgumentError(f"{option} must be one of {known}, but got {shown(value)}")
+        check_choice(option, value, values)
     if threads is not None and not (type(threads) is int and 1 <= threads <= _MOST_THREADS):
         raise InvalidArgumentError(
             f"threads must be a whole number from 1 to {_MOST_THREADS}, but got {shown(threads)}"

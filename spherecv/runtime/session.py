@@ -7,17 +7,19 @@ import mmap
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spherecv.errors import DeviceError, InvalidArgumentError, ModelFileError
+from spherecv.errors import BackendError, DeviceError, InvalidArgumentError, ModelFileError
 from spherecv.runtime.backend import Backend, FloatArray, Model, Settings, backend_error
 from spherecv.runtime.blocks import has_blocks, resolve_blocks
 from spherecv.runtime.devices import backends_for, check_settings
 from spherecv.runtime.inputs import Inputs, listed
 from spherecv.runtime.signature import Batch, read_signature
+from spherecv.runtime.tail import TAIL_KEY, Tail
 
 _FLOATING = ("float32", "float16", "float64")
 
@@ -92,12 +94,33 @@ class Session:
     ) -> None:
         check_settings(backend, device, threads)
         model = _model(onnx)
-        self.outputs = _wanted(model, outputs)
-        self._batch = model.signature.batch(self.outputs)
-        self._inputs = Inputs(model, self._batch)
-        self.inputs = self._inputs.shapes
-        self._backend, self.device = _open(model, backend, device, Settings(self.outputs, threads, winograd))
         self._where = model.where
+        text = model.signature.metadata.get(TAIL_KEY)
+        self._tail = None if text is None else Tail(text, model.where)
+        if self._tail is None:
+            self.outputs = self._head = _wanted(model, outputs)
+        else:
+            self.outputs = _chosen(model.where, self._tail.outputs, outputs)
+
+            def net(part: bytes, some: Sequence[str]) -> Session:
+                return Session(part, outputs=some, backend=backend, device=device, threads=threads, winograd=winograd)
+
+            self._head = self._tail.open(self.outputs, net)
+            if self._head:
+                self._head = _wanted(model, self._head)
+        self._net_inputs = [port.name for port in model.signature.inputs]
+        fed = model
+        if self._tail is not None:
+            ports = (*model.signature.inputs, *self._tail.inputs)
+            fed = replace(model, signature=replace(model.signature, inputs=ports))
+        self._batch = fed.signature.batch(self._head)
+        if self._tail is not None and self._batch is Batch.ONE:
+            self._batch = Batch.NONE  # the tail counts images, and would take each for the first
+        self._inputs = Inputs(fed, self._batch)
+        self.inputs = self._inputs.shapes
+        # A net that nothing is wanted of is loaded all the same: it says which backend runs.
+        settings = Settings(self._head or (model.signature.outputs[0].name,), threads, winograd)
+        self._backend, self.device = _open(model, backend, device, settings)
 
     @property
     def backend(self) -> str:
@@ -135,6 +158,13 @@ class Session:
             The backend failed; with OpenCV also where it cannot compute a model that the others can.
         """
         feeds = self._inputs.check(inputs)
+        if self._tail is None:
+            return self._run_net(feeds)
+        given = self._run_net(feeds) if self._head else {}
+        return self._tail.run({**feeds, **given}, self.outputs)
+
+    def _run_net(self, feeds: dict[str, FloatArray]) -> dict[str, FloatArray]:
+        """Run the model's own net, in chunks."""
         size = next(iter(feeds.values())).shape[0] if self._batch is not Batch.NONE else None
         if size == 0:
             one = {name: np.zeros((1, *array.shape[1:]), np.float32) for name, array in feeds.items()}
@@ -145,15 +175,15 @@ class Session:
         if len(chunks) == 1:
             return chunks[0]
         try:
-            return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in self.outputs}
+            return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in self._head}
         except ValueError as error:
             raise backend_error(f"{self._where} gives the items of a batch different shapes", error) from None
 
     def _forward(self, feeds: dict[str, FloatArray], size: int | None) -> dict[str, FloatArray]:
         # Only here, so that a strided view of many items is copied a chunk at a time.
-        arrays = self._backend.run({name: np.asarray(array, order="C") for name, array in feeds.items()})
+        arrays = self._backend.run({name: np.asarray(feeds[name], order="C") for name in self._net_inputs})
         answers = {}
-        for name, array in zip(self.outputs, arrays, strict=True):
+        for name, array in zip(self._head, arrays, strict=True):
             if size is not None and (not array.ndim or array.shape[0] != size):
                 what = f"{self.backend} cannot run {self._where} in batches, try another backend"
                 raise backend_error(what, f"output {name!r} has shape {array.shape} for {size} items")
@@ -202,15 +232,22 @@ def _plain(model: Model) -> Model:
 def _wanted(model: Model, outputs: Sequence[str] | None) -> tuple[str, ...]:
     """Check the outputs asked for; all of the model's by default."""
     ports = {port.name: port for port in model.signature.outputs}
-    if isinstance(outputs, str) or (outputs is not None and not outputs):
-        raise InvalidArgumentError(f"outputs must be a sequence of names, but got {outputs!r}")
-    names = tuple(ports) if outputs is None else tuple(dict.fromkeys(outputs))
+    names = _chosen(model.where, tuple(ports), outputs)
     for name in names:
-        if name not in ports:
-            raise InvalidArgumentError(f"{model.where} has no output {name!r}: it has {listed(ports)}")
         kind = ports[name].type_name
         if kind not in _FLOATING:
             raise ModelFileError(f"output {name!r} of {model.where} is {kind}: a Session gives float32 only")
+    return names
+
+
+def _chosen(where: str, there: Sequence[str], outputs: Sequence[str] | None) -> tuple[str, ...]:
+    """Check names of outputs; all that are there by default."""
+    if isinstance(outputs, str) or (outputs is not None and not outputs):
+        raise InvalidArgumentError(f"outputs must be a sequence of names, but got {outputs!r}")
+    names = tuple(there) if outputs is None else tuple(dict.fromkeys(outputs))
+    for name in names:
+        if name not in there:
+            raise InvalidArgumentError(f"{where} has no output {name!r}: it has {listed(there)}")
     return names
 
 
@@ -219,21 +256,40 @@ def _open(model: Model, backend: str, device: str, settings: Settings) -> tuple[
     pairs = backends_for(backend, device)
     for name, on in pairs[:-1]:
         with suppress(DeviceError):
-            return _load(name, model, on, settings), on
+            return _trusted(name, model, on, settings), on
     name, on = pairs[-1]
-    return _load(name, model, on, settings), on
+    return _trusted(name, model, on, settings), on
 
 
-def _load(name: str, model: Model, device: str, settings: Settings) -> Backend:
-    """Load a model into the backend of that name, on device "cpu" or "cuda"."""
+def _trusted(name: str, model: Model, device: str, settings: Settings) -> Backend:
+    """Load a model into a backend that was seen to compute it as ONNX Runtime does."""
+    from spherecv.runtime.agreement import disagreement
+
+    found = ""
+    for backend in _candidates(name, model, device, settings):
+        difference = disagreement(model, backend, settings)
+        if not difference:
+            return backend
+        found = found or f"{name} {backend.version} computes {model.where} otherwise than ONNX Runtime: {difference}"
+    raise BackendError(f"{found}; use backend='onnxruntime' (--backend onnxruntime)")
+
+
+def _candidates(name: str, model: Model, device: str, settings: Settings) -> Iterator[Backend]:
+    """Load a model into a backend; OpenCV has several engines, the fastest first."""
     if name == "opencv":
         from spherecv.runtime.opencv_backend import OpenCVBackend
 
-        return OpenCVBackend(model, device, settings)
+        first = OpenCVBackend(model, device, settings)
+        yield first
+        for engine in first.others:
+            with suppress(BackendError):
+                yield OpenCVBackend(model, device, settings, engine=engine)
+        return
     if name == "onnxruntime":
         from spherecv.runtime.onnxruntime_backend import OnnxRuntimeBackend
 
-        return OnnxRuntimeBackend(model, device, settings)
+        yield OnnxRuntimeBackend(model, device, settings)
+        return
     from spherecv.runtime.openvino_backend import OpenVINOBackend
 
-    return OpenVINOBackend(model, device, settings)
+    yield OpenVINOBackend(model, device, settings)

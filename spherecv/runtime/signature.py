@@ -7,7 +7,8 @@ weights are skipped by their stated length. Field numbers are those of the publi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from spherecv.errors import ModelFileError
@@ -60,11 +61,13 @@ class Node:
 
 @dataclass(frozen=True)
 class Signature:
-    """Inputs, outputs and nodes of a model."""
+    """Inputs, outputs and nodes of a model, its metadata, and what wrote it."""
 
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     nodes: tuple[Node, ...]
+    metadata: dict[str, str] = dataclasses.field(default_factory=dict)
+    producer: str = ""
 
     def batch(self, outputs: tuple[str, ...]) -> Batch:
         """Say what the first axis means, as far as the outputs asked for are concerned."""
@@ -110,12 +113,25 @@ def read_signature(model: Buffer, where: str) -> Signature:
         It is no ONNX model, is cut short, or states no inputs or outputs.
     """
     try:
-        graphs = [span for number, span in messages(model) if number == 7]
+        parts = list(messages(model))
+        graphs = [span for number, span in parts if number == 7]
         if not graphs:
             raise ValueError("it holds no graph")
-        return _graph(model, graphs[-1])
+        metadata = dict(_entry(model, span) for number, span in parts if number == 14)
+        producer = next((text(model, span) for number, span in parts if number == 2), "")
+        return replace(_graph(model, graphs[-1]), metadata=metadata, producer=producer)
     except ValueError as error:
         raise ModelFileError(f"{where} is not a whole ONNX model: {error}") from None
+
+
+def _entry(model: Buffer, span: Span) -> tuple[str, str]:
+    key = value = ""
+    for number, part in messages(model, span):
+        if number == 1:
+            key = text(model, part)
+        elif number == 2:
+            value = text(model, part)
+    return key, value
 
 
 def _graph(model: Buffer, span: Span) -> Signature:

@@ -1,4 +1,4 @@
-"""API keys. The service knows their hashes only, so that neither its files nor its memory give a key away."""
+"""API keys, stored as hashes."""
 
 from __future__ import annotations
 

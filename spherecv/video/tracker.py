@@ -10,8 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from spherecv.checks import check_count
 from spherecv.detect.base import check_number
-from spherecv.errors import InvalidArgumentError
 from spherecv.metrics import Metric, check_metric
 from spherecv.pipeline import FacePipeline
 from spherecv.records import EmbeddedFace, Face
@@ -79,8 +79,7 @@ class FaceTracker:
         rules: Rules | None = None,
         follower: Follower | None = None,
     ) -> None:
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise InvalidArgumentError(f"every must be a whole number from 1, but got {every!r}")
+        check_count("every", every)
         self._pipeline = pipeline
         self._every = every
         self._best = best

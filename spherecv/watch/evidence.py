@@ -20,7 +20,7 @@ when it ends, is called different, and may still be accepted at a later look. In
 Two assumptions are named. Thresholds are measured on single images, and templates are taken to be no nearer to
 strangers than images are (`python benchmarks/video.py templates` measures it). And the rate is that of one track and
 one identity: a gallery of N people gives a stranger N chances, as in `FaceGallery.identify`, and a person who is as
-near as the nearest of their M photos (`template="best"`) up to M; by the mean of them it is one.
+near as the nearest of their M images (`template="best"`) up to M; by the mean of them it is one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from spherecv.checks import check_rate
+from spherecv.checks import check_count, check_rate
 from spherecv.errors import InvalidArgumentError, MissingThresholdError
 from spherecv.thresholds import Threshold
 from spherecv.verify import FaceVerifier
@@ -166,8 +166,7 @@ class Evidence:
     """
 
     def __init__(self, rates: Rates, *, pace: int = PACE) -> None:
-        if isinstance(pace, bool) or not isinstance(pace, int) or pace < 1:
-            raise InvalidArgumentError(f"pace must be a whole number from 1, but got {pace!r}")
+        check_count("pace", pace)
         self._rates = rates
         self._pace = pace
         self._next = 1

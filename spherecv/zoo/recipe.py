@@ -1,4 +1,4 @@
-"""How a model wants its faces: the crop, the colours, the numbers fed to the net, and what becomes of its output."""
+"""Recipe: crop, colours and numbers that a model is fed with, and the form of its embedding."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from spherecv.checks import check_choice
 from spherecv.errors import InvalidArgumentError
 from spherecv.files import read_toml
+from spherecv.zoo.mean_image import MeanImage
 
-Color = Literal["BGR", "RGB"]
+Color = Literal["BGR", "RGB", "GRAY"]
 Alignment = Literal["cp2tform", "umeyama"]
 Points = tuple[tuple[float, float], ...]
 
@@ -38,6 +40,7 @@ TEMPLATES: Mapping[str, Points] = {
 """Named templates: `x, y` in pixels, in the order of `Face.landmarks`."""
 
 _MAX_SIDE = 4096
+_MEAN_FILES = (".binaryproto", ".npy")
 _FINGERPRINT_DIGITS = 12
 
 
@@ -49,22 +52,25 @@ class Recipe:
     ----------
     size : (int, int)
         Height and width of the crop in pixels, each 1..4096.
-    color : {"BGR", "RGB"}
-        Order of the channels that the net is fed with.
-    mean, scale : (float, float, float)
-        Per channel, in the order of `color`: net input = (pixel - mean) * scale, pixel 0..255. In `from_dict` and
-        in files one number stands for three equal ones.
+    color : {"BGR", "RGB", "GRAY"}
+        Order of the channels that the net is fed with; GRAY is one channel, 0.299 R + 0.587 G + 0.114 B.
+    mean, scale : tuple of float
+        Per channel (three, for GRAY one), in the order of `color`: net input = (pixel - mean) * scale, pixel 0..255. In
+        `from_dict` and in files one number stands for equal ones. A mean may also be a `MeanImage`, one number for
+        each pixel, or the path of one, a `.binaryproto` or `.npy` (in a TOML file relative to its folder); where it is
+        larger than the crop its middle counts, as in Caffe.
     template : {"sphereface", "arcface"} or table of shape (5, 2)
         Where the five landmarks lie in the crop: `x, y` in pixels, in the order of `Face.landmarks`.
     alignment : {"cp2tform", "umeyama"}
-        `cp2tform` fits the template, counted from 0 (each coordinate less 1), to the photograph and inverts the fit, as
+        `cp2tform` fits the template, counted from 0 (each coordinate less 1), to the image and inverts the fit, as
         the SphereFace authors' MATLAB did; `umeyama` fits the landmarks to the template as it is.
     mirror : bool
         Concatenate the embedding of the crop and that of its mirror image, which doubles the length.
     normalize : bool
         Scale the embedding to length 1.
     output : str or None
-        Name of the output that is the embedding; None for a net with one output.
+        Name of the output that is the embedding; None for a net with one output. Of a Caffe model it may be any blob:
+        what lies behind it is neither converted nor checked.
     name : str
         What people call it. Not part of the fingerprint.
 
@@ -81,8 +87,8 @@ class Recipe:
 
     size: tuple[int, int]
     color: Color = "BGR"
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    mean: tuple[float, ...] | MeanImage = (0.0, 0.0, 0.0)
+    scale: tuple[float, ...] = (1.0, 1.0, 1.0)
     template: str | Points = "sphereface"
     alignment: Alignment = "cp2tform"
     mirror: bool = False
@@ -91,17 +97,18 @@ class Recipe:
     name: str = "custom"
 
     def __post_init__(self) -> None:
+        check_choice("color", self.color, ("BGR", "RGB", "GRAY"))
+        size = _checked_size(self.size)
         for attribute, value in (
-            ("size", _checked_size(self.size)),
-            ("mean", _checked_channels("mean", self.mean)),
-            ("scale", _checked_channels("scale", self.scale)),
+            ("size", size),
+            ("mean", _checked_mean(self.mean, self.channels, size)),
+            ("scale", _checked_channels("scale", self.scale, self.channels)),
             ("template", _checked_template(self.template)),
         ):
             object.__setattr__(self, attribute, value)
         if not all(self.scale):
             raise InvalidArgumentError(f"scale must not be 0, but got {list(self.scale)}")
-        _check_choice("color", self.color, ("BGR", "RGB"))
-        _check_choice("alignment", self.alignment, ("cp2tform", "umeyama"))
+        check_choice("alignment", self.alignment, ("cp2tform", "umeyama"))
         for attribute in ("mirror", "normalize"):
             # bool("false") is True: a quoted word in a recipe file must not slip through as one.
             if not isinstance(getattr(self, attribute), bool):
@@ -110,6 +117,11 @@ class Recipe:
             raise InvalidArgumentError(f"output must be the name of an output or None, but got {self.output!r}")
         if not (isinstance(self.name, str) and self.name):
             raise InvalidArgumentError(f"name must be a word, but got {self.name!r}")
+
+    @property
+    def channels(self) -> int:
+        """How many channels the net is fed with."""
+        return 1 if self.color == "GRAY" else 3
 
     @property
     def template_points(self) -> Points:
@@ -125,6 +137,8 @@ class Recipe:
         """
         values = {key: value for key, value in self.to_dict().items() if key != "name"}
         values["template"] = [list(point) for point in self.template_points]
+        if isinstance(self.mean, MeanImage):
+            values["mean"] = self.mean.digest  # how well zlib packs it is no part of it
         text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:_FINGERPRINT_DIGITS]
 
@@ -134,7 +148,7 @@ class Recipe:
             "name": self.name,
             "size": list(self.size),
             "color": self.color,
-            "mean": list(self.mean),
+            "mean": self.mean.to_text() if isinstance(self.mean, MeanImage) else list(self.mean),
             "scale": list(self.scale),
             "template": self.template if isinstance(self.template, str) else [list(p) for p in self.template],
             "alignment": self.alignment,
@@ -173,6 +187,8 @@ class Recipe:
         """
         path = Path(path)
         values = read_toml(path, InvalidArgumentError, "recipe")
+        if isinstance(mean := values.get("mean"), str) and not MeanImage.is_text(mean):
+            values["mean"] = str(path.parent / mean)
         try:
             return cls.from_dict({"name": path.stem, **values})
         except InvalidArgumentError as error:
@@ -193,16 +209,33 @@ def _checked_size(size: Any) -> tuple[int, int]:
     return (size[0], size[1])
 
 
-def _checked_channels(name: str, value: Any) -> tuple[float, float, float]:
-    row = (value,) * 3 if _is_number(value) else value
-    if not _is_row(row, 3) or not all(map(_is_number, row)):
-        raise InvalidArgumentError(f"{name} must be one number or three, one for each channel, but got {value!r}")
-    return (float(row[0]), float(row[1]), float(row[2]))
+def _checked_channels(name: str, value: Any, channels: int) -> tuple[float, ...]:
+    row = (value,) * channels if _is_number(value) else value
+    if channels == 1 and _is_row(row, 3) and row[0] == row[1] == row[2]:
+        row = row[:1]  # three equal numbers, the default among them
+    if not _is_row(row, channels) or not all(map(_is_number, row)):
+        wanted = "one number" if channels == 1 else "one number or three, one for each channel"
+        raise InvalidArgumentError(f"{name} must be {wanted}, but got {value!r}")
+    return tuple(float(number) for number in row)
+
+
+def _checked_mean(value: Any, channels: int, size: tuple[int, int]) -> tuple[float, ...] | MeanImage:
+    if isinstance(value, str) and MeanImage.is_text(value):
+        value = MeanImage.from_text(value)
+    elif isinstance(value, str | Path):
+        if Path(value).suffix.lower() not in _MEAN_FILES:
+            raise InvalidArgumentError(f"mean must be numbers, or a file {' or '.join(_MEAN_FILES)}, but got {value!r}")
+        value = MeanImage.read(value)
+    if not isinstance(value, MeanImage):
+        return _checked_channels("mean", value, channels)
+    if value.shape[0] != channels:
+        raise InvalidArgumentError(f"a mean image must have {channels} channels here, but got {value.shape[0]}")
+    return value.cut(size)
 
 
 def _checked_template(template: Any) -> str | Points:
     if isinstance(template, str):
-        _check_choice("template", template, tuple(TEMPLATES))
+        check_choice("template", template, tuple(TEMPLATES))
         return template
     if hasattr(template, "tolist"):
         template = template.tolist()
@@ -214,8 +247,3 @@ def _checked_template(template: Any) -> str | Points:
     if len(set(points)) < len(points):
         raise InvalidArgumentError(f"template must hold five different points, but got {template!r}")
     return points
-
-
-def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InvalidArgumentError(f"{name} must be {' or '.join(map(repr, choices))}, but got {value!r}")

@@ -1,4 +1,4 @@
-"""A model that is about to be used: its files, what identifies them, and how it wants to be fed."""
+"""ModelSource: a model's files, their key, and its recipe."""
 
 from __future__ import annotations
 
@@ -147,16 +147,19 @@ class ModelSource:
             except OSError as error:
                 raise ModelFileError(f"{self.files['onnx']} cannot be read: {error.strerror or error}") from None
         from spherecv import caffe
-        from spherecv.caffe.cache import cached_onnx
+        from spherecv.caffe.cache import cached_onnx, ending_key
 
         prototxt, caffemodel = self.files["prototxt"], self.files["caffemodel"]
         folder = cache_dir() / "onnx"
         verified = dict(self.info.file("caffemodel").digests).get("sha256") if self.info else None
+        outputs = [self.recipe.output] if self.recipe.output else None
         if not verified:
-            return caffe.onnx_of(prototxt, caffemodel, cache_dir=folder)
+            return caffe.onnx_of(prototxt, caffemodel, outputs=outputs, cache_dir=folder)
         # `onnx_of` would hash the 90 MB of SphereFace-20 once more, which were verified a moment or a month ago.
-        key = f"{_sha256(prototxt)[:32]}-{verified[:32]}"
-        return cached_onnx(key, lambda: caffe.load(prototxt, caffemodel).to_onnx(), cache_dir=folder)
+        key = f"{_sha256(prototxt)[:32]}-{verified[:32]}{ending_key(outputs)}"
+        return cached_onnx(
+            key, lambda: caffe.load(prototxt, caffemodel, outputs=outputs).to_onnx(), cache_dir=folder
+        )
 
     def session(self, *, backend: str = "opencv", device: str = "cpu", threads: int | None = None) -> Session:
         """Open the model for running; the options are those of `spherecv.runtime.Session`.

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from spherecv.caffe import load
-from spherecv.errors import InvalidArgumentError, PrototxtError
+from spherecv.errors import InvalidArgumentError, PrototxtError, UnsupportedLayerError
 
 RELU = ' layer { name: "r" type: "ReLU" bottom: "data" top: "r" }'
 
@@ -80,3 +81,98 @@ def test_the_caller_knows_better():
 def test_inputs_that_make_no_sense(text, complaint):
     with pytest.raises(PrototxtError, match=complaint):
         load((text + RELU).encode())
+
+
+LABELLED = """
+layer { name: "feed" type: "%s" top: "data" top: "label" python_param { module: "m" layer: "D" } fork_param { x: 1 } }
+layer { name: "r" type: "ReLU" bottom: "data" top: "r" }
+layer { name: "margin" type: "LabelSpecificAdd" bottom: "r" bottom: "label" top: "m" label_specific_add_param { m: 1 } }
+layer { name: "s" type: "Power" bottom: "m" top: "s" }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "s" bottom: "label" top: "loss" }
+layer { name: "other" type: "FancyLoss" bottom: "r" top: "other" fancy_param { x: [1, 2] } }
+layer { name: "end" type: "ReLU" bottom: "r" top: "end" }
+"""
+
+
+@pytest.mark.parametrize("kind", ["Python", "AnnotatedData", "Data"])
+def test_what_reads_labels_is_left_out_whatever_its_type(kind):
+    text = (LABELLED % kind).encode()
+    with pytest.raises(
+        PrototxtError, match=rf"the input 'data' of layer 'feed' \({kind}, line 2\) .*--input-shape data="
+    ):
+        load(text)
+    net = load(text, input_shapes={"data": (1, 3, 8, 8)})
+    assert ([layer.name for layer in net.layers], net.outputs) == (["r", "end"], ("end",))
+    with pytest.raises(
+        InvalidArgumentError, match=r"no blob 's' to output: layer 's' .* only training has; it has r, end"
+    ):
+        load(text, input_shapes={"data": (1, 3, 8, 8)}, outputs=["s"])
+
+
+def test_a_data_layer_gives_every_top_that_has_a_shape():
+    text = b"""layer { name: "in" type: "Python" top: "im" top: "info" top: "boxes" }
+    layer { name: "c" type: "Concat" bottom: "info" bottom: "im" top: "c" }"""
+    shapes = {"im": (1, 2), "info": (1, 3)}
+    assert load(text, input_shapes=shapes).inputs == shapes
+    only = b"""layer { name: "in" type: "HDF5Data" top: "label" top: "data" }""" + RELU.encode()
+    assert load(only, input_shapes={"data": (1, 3)}).inputs == {"data": (1, 3)}
+
+
+def test_labels_of_a_data_layer_of_their_own_need_no_shape():
+    text = b"""layer { name: "d" type: "Data" top: "data" } layer { name: "l" type: "Data" top: "label" }
+    layer { name: "r" type: "ReLU" bottom: "data" top: "r" }
+    layer { name: "loss" type: "EuclideanLoss" bottom: "r" bottom: "label" }"""
+    net = load(text, input_shapes={"data": (2, 3)})
+    assert (net.inputs, net.outputs) == ({"data": (2, 3)}, ("r",))
+
+
+def test_data_that_only_training_reads_are_the_input_where_there_is_no_other():
+    text = b'layer { name: "d" type: "Data" top: "data" top: "label" include { phase: TRAIN } }' + RELU.encode()
+    assert load(text, input_shapes={"data": (1, 3)}).inputs == {"data": (1, 3)}
+
+
+def test_a_stage_chooses_the_net_for_deployment():
+    text = b"""layer { name: "d" type: "Data" top: "data" top: "label" include { stage: "train" } }
+    layer { name: "i" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 } } include { stage: "deploy" } }
+    layer { name: "r" type: "ReLU" bottom: "data" top: "r" }
+    layer { name: "a" type: "RankAccuracy" bottom: "r" bottom: "label" top: "a" exclude { stage: "deploy" } }"""
+    assert load(text, stages=["deploy"]).inputs == {"data": (1, 3)}
+    with pytest.raises(PrototxtError, match=r"the input 'data' of layer 'd' \(Data, line 1\) has no shape"):
+        load(text)
+
+
+def test_an_input_declared_twice_is_refused():
+    layer = b'layer { name: "i" type: "Input" top: "data" input_param { shape { dim: 1 } } }'
+    with pytest.raises(PrototxtError, match="its top 'data' was made before"):
+        load(layer + layer)
+
+
+def test_a_layer_that_reads_and_makes_nothing_is_not_passed_over():
+    with pytest.raises(UnsupportedLayerError, match="unknown type"):
+        load(b'input: "data" input_shape { dim: 1 } layer { name: "x" type: "Fancy" }' + RELU.encode())
+    with pytest.raises(PrototxtError, match=r":1:59: InputParameter has no field 'shapes'"):
+        load(b'layer { name: "i" type: "Input" top: "data" input_param { shapes: 1 } }' + RELU.encode())
+
+
+BEHIND = b"""input: "data" input_shape { dim: 1 dim: 3 } input: "side" input_shape { dim: 1 dim: 3 }
+layer { name: "a" type: "ReLU" bottom: "data" top: "a" }
+layer { name: "a2" type: "Power" bottom: "a" top: "a" power_param { scale: 2 } }
+layer { name: "b" type: "Fancy" bottom: "a" bottom: "side" top: "b" fancy_param { x: 1 } }
+layer { name: "c" type: "Convolution" bottom: "b" top: "c" }
+layer { name: "d" type: "Power" bottom: "a" top: "d" power_param { shift: 1 } }"""
+
+
+def test_what_lies_behind_an_output_is_neither_checked_nor_converted(run_onnxruntime):
+    with pytest.raises(UnsupportedLayerError, match="layer 'b' "):
+        load(BEHIND)
+    net = load(BEHIND, outputs=["d", "a", "d"])
+    assert (net.inputs, net.outputs, [layer.name for layer in net.layers]) == (
+        {"data": (1, 3)}, ("d", "a"), ["a", "a2", "d"],
+    )  # fmt: skip
+    got = run_onnxruntime(net.to_onnx(), {"data": np.array([[-1, 1, 2]], np.float32)})
+    assert {name: values.tolist() for name, values in got.items()} == {"d": [[1, 3, 5]], "a": [[0, 2, 4]]}
+    with pytest.raises(InvalidArgumentError, match="no blob 'data' to output; it has a, b, c, d"):
+        load(BEHIND, outputs=["data"])
+    for needed in (["b"], ["c"]):
+        with pytest.raises(UnsupportedLayerError, match=r"layer 'b' \(Fancy, line 4\)"):
+            load(BEHIND, outputs=needed)

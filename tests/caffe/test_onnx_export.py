@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 
-from spherecv.errors import UnsupportedLayerError
+from spherecv.runtime import Session
 
 IMAGE = 'input: "x" input_shape { dim: 1 dim: 3 dim: 12 dim: 12 }\n'
 CONV = 'layer { name: "c" type: "Convolution" bottom: "x" top: "c" convolution_param { num_output: 2 kernel_size: 3 } }'
@@ -95,9 +95,11 @@ def test_an_input_that_is_also_an_output(convert, run_onnxruntime, numbers):
     np.testing.assert_array_equal(outputs["b"], x)
 
 
-def test_overwriting_the_input_is_refused(convert):
-    with pytest.raises(UnsupportedLayerError, match="overwrites the input"):
-        convert(IMAGE + 'layer { name: "r" type: "ReLU" bottom: "x" top: "x" }')
+@pytest.mark.parametrize("backend", ["opencv", "onnxruntime"])
+def test_an_input_may_be_overwritten_and_given(backend, convert, numbers):
+    _, model = convert(IMAGE + 'layer { name: "r" type: "ReLU" bottom: "x" top: "x" }')
+    x = numbers((2, 3, 12, 12))
+    np.testing.assert_array_equal(Session(model, backend=backend).run(x)["x"], np.maximum(x, 0))
 
 
 def test_an_input_may_be_overwritten_on_the_way(convert, run_onnxruntime, numbers):

@@ -7,10 +7,10 @@ from spherecv.caffe import read_caffemodel, read_message, read_prototxt
 from spherecv.caffe.spherecv_caffe_pb2 import (
     DESCRIPTOR,
     BlobProto,
+    LayerParameter,
     NetParameter,
     SolverParameter,
     SolverState,
-    V1LayerParameter,
 )
 from spherecv.errors import (
     CaffeModelError,
@@ -114,12 +114,6 @@ def _size(payload: int) -> int:
     return 2 + max(1, -(-payload.bit_length() // 7)) + payload
 
 
-def test_v0_says_how_to_upgrade():
-    net = NetParameter(layers=[V1LayerParameter(layer=b"\x0a\x05conv1")])
-    with pytest.raises(CaffeModelError, match=r"V0.*upgrade_net_proto_binary"):
-        read_caffemodel(net.SerializeToString())
-
-
 def test_swapped_files_are_recognised(data_dir):
     with pytest.raises(PrototxtError, match="swapped"):
         read_prototxt(data_dir / "mtcnn-caffe" / "det1.caffemodel")
@@ -131,17 +125,30 @@ def test_an_unknown_layer_is_named_before_its_unknown_settings():
     text = b"""layer { name: "d" type: "ReLU" }
 layer {
   name: "roi"
-  type: "ROIPooling"
-  roi_pooling_param { x: 6 }
+  type: "Fancy"
+  fancy_param { x: 6 }
 }
 layer { name: "e" type: "ReLU" }"""
-    with pytest.raises(UnsupportedLayerError, match=r"layer 'roi' \(ROIPooling, line 2\).*supported are BatchNorm"):
+    with pytest.raises(UnsupportedLayerError, match=r"layer 'roi' \(Fancy, line 2\).*supported are .*BatchNorm"):
         read_prototxt(text)
 
 
 def test_an_unknown_setting_of_a_known_layer_is_a_mistake():
     with pytest.raises(PrototxtError, match=r":2:16: .*negativ_slope"):
         read_prototxt(b'layer { type: "ReLU" name: "r"\n  relu_param { negativ_slope: 1 } }')
+
+
+def test_unknown_fields_say_whose_they_are():
+    with pytest.raises(PrototxtError, match=r":1:47: .*no field 'resize_param': SSD's Caffe .* has it"):
+        read_prototxt(b'layer { type: "Convolution" transform_param { resize_param { prob: 1 height: 3 } } }')
+    with pytest.raises(PrototxtError, match=r":1:12: SolverParameter has no field 'ap_version': SSD's Caffe"):
+        read_message(b'net: "x"   ap_version: "11point"', SolverParameter)
+
+
+def test_precision_that_nvcaffe_computes_in_is_passed_over():
+    layer = b'layer { type: "ReLU" forward_math: FLOAT backward_type: FLOAT16 }'
+    net = read_prototxt(b"default_forward_type: FLOAT16 " + layer)
+    assert net == NetParameter(layer=[LayerParameter(type="ReLU")])
 
 
 def test_every_error_is_one_line():

@@ -117,6 +117,8 @@ def messages(draw, kind, depth=0):
     """A message with some of its fields set, to sensible or to extreme values."""
     message = kind()
     fields = [f for f in kind.DESCRIPTOR.fields if depth == 0 or f.name != "blobs"]
+    if not fields:
+        return message
     for field in draw(st.lists(st.sampled_from(fields), max_size=5, unique_by=lambda f: f.name)):
         repeated = hasattr(getattr(message, field.name), "append")
         values = draw(st.lists(_values(field), max_size=4)) if repeated else [draw(_values(field))]
@@ -132,13 +134,25 @@ def messages(draw, kind, depth=0):
 
 SETTINGS = {
     "BatchNorm": "batch_norm_param",
+    "BilinearInterpolate": "bilinear_interpolate_param",
+    "ConvolutionDepthwise": "convolution_param",
     "Deconvolution": "convolution_param",
-    "Normalize": "norm_param",
+    "DepthwiseConvolution": "convolution_param",
+    "DetectionOutput": "detection_output_param",
+    "DummyData": "dummy_data_param",
+    "Im2col": "convolution_param",
     "InnerProduct": "inner_product_param",
-    "ReLU": "relu_param",
-    "PReLU": "prelu_param",
-    "LRN": "lrn_param",
+    "LSTM": "recurrent_param",
+    "MaxUnPool": "max_unpool_param",
+    "Normalize": "norm_param",
+    "PSROIPooling": "psroi_pooling_param",
+    "PriorBox": "prior_box_param",
+    "PriorBoxClustered": "prior_box_param",
+    "RNN": "recurrent_param",
+    "ROIPooling": "roi_pooling_param",
+    "ShuffleChannel": "shuffle_channel_param",
 }
+CONVOLUTIONS = ("Convolution", "ConvolutionDepthwise", "Deconvolution", "DepthwiseConvolution", "Im2col")
 TYPES = sorted({*KINDS, *DATA, *TRAINING_ONLY, "Input"})
 
 
@@ -165,10 +179,10 @@ def nets(draw):
         if name in LayerParameter.DESCRIPTOR.fields_by_name:
             settings_type = LayerParameter.DESCRIPTOR.fields_by_name[name].message_type._concrete_class
             getattr(layer, name).CopyFrom(draw(messages(settings_type, depth=1)))
-        if kind in ("Convolution", "Deconvolution", "InnerProduct"):
+        if kind in (*CONVOLUTIONS, "InnerProduct", "LSTM", "RNN"):
             param = getattr(layer, name)
             param.num_output = draw(st.integers(1, 4))
-            if kind != "InnerProduct" and not param.kernel_size:
+            if kind in CONVOLUTIONS and not param.kernel_size:
                 param.kernel_size.append(draw(st.integers(1, 3)))
     return net
 

@@ -4,10 +4,17 @@ import numpy as np
 import pytest
 
 from spherecv import protobuf as wire
-from spherecv.caffe import load, read_prototxt, write_blob
-from spherecv.caffe.spherecv_caffe_pb2 import LayerParameter, NetParameter, ParamSpec, V1LayerParameter
+from spherecv.caffe import load, read_prototxt
+from spherecv.caffe.spherecv_caffe_pb2 import (
+    BlobProto,
+    LayerParameter,
+    NetParameter,
+    ParamSpec,
+    V0LayerParameter,
+    V1LayerParameter,
+)
 from spherecv.caffe.upgrade import type_name, upgrade
-from spherecv.errors import ModelFileError
+from spherecv.errors import ModelFileError, PrototxtError
 
 # A LeNet-like net in the legacy form, written after the examples of Caffe's own first releases.
 LEGACY = b"""
@@ -76,7 +83,7 @@ def test_a_legacy_net_runs_with_legacy_weights(run_onnxruntime):
     conv.blobs.add(num=2, channels=1, height=3, width=3, data=weight.ravel())
     conv.blobs.add(num=1, channels=1, height=1, width=2, data=[0.5, -0.5])
     dense.blobs.add(num=1, channels=1, height=3, width=72, double_data=fc.ravel())
-    write_blob(np.zeros((1, 1, 1, 3)), dense.blobs.add())
+    dense.blobs.add(num=1, channels=1, height=1, width=3, data=[0, 0, 0])
     net = load(LEGACY, weights.SerializeToString())
     assert net.outputs == ("prob",)
     assert "line 5" in str(net.layers[0])
@@ -95,7 +102,60 @@ def test_both_forms_in_one_file_are_refused():
         upgrade(net)
 
 
-def test_a_name_that_is_no_text_is_told():
-    net = NetParameter.FromString(wire.encode_bytes(2, wire.encode_bytes(4, b"\xff\xfe")))
-    with pytest.raises(ModelFileError, match="not UTF-8"):
-        upgrade(net)
+def test_names_of_any_encoding_become_text():
+    gbk, latin = "卷积".encode("gbk"), b"\xff\xfe"
+    for name, word in ((gbk, "卷积"), (latin, "\xff\xfe")):
+        layer = wire.encode_bytes(4, name) + wire.encode_bytes(2, name) + wire.encode_bytes(1001, name)
+        modern = upgrade(NetParameter.FromString(wire.encode_bytes(2, layer)))
+        assert (modern.layer[0].name, modern.layer[0].bottom[0], modern.layer[0].param[0].name) == (word, word, word)
+
+
+V0 = b"""
+input: "data" input_dim: 1 input_dim: 2 input_dim: 6 input_dim: 6
+layers { layer { name: "pad" type: "padding" pad: 1 } bottom: "data" top: "padded" }
+layers {
+  layer { name: "conv" type: "conv" num_output: 4 kernelsize: 3 stride: 2 group: 2 biasterm: false blobs_lr: 1 }
+  bottom: "padded" top: "conv"
+}
+layers { layer { name: "pool" type: "pool" pool: AVE kernelsize: 3 stride: 1 } bottom: "conv" top: "pool" }
+layers { layer { name: "norm" type: "lrn" local_size: 3 alpha: 0.1 beta: 0.5 stride: 9 } bottom: "pool" top: "norm" }
+layers { layer { name: "fc" type: "innerproduct" num_output: 3 } bottom: "norm" top: "fc" }
+"""
+
+
+def test_v0_is_upgraded_as_caffe_does_it():
+    modern = upgrade(read_prototxt(V0))
+    conv, pool, norm, dense = modern.layer
+    assert [layer.type for layer in modern.layer] == ["Convolution", "Pooling", "LRN", "InnerProduct"]
+    assert list(conv.bottom) == ["data"]
+    convolution = conv.convolution_param
+    assert (convolution.num_output, convolution.group, convolution.bias_term) == (4, 2, False)
+    assert (list(convolution.pad), list(convolution.kernel_size), list(convolution.stride)) == ([1], [3], [2])
+    assert conv.param[0].lr_mult == 1
+    assert (pool.pooling_param.pool, pool.pooling_param.kernel_size) == (1, 3)
+    assert norm.lrn_param.local_size == 3  # stride means nothing to it, and Caffe goes on
+    assert dense.inner_product_param.num_output == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (b'layers { layer { name: "x" type: "fancy" } }', "layer 'x': .*no layer type 'fancy'"),
+        (b'layers { layer { name: "p" type: "padding" } top: "y" }', "one bottom and one top"),
+        (
+            b"""layers { layer { name: "p" type: "padding" } bottom: "x" top: "y" }
+            layers { layer { name: "r" type: "relu" } bottom: "y" top: "r" }""",
+            "layer 'r' reads a padding layer",
+        ),
+    ],
+)
+def test_v0_that_caffe_refuses(text, complaint):
+    with pytest.raises(PrototxtError, match=complaint):
+        upgrade(read_prototxt(text))
+
+
+def test_v0_weights_lie_in_the_inner_layer():
+    weights = NetParameter()
+    weights.layers.add().layer.CopyFrom(V0LayerParameter(name="fc", type="innerproduct", blobs=[BlobProto(data=[1])]))
+    (layer,) = upgrade(weights).layer
+    assert (layer.name, list(layer.blobs[0].data)) == ("fc", [1])

@@ -103,7 +103,7 @@ def test_errors_are_raised_or_returned(detector, tmp_path):
         detector.detect_batch([images[0], images[2]])
     with pytest.raises(SphereCVError):
         detector.detect(images[1])
-    with pytest.raises(InvalidArgumentError, match="errors must be 'raise' or 'return'"):
+    with pytest.raises(InvalidArgumentError, match="errors must be one of raise, return"):
         detector.detect_batch([], errors="ignore")
 
 

@@ -14,6 +14,7 @@ from spherecv.evaluate.curves import (
     area_under,
     best_accuracy,
     between,
+    checked_pairs,
     equal_error,
     require_support,
     roc_curve,
@@ -55,6 +56,15 @@ def test_a_missing_class_is_nan_as_in_scikit_learn(same) -> None:
     assert best_accuracy(roc)[0] == 1.0
 
 
+def test_the_other_axis_and_the_numbers_behind_it() -> None:
+    roc = roc_curve(np.array([1, 2, 3, 4], np.int8), [1, 0, 1, 0])
+    assert roc.frr.tolist() == [1.0, 0.5, 0.5, 0.0, 0.0]
+    assert (roc.genuine, roc.impostors) == (2, 2)
+    assert roc.thresholds.tolist() == [-np.inf, 1.0, 2.0, 3.0, 4.0]
+    values, labels = checked_pairs(np.float32([0.5, 1]), [1, 0])
+    assert (values.dtype, labels.dtype) == (np.float64, np.bool_)
+
+
 def test_all_distances_equal_tell_nothing() -> None:
     same = np.array([1, 0, 1, 0, 0], bool)
     roc = roc_curve(np.full(5, 0.3), same)
@@ -90,6 +100,22 @@ def test_tar_at_far_is_the_best_that_keeps_to_the_rate(seed: int, far: float) ->
     assert np.mean(distances[~same] <= threshold) <= far + 1e-12
 
 
+def test_the_threshold_of_equal_error_is_the_nearest_measured() -> None:
+    for seed in range(20):
+        distances, same = random_pairs(seed, size=30, decimals=1)
+        gaps = {t: abs(np.mean(distances[~same] <= t) - np.mean(distances[same] > t)) for t in distances}
+        assert gaps[equal_error(roc_curve(distances, same))[1]] == pytest.approx(min(gaps.values()), abs=1e-12)
+    # Of two as near, the one that accepts more; and where all genuine pairs are nearer, the last of them.
+    assert equal_error(roc_curve([0.1, 0.2, 0.2, 0.3], [1, 0, 0, 1])) == (0.5, 0.2)
+    assert equal_error(roc_curve([0.1, 0.2, 0.3, 0.4], [1, 1, 0, 0])) == (0.0, 0.2)
+    assert equal_error(roc_curve([0.1, 0.2], [0, 1])) == (1.0, 0.1)
+
+
+def test_of_several_thresholds_as_good_the_middle_one_is_taken() -> None:
+    assert best_accuracy(roc_curve([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], [1, 0] * 3)) == (4 / 6, pytest.approx(0.35))
+    assert best_accuracy(roc_curve([0.1, 0.2, 0.3, 0.4], [1, 0] * 2)) == (3 / 4, pytest.approx(0.15))
+
+
 def test_best_accuracy_is_the_best_of_all_thresholds() -> None:
     for seed in range(10):
         distances, same = random_pairs(seed, size=80, decimals=1)
@@ -104,17 +130,31 @@ def test_thresholds_lie_between_the_measured_distances() -> None:
     assert between(cuts, 0) == pytest.approx(0.1)
     assert between(cuts, 1) == pytest.approx(0.4)
     assert between(cuts, 2) == 0.6
+    assert between(np.array([-np.inf, 0.2, np.inf]), 1) == 0.2
+    for first in (0.0, -0.3):  # nothing between it and a distance below
+        assert between(np.array([-np.inf, first]), 0) == np.nextafter(first, -np.inf)
+    odd = np.nextafter(1.0, 2.0)
+    neighbours = np.array([-np.inf, odd, np.nextafter(odd, 2.0)])  # the middle would be rounded up
+    assert between(neighbours, 1) == odd
 
 
 def test_rates_are_given_only_where_30_false_accepts_stand_behind_them() -> None:
     assert supported_rates(3000) == (1e-1, 1e-2)
     assert supported_rates(299) == ()
+    assert supported_rates(300) == (1e-1,)
+    assert supported_rates(30_000_000) == (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+    assert supported_rates(100, minimum=10) == (1e-1,)
     assert allowed_false_accepts(0.29, 100) == 29
+    assert all(allowed_false_accepts(part / n, n) == part for n in range(1, 200) for part in range(n + 1))
+    assert allowed_false_accepts(0.299, 100) == 29
     require_support(0.01, 3000)
     with pytest.raises(NotEnoughDataError, match=r"needs 30: bring at least 3,000 impostor pairs"):
         require_support(0.01, 2999)
     with pytest.raises(NotEnoughDataError):
         require_support(0.5, 0)
+    require_support(0.1, 100, minimum=10)
+    with pytest.raises(InvalidArgumentError, match="far must be"):
+        require_support(0.0, 3000)
 
 
 @pytest.mark.parametrize(
@@ -124,6 +164,7 @@ def test_rates_are_given_only_where_30_false_accepts_stand_behind_them() -> None
         ([0.1, np.nan], [True, False], "1 are NaN"),
         ([0.1, 0.2], [True], "must be"),
         ([0.1, 0.2], [2, 1], "only 0 and 1"),
+        ([0.1, 0.2, 0.3], [0, 1, 2], "only 0 and 1"),
         ([[0.1]], [[True]], "must be"),
     ],
 )

@@ -40,7 +40,7 @@ def test_who_goes_between_search_and_answer_is_not_named(
             other.remove(names[6])
             return found
 
-        monkeypatch.setattr("spherecv.gallery.ask.nearest_people", search_and_lose)
+        monkeypatch.setattr("spherecv.gallery.gallery.nearest_people", search_and_lose)
         (match,) = gallery.identify_embeddings(rows[6], 5, threshold=0.01, template=template)
     assert match.identity is None
     assert names[6] not in {candidate.identity for candidate in match.candidates}

@@ -47,8 +47,8 @@ def test_inputs_are_checked(name, inputs, message, backend, models):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"backend": "caffe"}, r"backend must be one of 'opencv', 'onnxruntime', 'openvino', 'auto', but got 'caffe'"),
-        ({"device": "tpu"}, r"device must be one of 'cpu', 'cuda', 'auto', but got 'tpu'"),
+        ({"backend": "caffe"}, r"backend must be one of opencv, onnxruntime, openvino, auto, but got 'caffe'"),
+        ({"device": "tpu"}, r"device must be one of cpu, cuda, auto, but got 'tpu'"),
         ({"threads": 0}, r"threads must be a whole number from 1 to 1024, but got 0"),
         ({"threads": 1.5}, r"but got 1.5"),
         ({"threads": True}, r"but got True"),

@@ -7,11 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from spherecv.caffe import load
-from spherecv.cli.train import app
+from spherecv.cli.samples import sample_portrait
+from spherecv.cli.train import app, sizes
 from spherecv.errors import InvalidArgumentError, ModelFileError, TrainingError
+from spherecv.images import load_image
+from spherecv.thresholds import Calibration
+from spherecv.train.data import open_dataset
+from spherecv.zoo import ModelSource, get_recipe
 
 
 def run(*words: str | Path) -> Result:
@@ -224,16 +230,17 @@ def test_two_ways_to_the_nets_size_are_one_too_many(used: str, people: Path, tmp
 def test_photos_are_aligned_by_themselves(people: Path, tmp_path: Path) -> None:
     """Portraits in the public domain, of the wheel of scikit-image and matplotlib."""
     folder = tmp_path / "photos"
-    for name, portrait in (("collins", samples.eileen_collins()), ("hopper", samples.grace_hopper())):
+    for name in ("eileen-collins", "grace-hopper"):
+        portrait = sample_portrait(name)
         (folder / name).mkdir(parents=True)
         for number in range(2):
-            Image.fromarray(np.ascontiguousarray(portrait[number:, number:, ::-1])).save(folder / name / f"{number}.png")
+            Image.fromarray(np.ascontiguousarray(portrait[number:, :, ::-1])).save(folder / name / f"{number}.png")
     recipe = get_recipe("sphereface-mini")
     data = open_dataset(folder)
     found, fit = sizes.fitted(data, [folder], recipe, tmp_path / "out", align=None, resize=False)
     assert fit.aligned_from == (folder,)
     assert {load_image(item.path).shape for item in found.items} == {(112, 96, 3)}
-    assert found.names == ("collins", "hopper")
+    assert found.names == ("eileen-collins", "grace-hopper")
     again, crops = sizes.fitted(found, [], recipe, tmp_path / "out", align=None, resize=False)
     assert (again, crops) == (found, sizes.Fit())
     _, scaled = sizes.fitted(data, [folder], recipe, tmp_path / "out", align=False, resize=False)

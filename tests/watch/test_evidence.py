@@ -128,6 +128,43 @@ def test_the_threshold_shown_while_a_track_is_undecided() -> None:
     assert Evidence(Rates(None, known[:1])).look(1, [("Ann", 0.7)]).threshold == 0.8
 
 
+def test_a_decision_in_plain_values() -> None:
+    assert Decision().to_dict() == {
+        "state": "undecided", "identity": None, "nearest": None, "distance": None, "threshold": None, "far": None,
+        "decided_at_faces": 0,
+    }  # fmt: skip
+    evidence = Evidence(Rates(0.1, (Threshold(0.30000049, 0.1), Threshold(0.2, 0.01))))
+    assert evidence.look(3, [("Ann", 0.12345678), ("Bob", 0.2)], last=True).to_dict() == {
+        "state": "same", "identity": "Ann", "nearest": "Ann", "distance": 0.123457, "threshold": 0.3, "far": 0.1,
+        "decided_at_faces": 3,
+    }  # fmt: skip
+
+
+def test_the_limits_of_rates_and_pace() -> None:
+    for far in (0.0, 1.0, -0.1):
+        with pytest.raises(InvalidArgumentError, match="far must be"):
+            Rates(far, UNIFORM)
+    for pace in (0, -1, True, 8.0):
+        with pytest.raises(InvalidArgumentError, match="pace must be"):
+            Evidence(Rates(0.1, UNIFORM), pace=pace)
+    assert Evidence(Rates(0.1, UNIFORM), pace=1).look(2, [("Ann", 0.9)]).state == "different"
+    assert Rates(None, (Threshold(0.5),)).single
+    assert Rates(0.1, (Threshold(0.5, 0.1), Threshold(0.4, 0.0501))).single
+    assert not Rates(0.1, (Threshold(0.5, 0.1), Threshold(0.4, 0.05))).single
+
+
+def test_when_a_look_is_due() -> None:
+    evidence = Evidence(Rates(1e-3, UNIFORM))
+    seen = [faces for faces in range(20) if evidence.due(faces) and evidence.look(faces, [("Ann", 0.9)])]
+    assert seen == [1, 2, 4, 8, 16]
+    assert evidence.look(33, [("Ann", 0.9)]).faces == 33
+    assert [evidence.due(faces) for faces in (33, 63, 64)] == [False, False, True]
+    assert evidence.look(64, [("Ann", 1e-6)]).state == "same"
+    assert not evidence.due(128)
+    assert evidence.look(128, [("Bob", 1e-7)]) == evidence.decision
+    assert (evidence.decision.identity, evidence.decision.faces) == ("Ann", 64)
+
+
 def knowing(threshold: Threshold, *known: Threshold):
     def threshold_at(far):
         raise MissingThresholdError(f"known rates: {[row.far for row in known]}")
@@ -143,5 +180,8 @@ def test_rates_come_from_what_the_verifier_knows() -> None:
     assert Rates.of(knowing(best, *known)).far in (1e-2, 1e-4)
     assert Rates.of(knowing(known[0], *known, Threshold(0.6, 2e-3, "LFW"))).far == 2e-3
     assert Rates.of(knowing(best, *known), 3e-3) == Rates(3e-3, tuple(known))
-    with pytest.raises(MissingThresholdError, match="known rates"):
-        Rates.of(knowing(best, *known), 1e-6)
+    for far in (1e-6, 5.1e-5):  # the lowest known is 1e-4
+        with pytest.raises(MissingThresholdError, match="known rates"):
+            Rates.of(knowing(best, *known), far)
+    # A rate as close as rounding gives it is the rate, and the order in which they are known does not matter.
+    assert Rates.of(knowing(best, *known[::-1]), 1e-4 * (1 - 1e-12)).known == tuple(known)

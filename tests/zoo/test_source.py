@@ -28,8 +28,7 @@ def known(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = dataclasses.replace(caffemodel, size=weights.stat().st_size, digests=(("sha256", digest),))
     models = {**shipped_manifest().models, info.name: dataclasses.replace(info, files=(prototxt, ours))}
     made = Manifest(models=models, recipes=shipped_manifest().recipes)
-    for place in ("manifest", "source"):
-        monkeypatch.setattr(f"spherecv.zoo.{place}.shipped_manifest", lambda: made)
+    monkeypatch.setattr("spherecv.zoo.manifest.shipped_manifest", lambda: made)
 
 
 OURS = models_dir() / "sphereface-20.prototxt"
@@ -114,7 +113,7 @@ def test_a_known_model_is_converted_once_and_not_hashed_again(weights, monkeypat
             return b"converted"
 
     with monkeypatch.context() as patch:
-        patch.setattr(caffe, "load", lambda *files: Net(), raising=False)
+        patch.setattr(caffe, "load", lambda *files, outputs: Net(), raising=False)
         assert ModelSource.from_caffe(OURS, weights).onnx() == b"converted"
     monkeypatch.setattr(caffe, "onnx_of", pytest.fail, raising=False)
     assert ModelSource.from_caffe(OURS, weights).onnx() == b"converted"

@@ -3,20 +3,47 @@
 from __future__ import annotations
 
 from spherecv.caffe.graph import Layer
-from spherecv.caffe.layers.activation import Dropout, Power, PReLU, ReLU, Sigmoid, TanH
+from spherecv.caffe.layers.activation import (
+    BNLL,
+    ELU,
+    AbsVal,
+    Clip,
+    Dropout,
+    Exp,
+    HardSigmoid,
+    HardSwish,
+    Log,
+    Mish,
+    Power,
+    PReLU,
+    ReLU,
+    ReLU6,
+    Sigmoid,
+    Swish,
+    TanH,
+    Threshold,
+)
 from spherecv.caffe.layers.arrangement import Concat, Crop, Eltwise, Flatten, Permute, Reshape, Slice, Split
-from spherecv.caffe.layers.base import LayerKind, SizeNeededError, Value
-from spherecv.caffe.layers.convolution import Convolution, Deconvolution
+from spherecv.caffe.layers.base import LayerKind, NumpyLayer, SizeNeededError, Value
+from spherecv.caffe.layers.channels import Axpy, Flip, Im2col, PixelShuffle, Reorg, ShuffleChannel, Tile, Unsqueeze
+from spherecv.caffe.layers.convolution import Convolution, ConvolutionDepthwise, Deconvolution
 from spherecv.caffe.layers.dense import InnerProduct
-from spherecv.caffe.layers.normalization import LRN, BatchNorm, Bias, Normalize, Scale, Softmax
-from spherecv.caffe.layers.pooling import Pooling
+from spherecv.caffe.layers.detection import DetectionOutput, PriorBox, PriorBoxClustered
+from spherecv.caffe.layers.normalization import BN, LRN, MVN, BatchNorm, Bias, Normalize, Scale, Softmax
+from spherecv.caffe.layers.pooling import SPP, Pooling
+from spherecv.caffe.layers.recurrent import LSTM, RNN, LSTMUnit
+from spherecv.caffe.layers.reduction import ArgMax, BatchReindex, DummyData, Embed, Filter, Parameter, Reduction
+from spherecv.caffe.layers.regions import Proposal, PSROIPooling, PythonLayer, ROIPooling
+from spherecv.caffe.layers.resize import BilinearInterpolate, Interp, MaxUnPool, Pad, Resize, Upsample
 from spherecv.errors import UnsupportedLayerError
 
 __all__ = [
+    "BUILT_IN",
     "DATA",
     "KINDS",
     "TRAINING_ONLY",
     "LayerKind",
+    "NumpyLayer",
     "SizeNeededError",
     "Value",
     "is_known",
@@ -25,31 +52,82 @@ __all__ = [
 ]
 
 KINDS: dict[str, LayerKind] = {
+    "AbsVal": AbsVal(),
+    "ArgMax": ArgMax(),
+    "Axpy": Axpy(),
+    "BN": BN(),
+    "BNLL": BNLL(),
     "BatchNorm": BatchNorm(),
+    "BatchReindex": BatchReindex(),
     "Bias": Bias(),
+    "BilinearInterpolate": BilinearInterpolate(),
+    "Clip": Clip(),
     "Concat": Concat(),
     "Convolution": Convolution(),
+    "ConvolutionDepthwise": ConvolutionDepthwise(),
     "Crop": Crop(),
     "Deconvolution": Deconvolution(),
+    "DepthwiseConvolution": Convolution(),
+    "DetectionOutput": DetectionOutput(),
     "Dropout": Dropout(),
+    "DummyData": DummyData(),
+    "ELU": ELU(),
     "Eltwise": Eltwise(),
+    "Embed": Embed(),
+    "Exp": Exp(),
+    "Filter": Filter(),
     "Flatten": Flatten(),
+    "Flip": Flip(),
+    "HardSigmoid": HardSigmoid(),
+    "HardSwish": HardSwish(),
+    "Im2col": Im2col(),
     "InnerProduct": InnerProduct(),
+    "Interp": Interp(),
     "LRN": LRN(),
+    "LSTM": LSTM(),
+    "LSTMUnit": LSTMUnit(),
+    "Log": Log(),
+    "MVN": MVN(),
+    "MaxUnPool": MaxUnPool(),
+    "Mish": Mish(),
     "Normalize": Normalize(),
     "PReLU": PReLU(),
+    "PSROIPooling": PSROIPooling(),
+    "Pad": Pad(),
+    "Parameter": Parameter(),
     "Permute": Permute(),
+    "PixelShuffle": PixelShuffle(),
     "Pooling": Pooling(),
     "Power": Power(),
+    "PriorBox": PriorBox(),
+    "PriorBoxClustered": PriorBoxClustered(),
+    "Proposal": Proposal(),
+    "Python": PythonLayer(),
+    "RNN": RNN(),
+    "ROIPooling": ROIPooling(),
     "ReLU": ReLU(),
+    "ReLU6": ReLU6(),
+    "Reduction": Reduction(),
+    "Reorg": Reorg(),
     "Reshape": Reshape(),
+    "Resize": Resize(),
+    "SPP": SPP(),
     "Scale": Scale(),
+    "ShuffleChannel": ShuffleChannel(),
     "Sigmoid": Sigmoid(),
     "Slice": Slice(),
     "Softmax": Softmax(),
     "Split": Split(),
+    "Swish": Swish(),
     "TanH": TanH(),
+    "Threshold": Threshold(),
+    "Tile": Tile(),
+    "Unsqueeze": Unsqueeze(),
+    "Upsample": Upsample(),
 }
+
+# Without what `spherecv.caffe.register` adds to KINDS.
+BUILT_IN = dict(KINDS)
 
 # Their first top becomes an input of the deployed net.
 DATA = frozenset({"Data", "DummyData", "HDF5Data", "ImageData", "MemoryData", "WindowData"})
@@ -80,9 +158,10 @@ def kind_of(layer: Layer) -> LayerKind:
     UnsupportedLayerError
         For an unknown type; the message lists the known ones.
     """
-    if layer.type not in KINDS:
+    kind = KINDS.get(layer.kind_name) or KINDS.get(layer.type)
+    if kind is None:
         raise unknown_type(layer)
-    return KINDS[layer.type]
+    return kind
 
 
 def is_known(layer_type: str) -> bool:
@@ -94,4 +173,7 @@ def unknown_type(layer: Layer) -> UnsupportedLayerError:
     """Return the error for a layer of a type that is not known."""
     supported = ", ".join(sorted({*KINDS, "Input"}))
     dropped = ", ".join(sorted(DATA | TRAINING_ONLY))
-    return layer.unsupported(f"unknown type; supported are {supported}; dropped in deployment are {dropped}")
+    return layer.unsupported(
+        f"unknown type; supported are {supported}; dropped in deployment are {dropped}; spherecv.caffe.register adds "
+        "types of one's own"
+    )

@@ -25,6 +25,8 @@ _MOST_DIMS = 32  # kMaxBlobAxes
 class Eltwise(LayerKind):
     """Sum with coefficients, product or maximum of blobs of one shape."""
 
+    checked = "Caffe's answers; OpenCV 4.14"
+
     bottoms = (2, None)
 
     def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
@@ -51,10 +53,14 @@ class Eltwise(LayerKind):
 class Concat(LayerKind):
     """Blobs one after the other along an axis."""
 
+    checked = "Caffe's answers; OpenCV 4.14"
+
     bottoms = (1, None)
 
     def _axis(self, layer: Layer, rank: int) -> int:
         param = layer.param.concat_param
+        if param.HasField("axis") and param.HasField("concat_dim"):
+            raise layer.mistake("give axis or concat_dim, not both")
         return axis_of(layer, param.concat_dim if param.HasField("concat_dim") else param.axis, rank)
 
     def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
@@ -76,10 +82,14 @@ class Concat(LayerKind):
 class Slice(LayerKind):
     """Parts of a blob along an axis."""
 
+    checked = "Caffe's answers; OpenCV 4.14"
+
     tops = (1, None)
 
     def _axis(self, layer: Layer, rank: int) -> int:
         param = layer.param.slice_param
+        if param.HasField("axis") and param.HasField("slice_dim"):
+            raise layer.mistake("give axis or slice_dim, not both")
         return axis_of(layer, param.slice_dim if param.HasField("slice_dim") else param.axis, rank)
 
     def _points(self, layer: Layer, size: int | None) -> list[int]:
@@ -116,6 +126,8 @@ class Slice(LayerKind):
 class Split(LayerKind):
     """The same blob under several names."""
 
+    checked = "Caffe's answers; OpenCV 4.14"
+
     tops = (1, None)
 
     def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
@@ -127,6 +139,8 @@ class Split(LayerKind):
 
 class Crop(LayerKind):
     """The part of the first blob that has the size of the second."""
+
+    checked = "Caffe's answers; OpenCV 4.14"
 
     bottoms = (2, 2)
 
@@ -159,6 +173,8 @@ class Crop(LayerKind):
 class Flatten(LayerKind):
     """Neighbouring axes made one."""
 
+    checked = "Caffe's answers; OpenCV 4.14"
+
     def _axes(self, layer: Layer, rank: int) -> tuple[int, int]:
         param = layer.param.flatten_param
         first, last = axis_of(layer, param.axis, rank), axis_of(layer, param.end_axis, rank)
@@ -181,6 +197,8 @@ class Flatten(LayerKind):
 
 class Reshape(LayerKind):
     """The same numbers in another shape; 0 copies a size, -1 is what is left."""
+
+    checked = "Caffe's answers; OpenCV 4.14"
 
     def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
         shape = bottoms[0]
@@ -210,12 +228,14 @@ class Reshape(LayerKind):
     def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
         start, _ = self._span(layer, len(bottoms[0].shape))
         dims = layer.param.reshape_param.shape.dim
-        copied = next((place for place, dim in enumerate(dims) if dim != 0), len(dims))
-        return [graph.reshape(bottoms[0].name, reshape_target(tops[0], kept=start + copied))]
+        copied = [start + place for place, dim in enumerate(dims) if dim == 0]
+        return [graph.reshape(bottoms[0].name, reshape_target(tops[0], kept=start, copied=copied))]
 
 
 class Permute(LayerKind):
     """Axes in another order (SSD's layer)."""
+
+    checked = "Caffe's answers (SSD build); OpenCV 4.14"
 
     def _order(self, layer: Layer, rank: int) -> list[int]:
         order = list(layer.param.permute_param.order)

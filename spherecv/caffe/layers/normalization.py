@@ -1,4 +1,4 @@
-"""BatchNorm, Scale, Bias, Softmax, Normalize and LRN."""
+"""BatchNorm, BN, MVN, Scale, Bias, Softmax, Normalize and LRN."""
 
 # ruff: noqa: ARG002, D102 (methods of LayerKind: documented there, and each type needs only some arguments)
 
@@ -12,52 +12,137 @@ import numpy as np
 import numpy.typing as npt
 
 from spherecv.caffe.graph import Layer, Shape
-from spherecv.caffe.layers.base import Dims, LayerKind, SizeNeededError, Value, axis_of, reshape_target
+from spherecv.caffe.layers.base import Dims, LayerKind, SizeNeededError, Value, axis_of, known, reshape_target
 from spherecv.caffe.layers.pooling import average_pool
 from spherecv.caffe.layers.window import Window, four_axes
-from spherecv.caffe.spherecv_caffe_pb2 import LRNParameter
+from spherecv.caffe.spherecv_caffe_pb2 import TRAIN, BNParameter, LRNParameter
 
 if TYPE_CHECKING:
     from spherecv.caffe.onnx_graph import OnnxGraph
 
 
+Vector = npt.NDArray[np.float64]
+
+_NVIDIA_BLOBS = 5
+_NORMFACE_EPS = 1e-6
 _WIDEST = 999  # of a local response; Caffe has no limit, but runtimes allocate for it
 
 
 class BatchNorm(LayerKind):
-    """(x - mean) / sqrt(variance + eps), with the statistics that training stored."""
+    """(x - mean) / sqrt(variance + eps), with the statistics that training stored; NVCaffe's with a Scale in it."""
+
+    checked = "Caffe's answers; OpenCV 4.14"
 
     def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
         if len(bottoms[0]) < 2:
             raise layer.mistake(f"needs a blob with a channel axis, but its bottom has the shape {bottoms[0]}")
         param = layer.param.batch_norm_param
-        if param.HasField("use_global_stats") and not param.use_global_stats:
+        training = layer.param.HasField("phase") and layer.param.phase == TRAIN
+        if not param.use_global_stats and (training or param.HasField("use_global_stats")):
+            setting = "phase: TRAIN" if training else "use_global_stats: false"
             raise layer.unsupported(
-                "use_global_stats: false normalises each batch by itself, so a face's result would depend on the other "
+                f"{setting} normalises each batch by itself, so a face's result would depend on the other "
                 "faces in the batch: remove the line to use the statistics of training"
             )
         return [bottoms[0]]
 
     def blob_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-        channels = bottoms[0][1]
-        return [(channels,), (channels,), (1,)]
+        return self.stored_shapes(layer, bottoms, 5 if _states_scale(layer) else 3)
 
-    def statistics(self, layer: Layer) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Return mean and variance per channel: what is stored, divided by the stored scale factor."""
-        mean, variance, factor = (blob.astype(np.float64).reshape(-1) for blob in layer.blobs)
+    def stored_shapes(self, layer: Layer, bottoms: Sequence[Shape], count: int) -> list[Shape]:
+        channels = bottoms[0][1]
+        learned: list[Shape] = [(channels,), (channels,)] if count == _NVIDIA_BLOBS or _states_scale(layer) else []
+        return [(channels,), (channels,), (1,), *learned]
+
+    def affine(self, layer: Layer) -> tuple[Vector, Vector]:
+        """Return the factor and the addend of each channel: what is stored, divided by the stored scale factor."""
+        mean, variance, factor = (blob.astype(np.float64).reshape(-1) for blob in layer.blobs[:3])
         share = 0.0 if factor[0] == 0 else 1.0 / factor[0]
-        return mean * share, variance * share
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):  # senseless numbers give NaN, as in Caffe
+            scale = 1.0 / np.sqrt(variance * share + layer.param.batch_norm_param.eps)
+            shift = -mean * share * scale
+            if len(layer.blobs) == _NVIDIA_BLOBS:  # NVCaffe's Scale, in one layer with it
+                gain, bias = (blob.astype(np.float64).reshape(-1) for blob in layer.blobs[3:])
+                scale, shift = scale * gain, shift * gain + bias
+        return scale, shift
 
     def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
-        mean, variance = self.statistics(layer)
-        numbers = {"scale": np.ones_like(mean), "bias": np.zeros_like(mean), "mean": mean, "variance": variance}
-        constants = [graph.constant(number.astype(np.float32), label) for label, number in numbers.items()]
-        eps = float(layer.param.batch_norm_param.eps)
-        return [graph.node("BatchNormalization", [bottoms[0].name, *constants], epsilon=eps)]
+        return [_per_channel(graph, bottoms[0], *self.affine(layer))]
+
+
+class BN(LayerKind):
+    """x times a factor plus an addend for each channel, learned or with the statistics of training (several forks).
+
+    SegNet's has two blobs, in which the statistics are contained; that of PSPNet and others has four, slope, bias, mean
+    and variance.
+    """
+
+    checked = "a float64 transcription of its definition"
+
+    def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+        if len(bottoms[0]) < 2:
+            raise layer.mistake(f"needs a blob with a channel axis, but its bottom has the shape {bottoms[0]}")
+        return [bottoms[0]]
+
+    def blob_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+        param = layer.param.bn_param
+        return self.stored_shapes(layer, bottoms, 2 if param.bn_mode == BNParameter.INFERENCE else 4)
+
+    def stored_shapes(self, layer: Layer, bottoms: Sequence[Shape], count: int) -> list[Shape]:
+        return [(1, bottoms[0][1], 1, 1)] * (2 if count == 2 else 4)
+
+    def affine(self, layer: Layer) -> tuple[Vector, Vector]:
+        """Return the factor and the addend of each channel."""
+        param = layer.param.bn_param
+        slope, bias, *statistics = (blob.astype(np.float64).reshape(-1) for blob in layer.blobs)
+        if not statistics:
+            if param.bn_mode != BNParameter.INFERENCE:
+                raise layer.unsupported(
+                    "bn_mode: LEARN normalises each batch by itself: compute the statistics and set bn_mode: INFERENCE"
+                )
+            return slope, bias
+        if param.icnet or param.HasField("std_momentum"):
+            raise layer.unsupported("icnet and std_momentum are not supported")
+        mean, variance = statistics
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            scale = slope / np.sqrt(variance + param.eps)
+            return scale, bias - mean * scale
+
+    def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
+        return [_per_channel(graph, bottoms[0], *self.affine(layer))]
+
+
+class MVN(LayerKind):
+    """x less its mean over each channel or each image, over the root of its variance plus eps."""
+
+    checked = "Caffe's answers"
+
+    def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+        four_axes(layer, bottoms[0])
+        return [bottoms[0]]
+
+    def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
+        param, (name, shape) = layer.param.mvn_param, bottoms[0]
+        if param.across_channels and None in shape[1:]:
+            raise SizeNeededError
+
+        def mean(value: str) -> str:
+            if not param.across_channels:
+                return graph.node("GlobalAveragePool", [value])
+            rows = graph.reshape(value, [-1, 1, 1, math.prod(known(shape[1:]))])
+            return graph.node("GlobalAveragePool", [rows])
+
+        centred = graph.node("Sub", [name, mean(name)])
+        if not param.normalize_variance:
+            return [centred]
+        deviation = graph.node("Sqrt", [mean(graph.node("Mul", [centred, centred]))])
+        return [graph.node("Div", [centred, graph.node("Add", [deviation, _number(graph, param.eps)])])]
 
 
 class Scale(LayerKind):
     """x times a learned blob or a second bottom, plus a learned bias."""
+
+    checked = "Caffe\'s answers; OpenCV 4.14"
 
     bottoms = (1, 2)
 
@@ -88,6 +173,8 @@ class Scale(LayerKind):
 class Bias(LayerKind):
     """x plus a learned blob or a second bottom."""
 
+    checked = "Caffe\'s answers; OpenCV 4.14"
+
     bottoms = (1, 2)
 
     def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
@@ -110,42 +197,75 @@ class Bias(LayerKind):
 class Softmax(LayerKind):
     """exp(x) over its sum along an axis."""
 
+    checked = "Caffe\'s answers; OpenCV 4.14"
+
     def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
         axis_of(layer, layer.param.softmax_param.axis, len(bottoms[0]))
         return [bottoms[0]]
 
     def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
         axis = axis_of(layer, layer.param.softmax_param.axis, len(bottoms[0].shape))
+        if axis == 0 and bottoms[0].shape[0] is None:
+            raise SizeNeededError  # a Session may run a large batch in parts
         return [graph.node("Softmax", [bottoms[0].name], axis=axis)]
 
 
 class Normalize(LayerKind):
-    """x over its Euclidean norm, per position or over the whole image, times a learned scale (SSD's layer)."""
+    """x over its Euclidean norm: SSD's with a learned scale, per position or over the image; NormFace's without."""
+
+    checked = "Caffe's answers (SSD build); NormFace's: a float64 transcription of its definition"
+
+    tops = (1, 2)  # NormFace's second one is the norm
 
     def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-        if len(bottoms[0]) < 2:
-            raise layer.mistake(f"needs a blob with a channel axis, but its bottom has the shape {bottoms[0]}")
-        return [bottoms[0]]
+        shape = bottoms[0]
+        if len(shape) < 2:
+            raise layer.mistake(f"needs a blob with a channel axis, but its bottom has the shape {shape}")
+        if layer.blobs or layer.param.HasField("norm_param"):
+            if len(layer.tops) > 1:
+                raise layer.mistake("has one top, if it has a learned scale")
+            return [shape]
+        return [shape, (shape[0], 1, *shape[2:])][: len(layer.tops)]
 
     def blob_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+        return [] if layer.param.HasField("normalize_param") else self.stored_shapes(layer, bottoms, 1)
+
+    def stored_shapes(self, layer: Layer, bottoms: Sequence[Shape], count: int) -> list[Shape]:
+        if count == 0 and not layer.param.HasField("norm_param"):
+            return []
         return [()] if layer.param.norm_param.channel_shared else [(bottoms[0][1],)]
 
     def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
+        if not layer.blobs:
+            return self._without_scale(layer, bottoms[0], graph)[: len(layer.tops)]
         param, (name, shape) = layer.param.norm_param, bottoms[0]
         if param.across_spatial and None in shape[2:]:
             raise SizeNeededError  # OpenCV 4.14 would take the size of the norm, one pixel, for the size of the result
         total = graph.node("Mul", [name, name])
         for axis in range(1, len(shape)) if param.across_spatial else [1]:
             # One axis at a time: OpenCV 4.14 gets the sum over several wrong.
-            total = graph.node("ReduceSum", [total, graph.constant(np.array([axis], np.int64), "axis")], keepdims=1)
-        total = graph.node("Add", [total, graph.constant(np.float32(param.eps), "eps")])
+            total = _sum(graph, total, axis)
+        total = graph.node("Add", [total, _number(graph, param.eps)])
         unit = graph.node("Div", [name, graph.node("Sqrt", [total])])
         scale = layer.blobs[0].reshape(-1, *(1,) * (len(shape) - 2))
         return [graph.node("Mul", [unit, graph.constant(scale, "scale")])]
 
+    @staticmethod
+    def _without_scale(layer: Layer, bottom: Value, graph: OnnxGraph) -> list[str]:
+        """Write NormFace's layer: each position over the norm of its channels, with 1e-6 against division by zero."""
+        kind = layer.param.normalize_param.normalize_type
+        if kind not in ("L1", "L2"):
+            raise layer.unsupported(f"normalize_type {kind[:40]!r}: only L1 and L2 are supported")
+        size = graph.node("Mul", [bottom.name, bottom.name]) if kind == "L2" else graph.node("Abs", [bottom.name])
+        total = graph.node("Add", [_sum(graph, size, 1), _number(graph, _NORMFACE_EPS)])
+        norm = graph.node("Sqrt", [total]) if kind == "L2" else total
+        return [graph.node("Div", [bottom.name, norm]), norm]
+
 
 class LRN(LayerKind):
     """Local response normalisation, across channels or within each."""
+
+    checked = "Caffe\'s answers; OpenCV 4.14"
 
     def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
         four_axes(layer, bottoms[0])
@@ -167,6 +287,28 @@ class LRN(LayerKind):
         value = graph.node("Mul", [mean, graph.constant(np.float32(alpha), "alpha")])
         value = graph.node("Add", [value, graph.constant(np.float32(1), "one")])
         return [graph.node("Mul", [name, graph.node("Pow", [value, graph.constant(np.float32(-beta), "beta")])])]
+
+
+def _states_scale(layer: Layer) -> bool:
+    """Tell whether a BatchNorm states NVCaffe's learned scale and bias."""
+    param = layer.param.batch_norm_param
+    return bool(param.scale_bias) or param.HasField("scale_filler") or param.HasField("bias_filler")
+
+
+def _per_channel(graph: OnnxGraph, bottom: Value, scale: Vector, shift: Vector) -> str:
+    """Add x times a factor plus an addend for each channel."""
+    trailing = (1,) * (len(bottom.shape) - 2)
+    numbers = [vector.astype(np.float32).reshape(-1, *trailing) for vector in (scale, shift)]
+    product = graph.node("Mul", [bottom.name, graph.constant(numbers[0], "scale")])
+    return graph.node("Add", [product, graph.constant(numbers[1], "shift")])
+
+
+def _number(graph: OnnxGraph, value: float) -> str:
+    return graph.constant(np.float32(value), "eps")
+
+
+def _sum(graph: OnnxGraph, value: str, axis: int) -> str:
+    return graph.node("ReduceSum", [value, graph.constant(np.array([axis], np.int64), "axis")], keepdims=1)
 
 
 def _covered(layer: Layer, bottoms: Sequence[Shape], axis: int, num_axes: int) -> Shape:

@@ -9,30 +9,29 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spherecv.caffe.graph import Layer
-from spherecv.caffe.spherecv_caffe_pb2 import ConvolutionParameter, PoolingParameter
+from spherecv.caffe.spherecv_caffe_pb2 import PoolingParameter
 
 if TYPE_CHECKING:
     from spherecv.caffe.onnx_graph import OnnxGraph
 
 Pair = tuple[int, int]
+Sizes = tuple[int, ...]
+"""One number for each spatial axis, height and width mostly."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """Kernel, stride, padding and dilation, each as (height, width)."""
+    """Kernel, stride, padding and dilation, each as (height, width), or with one number for each spatial axis."""
 
-    kernel: Pair
-    stride: Pair
-    pad: Pair
-    dilation: Pair = (1, 1)
+    kernel: Sizes
+    stride: Sizes
+    pad: Sizes
+    dilation: Sizes = (1, 1)
 
     @property
-    def extent(self) -> Pair:
+    def extent(self) -> Sizes:
         """How many pixels the kernel spans."""
-        return (
-            self.dilation[0] * (self.kernel[0] - 1) + 1,
-            self.dilation[1] * (self.kernel[1] - 1) + 1,
-        )
+        return tuple(step * (size - 1) + 1 for size, step in zip(self.kernel, self.dilation, strict=True))
 
 
 def four_axes(layer: Layer, shape: Sequence[object]) -> None:
@@ -41,12 +40,12 @@ def four_axes(layer: Layer, shape: Sequence[object]) -> None:
         raise layer.unsupported(f"works on blobs (N, C, H, W) only, but its bottom has the shape {tuple(shape)}")
 
 
-def pad_image(graph: OnnxGraph, value: str, pad: Pair) -> str:
+def pad_image(graph: OnnxGraph, value: str, pad: Sizes) -> str:
     """Add zeros around every image."""
     edges = graph.constant(np.array([0, 0, *pad, 0, 0, *pad], np.int64), "pads")
     return graph.node("Pad", [value, edges, graph.constant(np.float32(0), "zero")])
 
 
-def settings_given(param: ConvolutionParameter | PoolingParameter) -> set[str]:
+def settings_given(param: PoolingParameter) -> set[str]:
     """Return the names of the settings that the prototxt gives."""
     return {field.name for field, _ in param.ListFields()}

@@ -1,4 +1,4 @@
-"""A whole job: what is left to do, done by processes of this machine or by Ray."""
+"""Bulk embedding jobs: the parts that are left, run by processes of this machine or by Ray."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Unpack, get_args
 
+from spherecv.checks import check_choice, check_count
 from spherecv.config import ModelName, PipelineConfig, PipelineSettings, describe
 from spherecv.errors import InvalidArgumentError, SphereCVError, StorageError
 from spherecv.gallery.bulk.parts import Part, parts_of
@@ -110,13 +111,10 @@ def embed_images(
     BackendError
         A worker died.
     """
-    if face not in get_args(WhichFace):
-        raise InvalidArgumentError(f"face must be one of {', '.join(get_args(WhichFace))}, but got {face!r}")
-    if engine not in get_args(Engine):
-        raise InvalidArgumentError(f"engine must be one of {', '.join(get_args(Engine))}, but got {engine!r}")
-    for name, value in (("shard_images", shard_images), ("processes", 1 if processes is None else processes)):
-        if value < 1:
-            raise InvalidArgumentError(f"{name} must be at least 1, but got {value}")
+    check_choice("face", face, get_args(WhichFace))
+    check_choice("engine", engine, get_args(Engine))
+    check_count("shard_images", shard_images)
+    check_count("processes", 1 if processes is None else processes)
     kind = check_format(format)
     address = settings.pop("address", None)
     config = _config(model, settings)

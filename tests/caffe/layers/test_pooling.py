@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spherecv.caffe import load
+from spherecv.caffe.shapes import infer
 from spherecv.errors import UnsupportedLayerError
 
 SEEDS = st.integers(0, 1000)
@@ -114,6 +115,30 @@ def test_global_pooling(method, check_layer, draw_array):
     )
 
 
+def test_global_pooling_may_state_the_stride_it_has_anyway(check_layer, draw_array):
+    for stated in ("", "stride: 1 pad: 0", "stride_h: 1 stride_w: 1"):
+        text = f"pooling_param {{ global_pooling: true {stated} }}"
+        check_layer("Pooling", text, [draw_array(3, (2, 3, 4, 5))], lambda x: x.max((2, 3), keepdims=True))
+
+
+def test_shapes_are_known_before_anything_runs(one_layer):
+    for text, sizes in (
+        ("global_pooling: true", (1, 1)),
+        ("kernel_h: 2 kernel_w: 3 stride_h: 2 stride_w: 1", (3, 4)),
+        ("kernel_h: 3 kernel_w: 5 stride: 2 pad_h: 1 pad_w: 2", (4, 4)),
+    ):
+        net = load(one_layer("Pooling", f"pooling_param {{ {text} }}").encode())
+        assert infer(net.layers, net.inputs)[-1].tops == ((1, 4, *sizes),)
+
+
+def test_a_kernel_of_two_sides_alone_and_one_of_one_pixel(check_layer, draw_array):
+    x = draw_array(4, (2, 3, 6, 7))
+    case = {"kernel": (2, 3), "stride": (1, 1), "pad": (0, 0)}
+    text = "pooling_param { kernel_h: 2 kernel_w: 3 }"
+    check_layer("Pooling", text, [x], lambda x: _pool(x, case, "MAX"))
+    check_layer("Pooling", "pooling_param { kernel_size: 1 }", [x], lambda x: x)
+
+
 @pytest.mark.parametrize("method", ["MAX", "AVE"])
 def test_pooling_rounds_down_when_told_to(method, check_layer, draw_array):
     case = {"kernel": (3, 3), "stride": (2, 2), "pad": (1, 1)}
@@ -132,7 +157,17 @@ def test_pooling_rounds_down_when_told_to(method, check_layer, draw_array):
         ("Pooling", "pooling_param { kernel_size: 3 stride: 0 }", "at least 1"),
         ("Pooling", "pooling_param { kernel_h: 2 }", "both kernel_h and kernel_w"),
         ("Pooling", "pooling_param { kernel_size: 2 stride: 2 stride_h: 2 stride_w: 2 }", "not both"),
+        ("Pooling", "pooling_param { kernel_w: 2 }", "both kernel_h and kernel_w"),
+        ("Pooling", "pooling_param { kernel_size: 2 stride: 2 stride_w: 2 }", "not both"),
+        ("Pooling", "pooling_param { stride: 2 }", "kernel_size is missing"),
+        *(
+            ("Pooling", f"pooling_param {{ global_pooling: true {setting} }}", "neither stride nor pad")
+            for setting in ("pad: 1", "pad_h: 1 pad_w: 1", "pad_w: 1", "stride: 2", "stride_h: 2 stride_w: 2")
+        ),
         ("Pooling", "pooling_param { global_pooling: true pad: 1 }", "neither stride nor pad"),
+        ("Pooling", "pooling_param { global_pooling: true kernel_size: 2 }", "no kernel size"),
+        ("Pooling", 'pooling_param { pool: AVE kernel_size: 2 } top: "mask"', "only MAX"),
+        ("Pooling", "pooling_param { kernel_size: 2 ceil_mode: true round_mode: FLOOR }", "contradict"),
     ],
 )
 def test_mistakes_name_layer_and_line(kind, text, complaint, one_layer, check_mistake):
@@ -143,7 +178,6 @@ def test_mistakes_name_layer_and_line(kind, text, complaint, one_layer, check_mi
     ("kind", "text"),
     [
         ("Pooling", "pooling_param { kernel_size: 2 pool: STOCHASTIC }"),
-        ("Pooling", 'pooling_param { kernel_size: 2 } top: "mask"'),
         ("Pooling", "pooling_param { kernel_size: 1 stride: 4 }"),  # the last window would start outside
     ],
 )

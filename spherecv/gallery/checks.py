@@ -1,37 +1,15 @@
-"""What every part of a gallery stands on: its store, its model, and how arguments are checked."""
+"""Checks of a gallery's arguments."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spherecv.errors import InvalidArgumentError
-from spherecv.gallery.stages import Stages
-from spherecv.gallery.store import Store
-from spherecv.metrics import Metric
-from spherecv.pipeline import FacePipeline
-
-
-class GalleryBase:
-    """A store and the model that its embeddings come from."""
-
-    def __init__(self, store: Store, stages: Stages, *, metric: Metric = "cosine") -> None:
-        self.store = store
-        self.metric = metric
-        self._stages = stages
-
-    @property
-    def pipeline(self) -> FacePipeline:
-        """Detector, aligner and embedder; opened when first asked for."""
-        return self._stages.pipeline
-
-    def close(self) -> None:
-        """Close the store."""
-        self.store.close()
 
 
 def checked_rows(embeddings: ArrayLike) -> NDArray[np.float32]:
@@ -48,19 +26,6 @@ def checked_rows(embeddings: ArrayLike) -> NDArray[np.float32]:
     if not np.isfinite(np.einsum("ij->", rows, dtype=np.float64)):
         raise InvalidArgumentError("embeddings must be finite")
     return rows
-
-
-def checked_count(k: int) -> int:
-    """Return a count of candidates, or raise `InvalidArgumentError`."""
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise InvalidArgumentError(f"k must be a whole number of at least 1, but got {k!r}")
-    return k
-
-
-def check_choice(name: str, value: object, choices: Any) -> None:
-    """Raise `InvalidArgumentError` unless a value is one of those of a `Literal`."""
-    if value not in get_args(choices):
-        raise InvalidArgumentError(f"{name} must be one of {', '.join(get_args(choices))}, but got {value!r}")
 
 
 def checked_metadata(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
