@@ -15,6 +15,7 @@ from spherecv.cli.samples import sample_portrait
 from spherecv.cli.train import app, sizes
 from spherecv.errors import InvalidArgumentError, ModelFileError, TrainingError
 from spherecv.images import load_image
+from spherecv.records import WHOLE
 from spherecv.thresholds import Calibration
 from spherecv.train.data import open_dataset
 from spherecv.zoo import ModelSource, get_recipe
@@ -188,7 +189,8 @@ def test_finetune_ends_with_rates_thresholds_and_how_to_use_them(used: str, peop
     words = ["finetune", used, people, "-o", out, "--iterations", 10, "--batch-size", 6, "--workers", 0, "--no-align"]
     result = run(*words)
     assert result.exit_code == 0, result.output
-    for said in ("images are 15x18, and the net takes 10x12: scaled", "held out", "equal error rate", "TAR at FAR 1e-2"):
+    scaled = "images are 15x18, and the net takes 10x12: scaled"
+    for said in (scaled, "held out", "equal error rate", "TAR at FAR 1e-2"):
         assert said in result.output
     command = next(line for line in result.output.splitlines() if "models add mine" in line).split()
     options = dict(zip(command[4::2], command[5::2], strict=True))
@@ -196,7 +198,7 @@ def test_finetune_ends_with_rates_thresholds_and_how_to_use_them(used: str, peop
     assert all(Path(path).is_file() for path in options.values())
     calibration = Calibration.load(options["--calibration"])
     source = ModelSource.from_caffe(options["--prototxt"], options["--caffemodel"], recipe=options["--recipe"])
-    calibration.check(model=source.name, model_key=source.key, metric="cosine", detector="whole")
+    calibration.check(model=source.name, model_key=source.key, metric="cosine", detector=WHOLE)
     told = answer(*words)
     assert told["held_out"] == 2
     assert told["after"]["separation"] >= told["before"]["separation"]

@@ -115,6 +115,8 @@ def _teacher_recipe(name: str) -> TeacherRecipe:
         recipe = get_recipe(name)
     except InvalidArgumentError as error:
         raise InvalidArgumentError(f"{error}; a file with the settings of the run goes to --settings") from None
+    if not isinstance(recipe.mean, tuple):
+        raise InvalidArgumentError("mean must be a number for each channel to distil, but is an image")
     height, width = recipe.size
     std = tuple(1.0 / scale for scale in recipe.scale)
     return TeacherRecipe(height=height, width=width, rgb=recipe.color == "RGB", mean=recipe.mean, std=std)

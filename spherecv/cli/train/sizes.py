@@ -124,5 +124,7 @@ def pixels_of(recipe: Recipe) -> Pixels:
 
     if len(set(recipe.scale)) > 1:
         raise InvalidArgumentError(f"scale must be one number for all channels to fine-tune, but is {recipe.scale}")
+    if not isinstance(recipe.mean, tuple):
+        raise InvalidArgumentError("mean must be a number for each channel to fine-tune, but is an image")
     kind = RedFirst if recipe.color == "RGB" else Pixels
     return kind(recipe.mean, recipe.scale[0])

@@ -78,7 +78,9 @@ class SphereFace2(Loss):
         z = self.balance / ((1.0 - self.balance) * max(1, self.classes - 1))
         root = math.sqrt((1.0 - z) ** 2 + 4.0 * z * math.exp(own - other))
         # Two forms of one root: the one whose terms do not cancel.
-        return math.log(2.0 * z / (1.0 - z + root)) - other if z < 1 else math.log((z - 1.0 + root) / 2.0) - own
+        if z < 1:
+            return float(math.log(2.0 * z / (1.0 - z + root)) - other)
+        return float(math.log((z - 1.0 + root) / 2.0) - own)
 
     def forward(self, x: Array, target: Array) -> LossValue:
         check_labels(self.backend.numpy(target), self.classes, self.name)
