@@ -52,7 +52,7 @@ class Feed:
     target : callable, optional
         ``target(batch)`` returns what the loss compares with; the labels by default.
     crop : callable, optional
-        ``crop(images)`` returns the part of the loader's pictures that the net sees; all of them by default.
+        ``crop(images)`` returns the part of the loader's images that the net sees; all of them by default.
     """
 
     pixels: Pixels = field(default_factory=Pixels)

@@ -1,4 +1,4 @@
-"""Caffe's ImageData layer: what a train prototxt says about its pictures."""
+"""Caffe's ImageData layer: what a train prototxt says about its images."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from spherecv.train.data.reading import bytes_of
 from spherecv.train.feed import Feed, Pixels
 from spherecv.train.params import Shape
 
-_TRIED = 100  # pictures whose size is asked for before the list is given up
+_TRIED = 100  # images whose size is asked for before the list is given up
 
 
 @dataclass(frozen=True)
 class Source:
-    """The pictures of an ImageData layer.
+    """The images of an ImageData layer.
 
     Attributes
     ----------
@@ -77,9 +77,9 @@ def source_of(
         Whether `crop_size` cuts at a random place; else in the middle.
     """
     if spec.type != "ImageData":
-        raise spec.unsupported("the trainer reads its pictures through ImageData layers only")
+        raise spec.unsupported("the trainer reads its images through ImageData layers only")
     if len(spec.tops) != 2:
-        raise spec.mistake("needs two tops: pictures and labels")
+        raise spec.mistake("needs two tops: images and labels")
     # As in Caffe, scale, mirror, crop_size and mean_file are transform_param's: image_data_param's have no effect here
     # (in the older `layers` they were moved), nor has what is for encoded records, force_color and force_gray.
     image, transform = spec.param.image_data_param, spec.param.transform_param
@@ -119,7 +119,7 @@ def _found(name: str, folder: Path) -> Path:
 
 
 def _first_size(dataset: Dataset) -> tuple[int, int]:
-    """Return the size of the first picture that can be read, as Caffe takes the first one's."""
+    """Return the size of the first image that can be read, as Caffe takes the first one's."""
     failure: ImageError | None = None
     for item in dataset.items[:_TRIED]:
         try:
@@ -128,7 +128,7 @@ def _first_size(dataset: Dataset) -> tuple[int, int]:
             failure = failure or error
         else:
             return int(height), int(width)
-    raise ImageError(f"none of the first {_TRIED} pictures can be read: {failure}")
+    raise ImageError(f"none of the first {_TRIED} images can be read: {failure}")
 
 
 def _mean(spec: Spec, folder: Path) -> tuple[float, ...]:

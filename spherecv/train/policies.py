@@ -27,7 +27,7 @@ class Policy:
     warmup : int
         Iterations over which the rate first rises in a line to what the policy says, after a restart too; 0 in Caffe.
     restarts : sequence of int
-        Iterations at which ``cosine`` and its warm-up begin anew: each cycle ends where the next begins, the last at
+        Iterations at which ``cosine`` and its warm-up begin again: each cycle ends where the next begins, the last at
         max_iter (SGDR: Loshchilov and Hutter, "Stochastic Gradient Descent with Warm Restarts", ICLR 2017).
     """
 

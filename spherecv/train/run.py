@@ -75,7 +75,7 @@ def open_run(
     device, threads, gpu
         As for `open_backend`.
     workers : int
-        Processes that read pictures.
+        Processes that read images.
     batch_size : int, optional
         In place of the prototxt's.
     augmentation : Augmentation, optional
@@ -83,7 +83,7 @@ def open_run(
     exact_margin : bool
         Use the true gradient of the margin in place of the released one.
     skip_limit : int
-        Pictures that may be unreadable.
+        Images that may be unreadable.
     log : Log, optional
     **changes
         Settings of the solver to change: ``base_lr``, ``max_iter``, ``snapshot_prefix``, ...

@@ -28,18 +28,26 @@ class Solver:
     settings : SolverSettings
     backend : Backend
 
-    Attributes
-    ----------
-    current_step : int
-        The counter of the policies ``step`` and ``multistep``, at the last update.
     """
 
     def __init__(self, params: Sequence[Param], settings: SolverSettings, backend: Backend) -> None:
         self.settings, self.backend = settings, backend
         self.params = list(params)
         self.slots = 2 if settings.kind in ("Adam", "AdaDelta") else 1
-        self.current_step = 0
+        self._step: int | None = None
         self.history: list[list[Array]] = [[] for _ in self.params]  # filled when first needed: frozen nets need none
+
+    @property
+    def current_step(self) -> int:
+        """The counter of the policies ``step`` and ``multistep`` at the last update.
+
+        A solver that begins later than at 0 and was not given one counts as if it had run from there.
+        """
+        return self._step or 0
+
+    @current_step.setter
+    def current_step(self, value: int) -> None:
+        self._step = value
 
     def step(self, iteration: int) -> float:
         """Update every parameter from its gradient, drop the gradients, and return the rate used.
@@ -50,6 +58,8 @@ class Solver:
             Counted from 0.
         """
         settings, backend = self.settings, self.backend
+        if self._step is None and iteration:
+            self._step = settings.policy.step_of(iteration - 1)
         self.current_step = settings.policy.advance(self.current_step, iteration)
         rate = settings.policy(iteration, self.current_step)
         factor = self._clip_factor() / settings.iter_size

@@ -134,6 +134,15 @@ def test_against_torchs_adaptive_solvers(double: Backend) -> None:
         np.testing.assert_allclose(found, w.detach().numpy(), rtol=1e-9, err_msg=kind)
 
 
+def test_a_counter_that_was_not_given(double: Backend) -> None:
+    settings = SolverSettings(policy=Policy("multistep", 1.0, gamma=0.1, stepvalue=(2, 3, 9)))
+    solver = Solver([], settings, double)
+    assert [solver.step(iteration) for iteration in (5, 6)] == pytest.approx([0.01, 0.01])
+    given = Solver([], settings, double)
+    given.current_step = 0
+    assert [given.step(iteration) for iteration in (5, 6)] == pytest.approx([0.1, 0.01])
+
+
 def test_decay_of_signs(double: Backend) -> None:
     start = np.linspace(-1, 1, 12).reshape(3, 4)
     settings = SolverSettings(policy=Policy(base_lr=0.1), weight_decay=0.5, regularization="L1")
