@@ -35,6 +35,7 @@ _RATE, _RATE_FROM_NOTHING, _RATE_HEAD = 0.04, 0.01, 0.003
 _EPOCHS, _FEWEST, _MOST = 8, 60, 4000
 _LOOKS, _APART = 10, 200
 _PATIENCE = 5
+_NEARLY = 0.9
 _SCALED_ON = 64
 _IMPRINTED_ON = 20_000
 
@@ -91,14 +92,14 @@ def annealed(
     ----------
     iterations : int
     base : float, optional
-        10 by default: a trained net with imprinted class weights bears the margin at once. 1000 from nothing, as in
+        20 by default: a trained net with imprinted class weights bears the margin at once. 1000 from nothing, as in
         SphereFace's own prototxt.
     minimum : float, optional
         5 by default.
     from_nothing : bool
     """
     least = 5.0 if minimum is None else minimum
-    start = (1000.0 if from_nothing else 10.0) if base is None else base
+    start = (1000.0 if from_nothing else 20.0) if base is None else base
     if not (0 <= least < math.inf and 0 <= start < math.inf):
         raise InvalidArgumentError(f"lambda must be at least 0, but base is {start} and the minimum {least}")
     gamma = max(0.0, start / max(least, 0.1) - 1.0) / max(1.0, iterations / 2)
@@ -190,8 +191,11 @@ class FineTuning:
         found = self.look()
         self.looks.append((self.trainer.iteration, found))
         done = self.trainer.iteration
-        # Of a few people a rate is a matter of single pairs; the separation is one of all of them.
-        if self.best is None or found.separation > self.best.separation:
+        # Of a few people a rate is a matter of single pairs, and the separation one of all of them. Of looks that are
+        # nearly as good the latest counts: weights under a falling rate are the better ones for people not looked at.
+        top = max(look.separation for _, look in self.looks)
+        first = self.looks[0][1].separation
+        if self.best is None or found.separation > max(first, _NEARLY * top):
             self.best, self.best_iteration = found, done
             backend = self.trainer.net.backend
             self._best_weights = [np.array(backend.numpy(param.data)) for param in self.trainer.net.params]

@@ -61,8 +61,8 @@ def rescale(net: Net, embedding: str, inputs: dict[str, Array], *, length: float
     inputs : dict of str to array
         Images as the net is trained on, a batch of them.
     length : float
-        What the features' mean length comes near to: within a factor of the root of two. Features that are already
-        within a factor of two stay, and so does the net.
+        What the features' mean length comes near to: within a factor of the root of two. Where it is so already, the net
+        stays as it is.
 
     Returns
     -------
@@ -77,9 +77,12 @@ def rescale(net: Net, embedding: str, inputs: dict[str, Array], *, length: float
     before = float(np.linalg.norm(features.reshape(len(features), -1).astype(np.float64), axis=1).mean())
     groups = _groups(net)
     last = groups[net.value_names()[embedding]]
-    if not last or not math.isfinite(before) or before == 0 or 0.5 <= before / length <= 2:
+    if not last or not math.isfinite(before) or before == 0:
         return Rescaling(before, before, {})
-    powers = _balanced(net, groups, last, round(math.log2(length / before)))
+    wanted = round(math.log2(length / before))
+    if not wanted:
+        return Rescaling(before, before, {})
+    powers = _balanced(net, groups, last, wanted)
     changed = {layer.name: shift for layer in net.layers if (shift := _apply(net, layer, groups, powers))}
     return Rescaling(before, before * 2.0 ** powers[last], changed)
 

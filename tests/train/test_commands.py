@@ -16,7 +16,7 @@ from spherecv.cli.train import app, sizes
 from spherecv.errors import InvalidArgumentError, ModelFileError, TrainingError
 from spherecv.images import load_image
 from spherecv.records import WHOLE
-from spherecv.thresholds import Calibration
+from spherecv.thresholds import Calibration, ThresholdWarning
 from spherecv.train.data import open_dataset
 from spherecv.zoo import ModelSource, get_recipe
 
@@ -198,7 +198,8 @@ def test_finetune_ends_with_rates_thresholds_and_how_to_use_them(used: str, peop
     assert all(Path(path).is_file() for path in options.values())
     calibration = Calibration.load(options["--calibration"])
     source = ModelSource.from_caffe(options["--prototxt"], options["--caffemodel"], recipe=options["--recipe"])
-    calibration.check(model=source.name, model_key=source.key, metric="cosine", detector=WHOLE)
+    with pytest.warns(ThresholdWarning, match="ready-made crops"):
+        calibration.check(model=source.name, model_key=source.key, metric="cosine", detector=WHOLE)
     told = answer(*words)
     assert told["held_out"] == 2
     assert told["after"]["separation"] >= told["before"]["separation"]

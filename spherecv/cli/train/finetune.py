@@ -29,7 +29,7 @@ def finetune(
     loss: Annotated[str, typer.Option("--loss", help="See `spherecv train show`.")] = "a-softmax",
     margin: Annotated[int, typer.Option("--margin", help="m of A-Softmax, 1..4.")] = 4,
     lambda_base: Annotated[
-        float | None, typer.Option("--lambda-base", help="Of A-Softmax: where lambda starts.  [default: 10]")
+        float | None, typer.Option("--lambda-base", help="Of A-Softmax: where lambda starts.  [default: 20]")
     ] = None,
     lambda_min: Annotated[
         float | None,
