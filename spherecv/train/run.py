@@ -10,7 +10,7 @@ from typing import Any
 
 from spherecv.caffe.spherecv_caffe_pb2 import NetState, Phase
 from spherecv.errors import InvalidArgumentError, PrototxtError
-from spherecv.train.backend import Backend, open_backend
+from spherecv.train.backend import Backend
 from spherecv.train.data import Augmentation, Loader
 from spherecv.train.data.dataset import Location
 from spherecv.train.feed import Batches, Feed, NoBatches
@@ -18,6 +18,7 @@ from spherecv.train.imagedata import Source, source_of
 from spherecv.train.log import Log
 from spherecv.train.net import TEST, TRAIN, Net, data_layers
 from spherecv.train.parallel import group_of_environment
+from spherecv.train.resources import Resources
 from spherecv.train.settings import SolverSettings, beside, net_path
 from spherecv.train.testing import NetTest
 from spherecv.train.trainer import Trainer
@@ -48,16 +49,11 @@ def open_run(
     data: tuple[Location, ...] = (),
     weights: str | Path | None = None,
     resume: str | Path | None = None,
-    device: str = "cpu",
-    threads: int | None = None,
-    gpu: int = 0,
-    workers: int = 1,
     batch_size: int | None = None,
     augmentation: Augmentation | None = None,
     exact_margin: bool = False,
-    skip_limit: int = 100,
     log: Log | None = None,
-    **changes: Any,
+    **settings: Any,
 ) -> Iterator[Run]:
     """Make everything that a solver prototxt asks for; closes the workers at the end.
 
@@ -72,50 +68,46 @@ def open_run(
         `Run.weights`).
     resume : path, optional
         A solverstate to go on from.
-    device, threads, gpu
-        As for `open_backend`.
-    workers : int
-        Processes that read images.
     batch_size : int, optional
         In place of the prototxt's.
     augmentation : Augmentation, optional
         In place of the prototxt's mirror.
     exact_margin : bool
         Use the true gradient of the margin in place of the released one.
-    skip_limit : int
-        Images that may be unreadable.
     log : Log, optional
-    **changes
-        Settings of the solver to change: ``base_lr``, ``max_iter``, ``snapshot_prefix``, ...
+    **settings
+        `Resources`: ``device``, ``threads``, ``gpu``, ``workers``, ``skip_limit``; and settings of the solver:
+        ``base_lr``, ``max_iter``, ``snapshot_prefix``, ...
     """
     if weights is not None and resume is not None:
         raise InvalidArgumentError("pass weights to start from, or a solverstate to resume, not both")
     path = Path(solver)
-    settings = SolverSettings.from_prototxt(path).replaced(**changes)
-    seed = settings.random_seed
-    backend = open_backend(device, threads=threads, index=gpu)
+    resources = Resources.taken_from(settings)
+    solving = SolverSettings.from_prototxt(path).replaced(**settings)
+    seed = solving.random_seed
+    backend = resources.open_backend()
     with ExitStack() as stack:
-        given = {"workers": workers, "seed": seed, "limit": skip_limit}
-        prototxt = settings.net_text or net_path(settings, path)
+        given = {"workers": resources.workers, "seed": seed, "limit": resources.skip_limit}
+        prototxt = solving.net_text or net_path(solving, path)
         where = {"data": data, "batch_size": batch_size, "augmentation": augmentation, "seed": seed}
-        source = _source(prototxt, path, settings.state, TRAIN, **where)
-        net = _net(prototxt, backend, source, state=settings.state, seed=seed, exact_margin=exact_margin)
+        source = _source(prototxt, path, solving.state, TRAIN, **where)
+        net = _net(prototxt, backend, source, state=solving.state, seed=seed, exact_margin=exact_margin)
         if source is not None:
             _check_classes(net, source.dataset.classes)
-        starts = [beside(name, path) for name in settings.weights] if weights is None else [weights]
+        starts = [beside(name, path) for name in solving.weights] if weights is None else [weights]
         report = None
         for start in starts if resume is None else ():
             report = load_weights(net, start, partial=True)
         group = group_of_environment(backend)
         stack.callback(group.close)
         tests = []
-        for entry in settings.tests if group.rank == 0 else ():
+        for entry in solving.tests if group.rank == 0 else ():
             text = entry.net_text or beside(entry.net, path)
             of_test = _source(text, path, entry.state, TEST, seed=seed)
             tested = _net(text, backend, of_test, state=entry.state, seed=seed, phase=TEST)
             tests.append(NetTest(tested, *_batches(of_test, stack, **given), entry.iterations))
         batches, feed = _batches(source, stack, rank=group.rank, ranks=group.size, **given)
-        trainer = Trainer(net, settings, batches, feed=feed, log=log, group=group, tests=tests)
+        trainer = Trainer(net, solving, batches, feed=feed, log=log, group=group, tests=tests)
         if resume is not None:
             trainer.resume(resume)
         yield Run(trainer, report)

@@ -59,7 +59,7 @@ def test_resumed_with_another_number_of_threads(small_run: Path) -> None:
 
 
 def test_double_precision_resumes_exactly_too(small_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import spherecv.train.run as module
+    import spherecv.train.resources as module
 
     opened = module.open_backend
     monkeypatch.setattr(module, "open_backend", lambda *a, **k: opened(*a, **{**k, "dtype": "float64"}))
