@@ -61,8 +61,8 @@ def rescale(net: Net, embedding: str, inputs: dict[str, Array], *, length: float
     inputs : dict of str to array
         Images as the net is trained on, a batch of them.
     length : float
-        What the features' mean length comes near to: within a factor of the root of two. Where it is so already, the net
-        stays as it is.
+        What the features' mean length comes near to: within a factor of the root of two. Where it is so already, the
+        net stays as it is.
 
     Returns
     -------
