@@ -76,17 +76,13 @@ def ijb(
     chosen = subject.subjects()
 
     def run(one: Subject) -> TemplateExperiment:
-        from spherecv.evaluate.ijbrun import evaluate_ijb
+        from spherecv.evaluate.ijbrun import IjbFiles, evaluate_ijb
 
         with counted(f"embedding, {one.source.name}") as progress:
             return evaluate_ijb(
                 images,
-                media,
+                IjbFiles(media, pairs, gallery or (), probes, landmarks),
                 one,
-                pairs=pairs,
-                galleries=gallery or (),
-                probes=probes,
-                landmarks=landmarks,
                 flip=cast(Any, flip),
                 weighing=cast(Any, weighing),
                 detector_scores=detector_scores,

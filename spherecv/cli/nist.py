@@ -57,7 +57,7 @@ def nist(
       spherecv evaluate nist photos/ --pairs pairs.csv --table people.csv --group-by sex --quality sharpness
     """
     from spherecv.checks import check_metric
-    from spherecv.evaluate.nistrun import compare_nist, evaluate_nist
+    from spherecv.evaluate.nistrun import ImageTable, compare_nist, evaluate_nist
 
     chosen = subject.subjects()
     results = []
@@ -68,9 +68,7 @@ def nist(
                     images,
                     pairs,
                     one,
-                    table=table,
-                    group_by=group_by or (),
-                    qualities=quality or (),
+                    table=ImageTable(table, group_by or (), quality or ()),
                     threshold=threshold,
                     fmr=fmr,
                     metric=check_metric(metric),

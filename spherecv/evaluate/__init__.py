@@ -13,9 +13,9 @@ from spherecv.evaluate.folds import FoldTable, evaluate_folds, evaluate_split, f
 from spherecv.evaluate.gridfolds import GridFigures, grid_figures
 from spherecv.evaluate.groups import GroupRates, false_match_rates
 from spherecv.evaluate.identification import Identification, identify
-from spherecv.evaluate.ijbrun import TemplateExperiment, evaluate_ijb
+from spherecv.evaluate.ijbrun import IjbFiles, TemplateExperiment, evaluate_ijb
 from spherecv.evaluate.likelihood import expected_calibration_error, fit_probability
-from spherecv.evaluate.nistrun import NistExperiment, evaluate_nist
+from spherecv.evaluate.nistrun import ImageTable, NistExperiment, evaluate_nist
 from spherecv.evaluate.paired import PairedTest, compare_distances, compare_experiments
 from spherecv.evaluate.pairfiles import read_pairs
 from spherecv.evaluate.pairs import PairList, find_pairs
@@ -35,7 +35,9 @@ __all__ = [
     "GridFigures",
     "GroupRates",
     "Identification",
+    "IjbFiles",
     "ImageEmbeddings",
+    "ImageTable",
     "NistExperiment",
     "PairList",
     "PairedTest",

@@ -153,15 +153,36 @@ class MediaImages:
         return {"set": str(self.path.resolve()), "images": digest.hexdigest()}
 
 
+@dataclass(frozen=True)
+class IjbFiles:
+    """The files of IJB-B or IJB-C.
+
+    Attributes
+    ----------
+    media : path
+        Which image belongs to which template and medium; see `read_media`.
+    pairs : path, optional
+        Of the 1:1 protocol; see `read_template_pairs`.
+    galleries : sequence of path
+        Of the 1:N protocol, each measured by itself; see `read_subjects`.
+    probes : path, optional
+        Needed with galleries.
+    landmarks : path, optional
+        See `read_landmarks`: the faces are cut out by them as the recipe says. Without it the images are ready crops.
+    """
+
+    media: AnyPath
+    pairs: AnyPath | None = None
+    galleries: Sequence[AnyPath] = ()
+    probes: AnyPath | None = None
+    landmarks: AnyPath | None = None
+
+
 def evaluate_ijb(
     folder: AnyPath,
-    media: AnyPath,
+    files: IjbFiles,
     subject: Subject,
     *,
-    pairs: AnyPath | None = None,
-    galleries: Sequence[AnyPath] = (),
-    probes: AnyPath | None = None,
-    landmarks: AnyPath | None = None,
     flip: Flip = "add",
     weighing: Weighing = "length",
     detector_scores: bool = True,
@@ -175,21 +196,12 @@ def evaluate_ijb(
     ----------
     folder : path
         Of the images.
-    media : path
-        Which image belongs to which template and medium; see `read_media`.
+    files : IjbFiles
     subject : Subject
-    pairs : path, optional
-        Of the 1:1 protocol; see `read_template_pairs`.
-    galleries : sequence of path
-        Of the 1:N protocol, each measured by itself; see `read_subjects`.
-    probes : path, optional
-        Needed with galleries.
-    landmarks : path, optional
-        See `read_landmarks`: the faces are cut out by them as the recipe says. Without it the images are ready crops.
     flip, weighing
         As for `pool_templates`.
     detector_scores : bool
-        Weigh images by the scores in `landmarks`, where there are any.
+        Weigh images by the scores beside the landmarks, where there are any.
     saved : callable, optional
         Where to keep embeddings, given what `MediaImages.stamp` says; a run that was broken off goes on from there.
     replicates : int
@@ -208,12 +220,13 @@ def evaluate_ijb(
     """
     check_choice("flip", flip, get_args(Flip))
     check_choice("weighing", weighing, get_args(Weighing))
-    if bool(galleries) != (probes is not None):
+    pairs, probes, landmarks = files.pairs, files.probes, files.landmarks
+    if bool(files.galleries) != (probes is not None):
         raise DatasetError("galleries and probes go together: give both, or neither")
-    listed = read_media(media)
+    listed = read_media(files.media)
     numbers = np.unique(listed.templates)
     wanted = None if pairs is None else read_template_pairs(pairs, numbers)
-    tables = [(Path(path).stem, *read_subjects(path)) for path in galleries]
+    tables = [(Path(path).stem, *read_subjects(path)) for path in files.galleries]
     searches = None if probes is None else read_subjects(probes)
     for name, templates, _ in [*tables, *([("probes", *searches)] if searches is not None else [])]:
         positions_of(templates, numbers, name)

@@ -109,14 +109,31 @@ class NistExperiment:
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
+@dataclass(frozen=True)
+class ImageTable:
+    """What is known about images.
+
+    Attributes
+    ----------
+    path : path, optional
+        See `read_columns`.
+    group_by : sequence of str
+        Columns to group by.
+    qualities : sequence of str
+        Columns that hold numbers, to be judged as qualities beside `Face.quality`.
+    """
+
+    path: AnyPath | None = None
+    group_by: Sequence[str] = ()
+    qualities: Sequence[str] = ()
+
+
 def evaluate_nist(
     images: AnyPath,
     pairs: AnyPath,
     subject: Subject,
     *,
-    table: AnyPath | None = None,
-    group_by: Sequence[str] = (),
-    qualities: Sequence[str] = (),
+    table: ImageTable | None = None,
     threshold: float | None = None,
     fmr: float = 1e-3,
     metric: Metric = "cosine",
@@ -133,12 +150,7 @@ def evaluate_nist(
     pairs : path
         Of any form that `read_pairs` reads.
     subject : Subject
-    table : path, optional
-        What is known about the images; see `read_columns`.
-    group_by : sequence of str
-        Columns of the table to group by.
-    qualities : sequence of str
-        Columns of the table that hold numbers, to be judged as qualities beside `Face.quality`.
+    table : ImageTable, optional
     threshold : float, optional
         The largest distance accepted; by default the one of `fmr`.
     fmr : float
@@ -164,11 +176,12 @@ def evaluate_nist(
     if not here:
         raise DatasetError(f"none of the {len(found)} images of {pairs} is in {root}")
     listed = replace(listed, images=tuple(a or b for a, b in zip(found, listed.images, strict=True)))
-    columns = {} if table is None else read_columns(table, listed.images)
-    strange = next((name for name in (*group_by, *qualities) if name not in columns), None)
+    table = table or ImageTable()
+    columns = {} if table.path is None else read_columns(table.path, listed.images)
+    strange = next((name for name in (*table.group_by, *table.qualities) if name not in columns), None)
     if strange is not None:
         raise DatasetError(f"the column {strange} is not there: {', '.join(columns) or 'give a table'}")
-    scores = {name: _numbers(name, columns[name]) for name in qualities}
+    scores = {name: _numbers(name, columns[name]) for name in table.qualities}
     recipe = subject.source.recipe
     kept = None if saved is None else saved(images, recipe.mirror)
     embedded = embed_images(root, here, subject, saved=kept, progress=progress)
@@ -188,7 +201,7 @@ def evaluate_nist(
             group_errors(
                 open_ended, genuine, listed.people, _sides(listed, np.array(columns[name])), cut, column=name
             )
-            for name in group_by
+            for name in table.group_by
         ),
         discards=tuple(
             discard_curve(open_ended[genuine], _sides(listed, values)[genuine], cut, name=name)

@@ -15,7 +15,7 @@ from spherecv.errors import DatasetError, InvalidArgumentError, NotEnoughDataErr
 from spherecv.evaluate import templatesets
 from spherecv.evaluate.curves import roc_curve, tar_at_far
 from spherecv.evaluate.ijbfiles import read_landmarks, read_media, read_subjects, read_template_pairs
-from spherecv.evaluate.ijbrun import MediaImages, evaluate_ijb
+from spherecv.evaluate.ijbrun import IjbFiles, MediaImages, evaluate_ijb
 from spherecv.evaluate.templatesets import compare_templates, pool_templates, search_rates, verification_rates
 
 
@@ -296,11 +296,8 @@ def ijb(tmp_path: Path) -> dict[str, Path]:
 def test_from_files_to_figures(ijb, subject, tmp_path: Path) -> None:
     found = evaluate_ijb(
         ijb["crops"],
-        ijb["media"],
+        IjbFiles(ijb["media"], pairs=ijb["pairs"], galleries=[ijb["gallery"]], probes=ijb["probes"]),
         subject,
-        pairs=ijb["pairs"],
-        galleries=[ijb["gallery"]],
-        probes=ijb["probes"],
         saved=lambda stamp: str(tmp_path / "rows.f32"),
         replicates=20,
     )
@@ -317,16 +314,15 @@ def test_from_files_to_figures(ijb, subject, tmp_path: Path) -> None:
     assert found.to_dict()["templates_without_image"] == 1
     again = evaluate_ijb(
         ijb["crops"],
-        ijb["media"],
+        IjbFiles(ijb["media"], pairs=ijb["pairs"]),
         subject,
-        pairs=ijb["pairs"],
         saved=lambda stamp: str(tmp_path / "rows.f32"),
         replicates=20,
     )
     assert again.verification.to_dict() == found.verification.to_dict()
     assert len(subject.stages.opened) == 1
     with pytest.raises(DatasetError, match="go together"):
-        evaluate_ijb(ijb["crops"], ijb["media"], subject, galleries=[ijb["gallery"]])
+        evaluate_ijb(ijb["crops"], IjbFiles(ijb["media"], galleries=[ijb["gallery"]]), subject)
 
 
 def test_faces_are_cut_out_by_the_landmarks_given(tmp_path: Path) -> None:

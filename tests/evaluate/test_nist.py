@@ -19,7 +19,7 @@ from spherecv.evaluate.nist import (
     group_errors,
     read_columns,
 )
-from spherecv.evaluate.nistrun import evaluate_nist
+from spherecv.evaluate.nistrun import ImageTable, evaluate_nist
 from spherecv.evaluate.pairfiles import read_pairs
 from spherecv.evaluate.pairs import PairRow, make_pairs
 
@@ -179,9 +179,13 @@ def test_from_images_to_figures(people: Path, subject, lfw_pairs, tmp_path: Path
     cv2.imwrite(str(people / f"{dark}.png"), np.zeros((8, 8, 3), np.uint8))  # no face
     (people / f"{gone}.png").unlink()
     found = evaluate_nist(
-        people, listing, subject, table=tmp_path / "table.csv", group_by=["group"], qualities=["score"], fmr=0.1,
+        people,
+        listing,
+        subject,
+        table=ImageTable(tmp_path / "table.csv", group_by=["group"], qualities=["score"]),
+        fmr=0.1,
         replicates=10,
-    )  # fmt: skip
+    )
     assert len(found.failures) == found.rates.failed_images == 2
     assert found.failures[gone] == "no such file"
     assert found.rates.pairs == 72
@@ -194,6 +198,6 @@ def test_from_images_to_figures(people: Path, subject, lfw_pairs, tmp_path: Path
     assert found.to_dict()["error_versus_discard"][0]["quality"] == "Face.quality"
     for column in ("no", "group"):
         with pytest.raises(DatasetError, match=r"column no is not|must hold numbers"):
-            evaluate_nist(people, listing, subject, table=tmp_path / "table.csv", qualities=[column])
+            evaluate_nist(people, listing, subject, table=ImageTable(tmp_path / "table.csv", qualities=[column]))
     with pytest.raises(DatasetError, match="none of the"):
         evaluate_nist(tmp_path / "none", listing, subject)
