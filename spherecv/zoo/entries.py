@@ -157,6 +157,7 @@ def _read_file(values: Any, where: str) -> ModelFile:
         manual=entry.take("manual", str, ""),
         wheel=wheel,
         version=entry.take("version", str, ""),
+        identity=entry.take("identity", str, ""),
         known_forms=tuple(_read_form(form, f"{where}.known_forms[{i}]") for i, form in enumerate(forms)),
     )
     entry.done()

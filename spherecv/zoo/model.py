@@ -79,6 +79,9 @@ class ModelFile:
         Name and version of the Python package that carries the file; empty for other origins.
     known_forms : tuple of KnownForm
         Other files that stand for the same thing.
+    identity : str
+        What stands for the file in keys where its first digest does not: that of an earlier file whose embeddings were
+        the same to the last bit, so that galleries and calibrations of it stay valid.
     """
 
     role: str
@@ -92,6 +95,7 @@ class ModelFile:
     wheel: str = ""
     version: str = ""
     known_forms: tuple[KnownForm, ...] = ()
+    identity: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

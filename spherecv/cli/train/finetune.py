@@ -90,7 +90,7 @@ def finetune(
     from spherecv.train.recipes import save
     from spherecv.zoo import ModelSource
 
-    files = _files_of(model)
+    files = files_of(model)
     source = ModelSource.from_caffe(*files, recipe=recipe or _recipe_of(model, files))
     if align and recipe is None and source.recipe.name == "custom":
         raise InvalidArgumentError("--align needs to know where the net wants the landmarks: pass --recipe")
@@ -150,7 +150,8 @@ def _say_start(ready: FineTuning, dataset: Dataset) -> None:
     )
 
 
-def _files_of(model: str) -> tuple[Path, Path]:
+def files_of(model: str) -> tuple[Path, Path]:
+    """Find the prototxt and caffemodel that a command line names."""
     prototxt, comma, caffemodel = model.partition(",")
     if comma:
         return Path(prototxt), Path(caffemodel)
