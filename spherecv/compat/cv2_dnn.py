@@ -199,15 +199,15 @@ def install(*, replace: bool = False) -> None:
         In place of OpenCV 4's own too.
     """
     if replace or not hasattr(cv2.dnn, "readNetFromCaffe"):
-        cv2.dnn.readNetFromCaffe = readNetFromCaffe
-        cv2.dnn_readNetFromCaffe = readNetFromCaffe  # type: ignore[attr-defined]
+        vars(cv2.dnn)["readNetFromCaffe"] = readNetFromCaffe
+        vars(cv2)["dnn_readNetFromCaffe"] = readNetFromCaffe
 
 
 class CaffeNet:
     """A Caffe net with the methods of `cv2.dnn.Net`, for what that cannot hold; made by `readNetFromCaffe`.
 
-    OpenCV runs it, by ONNX. What is beyond it, as the DetectionOutput of an SSD net, runs in NumPy after it; `repr` says
-    so. Like every net of OpenCV, an object belongs to one thread at a time.
+    OpenCV runs it, by ONNX. What is beyond it, as the DetectionOutput of an SSD net, runs in NumPy after it; `repr`
+    says so. Like every net of OpenCV, an object belongs to one thread at a time.
     """
 
     def __init__(self, files: _Files) -> None:
@@ -269,7 +269,8 @@ class CaffeNet:
         levels = np.atleast_1d(np.asarray(mean, np.float32)).reshape(-1)
         if levels.any():
             if values.ndim < 2 or len(levels) < values.shape[1]:
-                raise InvalidArgumentError(f"mean must have a number for each channel of {values.shape}, but got {mean}")
+                wanted = f"mean must have a number for each channel of {array.shape}"
+                raise InvalidArgumentError(f"{wanted}, but got {mean}")
             values -= levels[: values.shape[1]].reshape(1, -1, *(1,) * (values.ndim - 2))
         if scalefactor != 1.0:
             values *= np.float32(scalefactor)
@@ -344,7 +345,7 @@ class CaffeNet:
         return tuple(self._outline.ends)
 
     def getPerfProfile(self) -> tuple[int, NDArray[np.float64]]:  # noqa: N802
-        """Return the ticks (`cv2.getTickFrequency` a second) of the last forward pass, and that number as its one part."""
+        """Return the ticks that the last forward pass took, and that number once more as those of its one part."""
         ticks = round(self._seconds * cv2.getTickFrequency())
         return ticks, np.array([[float(ticks)]])
 
@@ -432,7 +433,8 @@ class CaffeNet:
             raise ModelFileError(f"{self._files.name} or its weights changed since the net was read: read it again")
         self._key = key
         more = hashlib.sha256(repr((targets, shapes)).encode()).hexdigest()[:16]
-        return cached_file(f"net{_FORMAT}-{key[:40]}-{more}", lambda: _convert(self._files, targets, dict(shapes or ())))
+        entry = f"net{_FORMAT}-{key[:40]}-{more}"
+        return cached_file(entry, lambda: _convert(self._files, targets, dict(shapes or ())))
 
     @property
     def _outline(self) -> _Outline:
@@ -563,7 +565,7 @@ def _metadata(key: str, value: str) -> bytes:
 
     part = ModelProto()
     part.metadata_props.add(key=key, value=value)
-    return part.SerializeToString()
+    return bytes(part.SerializeToString())
 
 
 def _outline_of(model: Path | bytes) -> _Outline:

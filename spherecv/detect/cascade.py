@@ -163,16 +163,17 @@ def landmarks_in(
     ndarray of float32, shape (N, 5, 2)
         As in `Detections`.
     """
-    square = np.trunc(squared(boxes + np.array((1, 1, 0, 0), np.float32)))
-    landmarks = [np.empty((0, 5, 2), np.float32)]
+    square: FloatArray = np.trunc(squared(boxes + np.array((1, 1, 0, 0), np.float32)))
+    landmarks: list[FloatArray] = [np.empty((0, 5, 2), np.float32)]
     for start in range(0, len(boxes), _CROPS[_LARGE]):
         part = slice(start, start + _CROPS[_LARGE])
         first = onet.run(as_net_input(cut(images, owners[part], square[part], _LARGE)))
         closer = np.trunc(squared(moved(square[part], first.offsets, inclusive=True)))
         crops = cut(images, owners[part], closer, _LARGE)
         points = onet.run(as_net_input(crops)).points
-        points = (points + _mirrored_back(onet.run(as_net_input(crops[:, :, ::-1])).points)) / 2
-        landmarks.append(_placed(points, closer) - 1)
+        mirrored = onet.run(as_net_input(crops[:, :, ::-1])).points
+        points = np.asarray((points + _mirrored_back(mirrored)) / 2, np.float32)
+        landmarks.append(_placed(points, closer) - np.float32(1))
     return np.concatenate(landmarks)
 
 

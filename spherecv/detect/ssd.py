@@ -21,6 +21,7 @@ from spherecv.detect.nets import NetPool
 from spherecv.errors import InvalidArgumentError, ModelFileError
 from spherecv.zoo import Recipe, get_recipe
 from spherecv.zoo.cache import digests_of, reading
+from spherecv.zoo.mean_image import MeanImage
 
 Image = NDArray[np.uint8]
 FloatArray = NDArray[np.float32]
@@ -82,8 +83,8 @@ class Ssd:
         self._session = Session(onnx, **options)
         self._input, size = _image_input(self._session.inputs, self._where)
         self._recipe = Recipe(size=size, mean=_MEAN) if recipe is None else get_recipe(recipe)
-        if self._recipe.channels != 3:  # noqa: PLR2004
-            raise InvalidArgumentError(f"an ssd net looks at images in colour, but the recipe says {self._recipe.color}")
+        if self._recipe.channels != 3:
+            raise InvalidArgumentError(f"an ssd net takes three channels, but the recipe says {self._recipe.color}")
         if self._recipe.size != size:
             raise InvalidArgumentError(f"the recipe says {self._recipe.size}, but {self._where} takes images of {size}")
         other = None if model is None or _is_known(caffemodel) else caffemodel.stem
@@ -107,8 +108,9 @@ class Ssd:
         owners = rows[:, 0].astype(np.intp)
         sizes = np.array([image.shape[1::-1] * 2 for image in images], np.float32)
         boxes = rows[:, 3:] * sizes[owners]
-        none = np.zeros((len(boxes), 5, 2), np.float32)
-        good = [Detections(boxes[owners == i], rows[owners == i, 2], none[owners == i]).valid() for i in range(len(images))]
+        unknown = np.zeros((len(boxes), 5, 2), np.float32)
+        mine = [owners == image for image in range(len(images))]
+        good = [Detections(boxes[which], rows[which, 2], unknown[which]).valid() for which in mine]
         boxes = np.concatenate([one.boxes for one in good])
         counts = [len(one.boxes) for one in good]
         landmarks = landmarks_in(self._onet, images, boxes, np.repeat(np.arange(len(images)), counts))
@@ -128,15 +130,15 @@ class Ssd:
 
         height, width = self._recipe.size
         resized = np.stack([cv2.resize(image, (width, height)) for image in images])
-        planes = resized[..., :: -1 if self._recipe.color == "RGB" else 1].transpose(0, 3, 1, 2).astype(np.float32)
-        mean = self._recipe.mean if isinstance(self._recipe.mean, tuple) else self._recipe.mean.array
-        planes -= np.asarray(mean, np.float32).reshape(-1, *np.shape(mean)[1:]) if np.ndim(mean) > 1 else _channels(mean)
-        if any(scale != 1 for scale in self._recipe.scale):
-            planes *= _channels(self._recipe.scale)
-        return np.ascontiguousarray(planes)
+        order = -1 if self._recipe.color == "RGB" else 1
+        planes = resized[..., ::order].transpose(0, 3, 1, 2).astype(np.float32, order="C")
+        mean = self._recipe.mean
+        planes -= mean.array if isinstance(mean, MeanImage) else _by_channel(mean)
+        planes *= _by_channel(self._recipe.scale)
+        return planes
 
 
-def _channels(numbers: Any) -> FloatArray:
+def _by_channel(numbers: Sequence[float]) -> FloatArray:
     return np.asarray(numbers, np.float32).reshape(-1, 1, 1)
 
 
@@ -158,7 +160,7 @@ def _is_known(caffemodel: Path) -> bool:
 
 
 def _two(model: Files) -> tuple[Path, Path]:
-    if isinstance(model, str | os.PathLike) or len(model) != 2:  # noqa: PLR2004
+    if isinstance(model, str | os.PathLike) or len(model) != 2:
         raise InvalidArgumentError(f"model must be (prototxt, caffemodel) for ssd, but got {model!r}")
     return Path(model[0]), Path(model[1])
 
@@ -166,6 +168,6 @@ def _two(model: Files) -> tuple[Path, Path]:
 def _image_input(inputs: Mapping[str, tuple[int | None, ...]], where: str) -> tuple[str, tuple[int, int]]:
     """Name and size of the one input, an image of three channels."""
     ((name, shape), *others) = inputs.items()
-    if others or len(shape) != 4 or shape[1] != 3 or shape[2] is None or shape[3] is None:  # noqa: PLR2004
+    if others or len(shape) != 4 or shape[1] != 3 or shape[2] is None or shape[3] is None:
         raise ModelFileError(f"{where} is no SSD net for images: its inputs are {dict(inputs)}")
     return name, (shape[2], shape[3])
