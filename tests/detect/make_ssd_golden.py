@@ -2,8 +2,8 @@
 
     python tests/detect/make_ssd_golden.py ../shared/data       # with OpenCV 4
 
-For every image the rows of at least 0.5: score, then x1, y1, x2, y2 in pixels, by the usual script: the image squeezed to
-300x300 by cv2.resize, less (104, 177, 123), and the boxes times the image's sides.
+For every image the rows of at least 0.5: score, then x1, y1, x2, y2 in pixels, by the usual script: the image squeezed
+to 300x300 by cv2.resize, less (104, 177, 123), and the boxes times the image's sides.
 """
 
 from __future__ import annotations

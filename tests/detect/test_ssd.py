@@ -127,7 +127,7 @@ def test_what_is_refused(files, mobilefacenet, tmp_path):
         FaceDetector("yunet", recipe={"size": [300, 300]})
     with pytest.raises(InvalidArgumentError, match=r"model must be \(prototxt, caffemodel\) for ssd"):
         FaceDetector("ssd", model=files[1])
-    with pytest.raises(InvalidArgumentError, match="thresholds must be a number within 0..1"):
+    with pytest.raises(InvalidArgumentError, match=r"thresholds must be a number within 0\.\.1"):
         FaceDetector("ssd", model=files, thresholds=1.5)
     with pytest.raises(InvalidArgumentError, match="one number for ssd"):
         FaceDetector("ssd", model=files, thresholds=(0.5, 0.5, 0.5))
