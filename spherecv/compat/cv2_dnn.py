@@ -182,9 +182,9 @@ def readNetFromCaffe(  # noqa: N802 - OpenCV's name
     BackendError
         OpenCV cannot load the net.
     """
-    files = _Files(
-        _source("prototxt", prototxt, bufferProto), _source("caffeModel", caffeModel or None, bufferModel, needed=False)
-    )
+    none = isinstance(caffeModel, str | bytes) and not caffeModel  # as OpenCV's own default is
+    weights = _source("caffeModel", None if none else caffeModel, bufferModel, needed=False)
+    files = _Files(_source("prototxt", prototxt, bufferProto), weights)
     net = CaffeNet(files)
     own = None if every_blob else net.own_net()
     return net if own is None else own
@@ -499,14 +499,15 @@ def _convert(files: _Files, targets: tuple[str, ...] | None, shapes: Shapes) -> 
     if targets is None and len(ends) == 1 and not after:
         owners = {top: layer.name for layer in unique for top in layer.tops}
         folded = {layer.name: owners[layer.tops[0]] for layer in fold(unique, shapes_of, wanted) if layer.tops}
-        model, classic = _with_layer_names(model, folded, {final[blob]: blob for blob in net.outputs})
+        (last,) = ends
+        blob = next(blob for blob in net.outputs if final[blob] in unique[last].tops)
+        taken = any(layer.name == blob for layer in unique[:last]) or blob in net.inputs
+        model, classic = _with_layer_names(model, folded, unique[last].name if taken else blob)
         outline = replace(outline, classic=classic)
     return model + _metadata(_OUTLINE_KEY, json.dumps(vars(outline)))
 
 
-def _with_layer_names(
-    model: bytes, names: Mapping[str, str], outputs: Mapping[str, str]
-) -> tuple[bytes, bool]:
+def _with_layer_names(model: bytes, names: Mapping[str, str], output: str) -> tuple[bytes, bool]:
     """Name the node that ends a layer after the layer; and tell whether OpenCV's classic engine knows all operators.
 
     Parameters
@@ -515,8 +516,8 @@ def _with_layer_names(
         Its nodes are called after their layers, a slash and the operator.
     names : dict of str to str
         For every layer the name of the last that is folded into it.
-    outputs : dict of str to str
-        By what they are called, the names that the outputs shall have.
+    output : str
+        What the output shall be called.
     """
     from onnx import load_model_from_string
 
@@ -525,15 +526,12 @@ def _with_layer_names(
     for layer, node in last.items():
         if names.get(layer):
             node.name = names[layer]
-    named = {node.name: node.output[0] for node in parsed.graph.node}
-    for output in parsed.graph.output:
-        # OpenCV refuses an output that has the name of a layer which does not make it.
-        wanted = outputs[output.name]
-        taken = named.get(wanted, output.name) != output.name or any(port.name == wanted for port in parsed.graph.input)
-        if not taken and wanted != output.name:
-            for node in parsed.graph.node:
-                node.output[:] = [wanted if name == output.name else name for name in node.output]
-            output.name = wanted
+    (port,) = parsed.graph.output
+    if output:
+        for node in parsed.graph.node:
+            for values in (node.input, node.output):
+                values[:] = [output if value == port.name else value for value in values]
+        port.name = output
     return parsed.SerializeToString(), all(node.op_type in CLASSIC_OPERATORS for node in parsed.graph.node)
 
 
