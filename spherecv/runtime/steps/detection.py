@@ -17,6 +17,11 @@ from spherecv.errors import InvalidArgumentError
 Array = NDArray[np.float32]
 Indices = NDArray[np.intp]
 
+_COLUMNS = 7
+_BLOCK = 256
+"""Boxes compared with each other at a time."""
+_REST = 4096
+"""Boxes that such a block is compared with at a time: 4 MB of overlaps."""
 _ADAPTIVE = 0.5  # a threshold above it shrinks with every box that is kept
 
 
@@ -48,21 +53,22 @@ def detection_output(inputs: Sequence[Array], settings: Mapping[str, Any], _: Se
     confidences = confidences.reshape(batch, count, classes)
     if settings["code_type"] != "CORNER" and not bool(np.all(boxes[:, 2:] > boxes[:, :2])):
         raise InvalidArgumentError("DetectionOutput got priors without width or height, which Caffe refuses")
-    rows = []
-    for image in range(batch):
-        found = _of_image(locations[image], confidences[image], boxes, variances, settings)
-        rows += [(image, label, score, *box) for label, score, box in found]
-    if not rows:
-        rows = [(image, *(-1.0,) * 6) for image in range(batch)]
-    return [np.array(rows, np.float32).reshape(1, 1, -1, 7)]
+    found = [
+        _of_image(image, locations[image], confidences[image], boxes, variances, settings) for image in range(batch)
+    ]
+    rows = np.concatenate(found) if found else np.empty((0, _COLUMNS), np.float32)
+    if not len(rows):
+        rows = np.full((batch, _COLUMNS), -1, np.float32)
+        rows[:, 0] = np.arange(batch)
+    return [rows.reshape(1, 1, -1, _COLUMNS)]
 
 
 def _of_image(
-    locations: Array, confidences: Array, priors: Array, variances: Array, settings: Mapping[str, Any]
-) -> list[tuple[int, np.float32, Array]]:
-    """Return label, score and box of every detection in one image."""
+    image: int, locations: Array, confidences: Array, priors: Array, variances: Array, settings: Mapping[str, Any]
+) -> Array:
+    """Return a row for every detection in one image."""
     shared, keep = bool(settings["share_location"]), int(settings["keep_top_k"])
-    kept: list[tuple[int, Indices, Array]] = []
+    kept = [np.empty((0, _COLUMNS), np.float32)]
     for label in range(confidences.shape[1]):
         if label == settings["background_label_id"]:
             continue
@@ -73,15 +79,14 @@ def _of_image(
         if settings["nms_threshold"] is not None:
             chosen = _suppress(boxes, float(settings["nms_threshold"]), float(settings["eta"]))
             candidates, boxes = candidates[chosen], boxes[chosen]
-        kept.append((label, candidates, boxes))
-    labels = np.concatenate([np.full(len(which), label) for label, which, _ in kept]) if kept else np.zeros(0, int)
-    scores = np.concatenate([confidences[which, label] for label, which, _ in kept] or [np.zeros(0, np.float32)])
-    boxes = np.concatenate([found for _, _, found in kept]) if kept else np.zeros((0, 4), np.float32)
-    order = np.arange(len(labels))
-    if -1 < keep < len(labels):
-        best = np.argsort(-scores, kind="stable")[:keep]
-        order = best[np.argsort(labels[best], kind="stable")]
-    return [(int(labels[place]), scores[place], boxes[place]) for place in order]
+        rows = np.empty((len(candidates), _COLUMNS), np.float32)
+        rows[:, 0], rows[:, 1], rows[:, 2], rows[:, 3:] = image, label, scores[candidates], boxes
+        kept.append(rows)
+    every = np.concatenate(kept)
+    if -1 < keep < len(every):
+        best = np.argsort(-every[:, 2], kind="stable")[:keep]
+        every = every[best[np.argsort(every[best, 1], kind="stable")]]
+    return every
 
 
 def _candidates(scores: Array, settings: Mapping[str, Any]) -> Indices:
@@ -118,28 +123,41 @@ def _suppress(boxes: Array, threshold: float, eta: float) -> Indices:
     """Return which boxes stay, given the best first: those that overlap no kept one by more than the threshold."""
     sizes = (boxes[:, 2:] - boxes[:, :2]).astype(np.float32)
     areas = np.where((sizes < 0).any(1), np.float32(0), sizes[:, 0] * sizes[:, 1])
-    alive = np.ones(len(boxes), bool)
-    kept: list[int] = []
     limit = np.float32(threshold)
-    fixed = eta >= 1
+    if eta < 1:
+        return _suppress_adaptively(boxes, areas, limit, np.float32(eta))
+    left, kept = np.arange(len(boxes)), [np.empty(0, np.intp)]
+    while left.size:
+        head, left = left[:_BLOCK], left[_BLOCK:]
+        clear = _overlaps(boxes[head], areas[head], boxes[head], areas[head]) <= limit
+        alive = np.ones(len(head), bool)
+        for place in range(len(head)):
+            if alive[place]:
+                alive[place + 1 :] &= clear[place, place + 1 :]
+        head = head[alive]
+        kept.append(head)
+        parts = [left[start : start + _REST] for start in range(0, len(left), _REST)]
+        stay = [(_overlaps(boxes[head], areas[head], boxes[part], areas[part]) <= limit).all(axis=0) for part in parts]
+        left = np.concatenate([left[:0], *(part[one] for part, one in zip(parts, stay, strict=True))])
+    return np.concatenate(kept)
+
+
+def _suppress_adaptively(boxes: Array, areas: Array, limit: np.float32, eta: np.float32) -> Indices:
+    """As `_suppress`, with a threshold that shrinks with every box that is kept."""
+    kept: list[int] = []
     for index in range(len(boxes)):
-        if fixed:
-            if not alive[index]:
-                continue
-            kept.append(index)
-            rest = index + 1 + np.flatnonzero(alive[index + 1 :])
-            alive[rest] = _overlaps(boxes[rest], areas[rest], boxes[index], areas[index]) <= limit
-        elif not kept or (_overlaps(boxes[kept], areas[kept], boxes[index], areas[index]) <= limit).all():
+        found = _overlaps(boxes[kept], areas[kept], boxes[index : index + 1], areas[index : index + 1])
+        if (found <= limit).all():
             kept.append(index)
             if limit > _ADAPTIVE:
-                limit = np.float32(limit * np.float32(eta))
+                limit = np.float32(limit * eta)
     return np.array(kept, np.intp)
 
 
-def _overlaps(boxes: Array, areas: Array, box: Array, area: np.float32) -> Array:
-    """Return intersection over union of boxes with one; boxes that touch count as meeting, with no area."""
-    low, high = np.maximum(boxes[:, :2], box[:2]), np.minimum(boxes[:, 2:], box[2:])
-    sides = np.maximum(high - low, np.float32(0))
-    common = sides[:, 0] * sides[:, 1]
+def _overlaps(boxes: Array, areas: Array, others: Array, other_areas: Array) -> Array:
+    """Return intersections over unions, shape (boxes, others); boxes that touch count as meeting, with no area."""
+    width = np.minimum(boxes[:, None, 2], others[:, 2]) - np.maximum(boxes[:, None, 0], others[:, 0])
+    height = np.minimum(boxes[:, None, 3], others[:, 3]) - np.maximum(boxes[:, None, 1], others[:, 1])
+    common = np.maximum(width, np.float32(0)) * np.maximum(height, np.float32(0))
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        return np.where(common > 0, common / (areas + area - common), np.float32(0))
+        return np.where(common > 0, common / (other_areas + areas[:, None] - common), np.float32(0))
