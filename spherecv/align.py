@@ -1,4 +1,4 @@
-"""Landmarks to canonical crop: the similarity transform that the recognisers were trained behind."""
+"""Alignment: the similarity transform from five landmarks to the canonical crop."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class FaceAligner:
         Height and width of the crop. Known for the named templates, (112, 96) and (112, 112).
     alignment : {"cp2tform", "umeyama"}
         `cp2tform` fits the template, less the 1 that MATLAB counts from, to the landmarks, and inverts, so that the
-        residual is in the photo: what the SphereFace authors ran. `umeyama` fits the landmarks to the template as it
+        residual is in the image: what the SphereFace authors ran. `umeyama` fits the landmarks to the template as it
         is, so that the residual is in the crop: what 112x112 embedders were trained behind (Umeyama 1991, with
         reflections left out).
 
@@ -35,9 +35,9 @@ class FaceAligner:
     --------
     >>> import numpy as np
     >>> from spherecv import Face, FaceAligner
-    >>> photo = np.zeros((200, 200, 3), np.uint8)
+    >>> image = np.zeros((200, 200, 3), np.uint8)
     >>> points = [[70, 90], [120, 90], [95, 120], [75, 150], [115, 150]]
-    >>> FaceAligner().align(photo, [Face(box=(50, 50, 150, 180), landmarks=points)]).shape
+    >>> FaceAligner().align(image, [Face(box=(50, 50, 150, 180), landmarks=points)]).shape
     (1, 112, 96, 3)
     """
 

@@ -1,4 +1,4 @@
-"""What several stages ask of their arguments: a refusal says what was expected and what came instead."""
+"""Checks of arguments that several stages share: a message states what was expected and what was given."""
 
 from __future__ import annotations
 

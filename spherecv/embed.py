@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.errors import InvalidArgumentError, ModelFileError
-from spherecv.zoo import ModelSource, Recipe, open_model
-from spherecv.zoo.mean_image import MeanImage
+from spherecv.zoo import MeanImage, ModelSource, Recipe, open_model
 
 _BATCH = 32
 """Crops per call of the net: where every backend has reached its full speed, and 10,000 crops need no more memory
@@ -128,17 +127,16 @@ class FaceEmbedder:
 
     def _chunks(self, crops: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
         for start in range(0, max(len(crops), 1), _BATCH):
-            chunk = crops[start : start + _BATCH]
-            embeddings = self._forward(chunk)
+            blob = blob_of(crops[start : start + _BATCH], self.recipe)
+            embeddings = self._forward(blob)
             if self.recipe.mirror:
-                embeddings = np.hstack([embeddings, self._forward(chunk, mirrored=True)])
+                # After the mean was subtracted, as in Caffe: a mean image is mirrored too.
+                embeddings = np.hstack([embeddings, self._forward(blob[..., ::-1])])
             yield embeddings
 
-    def _forward(self, crops: NDArray[np.uint8], *, mirrored: bool = False) -> NDArray[np.float32]:
-        # The mean is subtracted before the mirror, as in Caffe: a mean image is mirrored too.
-        blob = blob_of(crops, self.recipe)
-        answer = self._session.run({self._input: blob[..., ::-1] if mirrored else blob})[self._output]
-        return answer.reshape(len(crops), -1) if len(crops) else answer.reshape(0, int(np.prod(answer.shape[1:])))
+    def _forward(self, blob: NDArray[np.float32]) -> NDArray[np.float32]:
+        answer = self._session.run({self._input: blob})[self._output]
+        return answer.reshape(len(blob), -1) if len(blob) else answer.reshape(0, int(np.prod(answer.shape[1:])))
 
     def _blobs(self) -> tuple[str, str]:
         """Names of the input and of the output that the recipe means."""

@@ -19,7 +19,7 @@ class InvalidArgumentError(SphereCVError, ValueError):
 
 
 class ImageError(SphereCVError):
-    """An image that is missing, broken, too large or not an image. Pass a readable picture."""
+    """An image that is missing, broken, too large or not an image. Pass a readable image."""
 
 
 class VideoError(SphereCVError):
@@ -27,7 +27,7 @@ class VideoError(SphereCVError):
 
 
 class NoFaceError(SphereCVError):
-    """No face was found. Use a clearer picture, a smaller `min_size`, or `face="whole"` for ready-made crops."""
+    """No face was found. Use a clearer image, a smaller `min_size`, or `face="whole"` for ready-made crops."""
 
 
 class ModelFileError(SphereCVError):
@@ -101,7 +101,7 @@ class NotEnoughDataError(SphereCVError):
 
 
 class CalibrationError(SphereCVError):
-    """A calibration that cannot be read, or belongs to another model, recipe, metric or detector. Measure it anew."""
+    """A calibration that cannot be read, or belongs to another model, recipe, metric or detector. Measure it again."""
 
 
 class GalleryError(SphereCVError):

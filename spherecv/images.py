@@ -30,7 +30,7 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 MAX_PIXELS = 89_478_485
-"""Largest picture decoded by default, in pixels: 256 MiB of RGB, the limit that Pillow warns at too."""
+"""Largest image decoded by default, in pixels: 256 MiB of RGB, the limit that Pillow warns at too."""
 
 BATCH_PIXELS = 40_000_000
 """Decoded pixels held at once, 120 MB of BGR: a batch of camera images must not fill a small machine."""
@@ -42,9 +42,9 @@ _MAX_BYTES = 1 << 30
 _CHUNK = 1 << 20
 _CHANNELS = (1, 3, 4)
 _COMMON_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM")
-# Not pictures but programs: Pillow would hand them to Ghostscript, or to Windows.
+# Not images but programs: Pillow would hand them to Ghostscript, or to Windows.
 _PROGRAMS = frozenset({"EPS", "WMF"})
-# EXIF orientation (tag 0x0112) -> the name of Pillow's transpose method that turns the picture upright.
+# EXIF orientation (tag 0x0112) -> the name of Pillow's transpose method that turns the image upright.
 _ORIENTATION = 0x0112
 _TURNS = {
     2: "FLIP_LEFT_RIGHT",
@@ -60,7 +60,7 @@ _DETOURS = {"P": "RGBA", "PA": "RGBA", "La": "LA", "RGBa": "RGBA"}
 
 
 def load_image(source: ImageSource, *, color: Color = "bgr", max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """Load one picture, from whatever holds it.
+    """Load one image, from whatever holds it.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def load_image(source: ImageSource, *, color: Color = "bgr", max_pixels: int = M
     color : {"bgr", "rgb"}
         The channel order of an *array*; files and PIL images say theirs themselves.
     max_pixels : int
-        A picture with more pixels is refused, by its header, before anything is decoded. For files no more than
+        An image with more pixels is refused, by its header, before anything is decoded. For files no more than
         twice `PIL.Image.MAX_IMAGE_PIXELS`, Pillow's own limit.
 
     Returns
@@ -82,7 +82,7 @@ def load_image(source: ImageSource, *, color: Color = "bgr", max_pixels: int = M
     Raises
     ------
     ImageError
-        The picture is missing, broken, too large, or not a picture.
+        The image is missing, broken, too large, or not an image.
     InvalidArgumentError
         `source`, `color` or an array's shape, dtype or range is none of the above.
 
@@ -122,7 +122,7 @@ class LabelledImage(NamedTuple):
 
 
 def load_labelled(source: ImageSource | LabelledImage) -> LabelledImage:
-    """Load one picture as `load_image` does, and keep its path, if it has one, for messages."""
+    """Load one image as `load_image` does, and keep its path, if it has one, for messages."""
     if isinstance(source, LabelledImage):
         return source
     return LabelledImage(
@@ -160,7 +160,7 @@ def load_batches(
 def _from_file(path: Path, max_pixels: int) -> NDArray[np.uint8]:
     try:
         with path.open("rb") as stream:
-            # Decoded from where it lies: a file that is no picture, or too large a one, is never read as a whole.
+            # Decoded from where it lies: a file that is no image, or too large a one, is never read as a whole.
             regular = stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
             return _decode(stream if regular else _read_stream(stream, str(path)), str(path), max_pixels)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Images to faces with embeddings, in batches: what every user of faces stands on."""
+"""FacePipeline: images to faces with embeddings, in batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work spread over processes of this machine, which are opened once, bounded, and end with the one that asked."""
+"""Process pool: work in bounded batches, errors by their class, workers that end with their parent."""
 
 from __future__ import annotations
 

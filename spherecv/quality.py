@@ -1,4 +1,4 @@
-"""How far a detected face can be trusted for recognition."""
+"""Quality of a detected face for recognition."""
 
 from __future__ import annotations
 

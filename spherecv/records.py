@@ -1,4 +1,4 @@
-"""What SphereCV answers with: frozen, validated records that know how to show themselves."""
+"""Results: frozen, validated records with `to_dict` and `plot`."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ class Verification:
         }
 
     def plot(self) -> Image:
-        """Draw both photos with their landmarks, both crops, and the distance on its scale.
+        """Draw both images with their landmarks, both crops, and the distance on its scale.
 
         Returns
         -------
@@ -293,12 +293,12 @@ class VerificationMatrix:
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """Someone, or some photo, that a face may be of.
+    """Someone, or some image, that a face may be of.
 
     Attributes
     ----------
     identity : str or None
-        Who; None for a photo of nobody known.
+        Who; None for an image of nobody known.
     distance, similarity : float
         As in `Verification`.
     image : str or None
@@ -337,7 +337,7 @@ class Match:
     identity : str or None
         The nearest person, if near enough; None says that it is nobody of the gallery. Never a guess.
     candidates : tuple of Candidate
-        The nearest people or photos, the nearest first, however far; empty for an empty gallery.
+        The nearest people or images, the nearest first, however far; empty for an empty gallery.
     threshold : float
         The largest distance that counts as the same person.
     metric : str

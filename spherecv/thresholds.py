@@ -1,4 +1,4 @@
-"""Which distance still counts as the same person, and where that number comes from."""
+"""Threshold lookup, and calibrations: distances that count as the same person, each with its provenance."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ class Calibration:
             if mine != theirs:
                 raise CalibrationError(
                     f"the calibration of {self.model} was measured with the {what} {mine}, not {theirs}: "
-                    "use that, or measure anew with `spherecv calibrate`"
+                    "use that, or measure again with `spherecv calibrate`"
                 )
         if self.detector == WHOLE:
             warnings.warn(
@@ -273,7 +273,7 @@ class Calibration:
         file = Path(path)
         values = read_toml(file, CalibrationError)
         if values.pop("format", None) != FORMAT:
-            raise CalibrationError(f"{file} is no calibration of format {FORMAT}: measure anew")
+            raise CalibrationError(f"{file} is no calibration of format {FORMAT}: measure again")
         try:
             return _from_table(values)
         except (InvalidArgumentError, AttributeError, KeyError, TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Two images to an answer: the same person or not, at which threshold, measured on what."""
+"""FaceVerifier: two images to an answer, at a threshold with its provenance."""
 
 from __future__ import annotations
 
@@ -285,7 +285,7 @@ class FaceVerifier:
 
     def _both(self, a: SetSource, b: SetSource, face: WhichFace) -> list[_Side]:
         """The face, the image, and the number of faces it stands for, of both sides."""
-        from spherecv.video.sets import embed_set, is_set  # stands on this module's pipeline: only known when called
+        from spherecv.video.sets import embed_set, is_set  # video is imported when a set or a clip is given
 
         if is_set(a) or is_set(b):
             sets = (embed_set(self.pipeline, side, face=face, metric=self.metric) for side in (a, b))

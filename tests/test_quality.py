@@ -100,4 +100,4 @@ def test_frontalness_is_the_formula(landmarks: list[tuple[float, float]], expect
     for points in (landmarks, np.array(landmarks, np.float32)):
         assert frontalness(points) == pytest.approx(expected)
     if np.array(landmarks).dtype == int:
-        assert frontalness(np.array(landmarks, np.uint8)) == pytest.approx(expected)
+        assert frontalness(np.array(landmarks, np.uint8) + np.uint8(170)) == pytest.approx(expected)  # no overflow

@@ -11,7 +11,7 @@ from spherecv.gallery import FaceGallery
 from spherecv.gallery.matrix import Matrix
 from spherecv.gallery.rows import Origin
 from spherecv.metrics import distance
-from spherecv.templates import SetTemplate, pooled
+from spherecv.templates import SetTemplate, grouped_means, pooled
 
 ROWS = np.random.default_rng(0).normal(size=(9, 16)).astype(np.float32)
 QUALITIES = [0.9, 0.1, 0.5, 0.7, 0.3, 0.8, 0.2, 0.6, 0.4]
@@ -48,6 +48,18 @@ def test_there_is_one_rule(metric, qualities, data) -> None:
         if metric == "cosine":  # a frame without a face, whose quality is unknown, counts as the worst
             frames = written_out(ROWS[mine], np.nan_to_num(chosen), metric)
             np.testing.assert_allclose(of_frames[str(person)], frames, atol=1e-12)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_templates_have_the_shapes_promised(metric) -> None:
+    for owners in ([7] * 9, [3, 3, 7, 7, 7, 9, 9, 9, 9]):
+        means, people = grouped_means([(0, ROWS[:4]), (4, ROWS[4:])], np.array(owners), np.array(QUALITIES, np.float32))
+        assert (means.shape, means.dtype) == ((len(set(owners)), 16), np.float32)
+        assert people.tolist() == sorted(set(owners))
+    nothing, people = grouped_means([], np.zeros(0, np.int64), np.zeros(0, np.float32))
+    assert (nothing.shape, people.shape) == ((0, 0), (0,))
+    one = pooled(ROWS[:1], [None], metric=metric)
+    assert (one.shape, one.dtype) == ((16,), np.float32)
 
 
 def test_the_template_of_a_person_depends_on_nobody_else(tmp_path) -> None:

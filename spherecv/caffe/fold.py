@@ -89,6 +89,8 @@ def _join(source: Layer, affine: Affine, rank: int) -> Layer | None:
         param = source.param.convolution_param
     elif source.type == "InnerProduct" and source.param.inner_product_param.axis == 1:
         param = source.param.inner_product_param
+        if param.normalize:  # of the weights as they are
+            return None
     elif source.type == "Scale" and (first := _affine(source, rank)) is not None:
         return _as_scale(source, Affine(first.scale * affine.scale, first.shift * affine.scale + affine.shift))
     else:

@@ -24,9 +24,15 @@ _MOST_ELEMENTS = (1 << 31) - 1
 _MOST_AXES = 32
 
 
+def in_one_line(name: object) -> str:
+    """Return the beginning of a name of a file, for an error: it may hold anything."""
+    word = str(name)[:80]
+    return word if word.isprintable() else repr(word)[1:-1]
+
+
 def listed(names: Iterable[str]) -> str:
     """Return the first names of what may be a long list, for an error."""
-    shown = [str(name)[:80] for name in names]
+    shown = [in_one_line(name) for name in names]
     return ", ".join(shown[:12]) + (", ..." if len(shown) > 12 else "")
 
 
@@ -72,7 +78,7 @@ class Layer:
 
     def __str__(self) -> str:
         place = "" if self.line is None else f", line {self.line}"
-        return f"layer {self.name[:80]!r} ({self.type[:80]}{place})"
+        return f"layer {self.name[:80]!r} ({in_one_line(self.type)}{place})"
 
     def mistake(self, reason: str) -> PrototxtError:
         """Return the error for a net that makes no sense at this layer."""
@@ -167,6 +173,15 @@ def check_wiring(layers: Sequence[Layer], inputs: Sequence[str], *, names_repeat
             if top in made and top not in bottoms:
                 raise layer.mistake(f"its top {top!r} was made before: only in-place layers may write a blob again")
             made.add(top)
+
+
+def check_counts(layers: Sequence[Layer]) -> None:
+    """Check the settings that Caffe wants once for each bottom or top, or not at all."""
+    for layer in layers:
+        for setting, blobs in (("propagate_down", layer.bottoms), ("loss_weight", layer.tops)):
+            given = len(getattr(layer.param, setting))
+            if given not in (0, len(blobs)):
+                raise layer.mistake(f"gives {setting} {given} times: Caffe wants it {len(blobs)} times, or not at all")
 
 
 def open_ends(layers: Sequence[Layer]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from spherecv.caffe.blobs import write_blob
 from spherecv.caffe.spherecv_caffe_pb2 import NetParameter
+from spherecv.caffe.text import as_text
 from spherecv.errors import CaffeModelError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def _add(net: NetParameter, layer: str, blobs: dict[int, Any], name: str, budget
     """Store a layer's blobs in the net, and return how many bytes are left to unpack."""
     if max(blobs) >= _MOST_BLOBS:
         raise CaffeModelError(f"{name}: layer {layer[:80]!r} has a blob {max(blobs)}, more than any layer has")
-    stored = net.layer.add(name=layer)
+    stored = net.layer.add(name=as_text(layer.encode("utf-8", "surrogateescape")))
     for index in range(max(blobs) + 1):
         blob = stored.blobs.add()
         if index not in blobs:

@@ -115,7 +115,7 @@ def deployed(
     running: list[Layer] = []
     sources = [layer for layer in layers if _is_source(layer)]
     if not sources and not found:
-        sources = [layer for layer in others if _is_source(layer)]
+        sources = _first_makers(layer for layer in others if _is_source(layer))
     if found or any(layer.type != "DummyData" for layer in sources):
         sources = [layer for layer in sources if layer.type != "DummyData"]  # constants, not what the net is fed with
     reading = {id(layer) for layer in sources}
@@ -146,6 +146,17 @@ def deployed(
     return Deployed(tuple(running), found, origin, dropped)
 
 
+def _first_makers(layers: Iterable[Layer]) -> list[Layer]:
+    """Return the layers without those whose blobs an earlier one makes: several phases have a data layer each."""
+    made: set[str] = set()
+    first = []
+    for layer in layers:
+        if not made.intersection(layer.tops):
+            made.update(layer.tops)
+            first.append(layer)
+    return first
+
+
 def _is_source(layer: Layer) -> bool:
     """Tell whether a layer only brings data in: Input, a data layer, or one of a type of its own that reads nothing."""
     if layer.type == "Input" or layer.type in DATA:
@@ -155,8 +166,9 @@ def _is_source(layer: Layer) -> bool:
 
 
 def _trains(layer: Layer) -> bool:
-    """Tell whether only training needs a layer. Forks have many losses, all of which are called so."""
-    return layer.type in TRAINING_ONLY or (layer.type not in KINDS and layer.type.lower().endswith("loss"))
+    """Tell whether only training needs a layer. Forks have many losses and measures, which are called so."""
+    named = layer.type.lower().endswith(("loss", "accuracy"))
+    return layer.type in TRAINING_ONLY or (named and layer.type not in KINDS)
 
 
 def _behind(layers: Sequence[Layer], outputs: Iterable[str]) -> tuple[list[Layer], set[str]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from os import PathLike
 
 from spherecv.caffe.cache import CONVERTER_VERSION
-from spherecv.caffe.graph import Layer, Shape, check_wiring, in_phase, layers_of, listed, open_ends
+from spherecv.caffe.graph import Layer, Shape, check_counts, check_wiring, in_phase, layers_of, listed, open_ends
 from spherecv.caffe.inputs import deployed
 from spherecv.caffe.layers import kind_of
 from spherecv.caffe.onnx_export import export
@@ -118,6 +118,7 @@ def load(
     *,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     outputs: Sequence[str] | None = None,
+    stages: Sequence[str] = (),
 ) -> CaffeNet:
     """Read a Caffe model for deployment.
 
@@ -135,6 +136,9 @@ def load(
     outputs : sequence of str, optional
         Blobs to end at, any of the net. What lies behind them is neither checked nor converted, and may be of types
         that nobody knows.
+    stages : sequence of str
+        Stages for `include` and `exclude` rules, besides those of the prototxt's own `state`: "deploy" for files
+        that hold a net for training and for deployment, as DIGITS writes them.
 
     Returns
     -------
@@ -156,7 +160,7 @@ def load(
     with _named(definition.name):
         message = upgrade(definition.message)
         net = _with_settings(layers_of(message, definition.outline), definition)
-        layers = in_phase(net, message)
+        layers = in_phase(net, _staged(message, stages))
         taking_part = {id(layer) for layer in layers}
         others = [layer for layer in net if id(layer) not in taking_part]
         whole = deployed(layers, message, input_shapes, others)
@@ -166,6 +170,7 @@ def load(
     _check_fields(definition, net, running)
     with _named(definition.name):
         check_wiring(running, list(inputs), names_repeat=True)
+        check_counts(running)
         shapes = infer(running, inputs)
         silenced = {bottom for layer in layers if layer.type == "Silence" for bottom in layer.bottoms}
     weights = None
@@ -175,6 +180,14 @@ def load(
             running = merge(running, shapes, upgrade(weights), whole.layers)
     ends = wanted or tuple(blob for blob in open_ends(running) if blob not in silenced)
     return CaffeNet(message.name, inputs, ends, tuple(running), definition.message, weights)
+
+
+def _staged(message: NetParameter, stages: Sequence[str]) -> NetParameter:
+    """Return a net without layers whose state has some stages more."""
+    staged = NetParameter()
+    staged.state.CopyFrom(message.state)
+    staged.state.stage.extend(stages)
+    return staged
 
 
 def _check_fields(definition: Definition, net: Sequence[Layer], used: Sequence[Layer]) -> None:

@@ -53,6 +53,9 @@ def export(
     version : str
         Of the converter.
     """
+    for layer in layers:
+        if "" in layer.tops:
+            raise layer.unsupported("has a top without a name")
     unique, final = single_assignment(layers, list(inputs))
     wanted = {blob: final[blob] for blob in outputs}
     unique = _needed(unique, wanted.values())
@@ -65,8 +68,8 @@ def export(
         raise UnsupportedLayerError(f"no input leads to the outputs {listed(wanted)}: they are always the same")
     for changes in ((_more_images, _more_pixels), (_more_images,), (_more_pixels,), ()):
         try:
-            sizes = _open_sizes(unique, declared, read, changes)
-            return _Writer(name, unique, read, wanted, declared, sizes, version).write()
+            sizes, loose = _open_sizes(unique, declared, read, changes)
+            return _Writer(name, unique, read, wanted, declared, sizes, loose, version).write()
         except SizeNeededError:
             continue
     raise UnsupportedLayerError("the net needs sizes that are known only when it runs")
@@ -94,8 +97,10 @@ def _shapes(layers: Sequence[Layer], inputs: Mapping[str, Shape], more_rows: int
 
 def _open_sizes(
     layers: Sequence[Layer], declared: Mapping[str, Shape], inputs: Sequence[str], changes: Sequence[Change]
-) -> dict[str, Dims]:
+) -> tuple[dict[str, Dims], set[str]]:
     """Return the shape of every blob, None for each size that follows the batch, the image, or what is found in it.
+
+    The blobs that have a size of the last kind come second.
 
     Raises
     ------
@@ -104,15 +109,17 @@ def _open_sizes(
     """
     try:
         probes = [_shapes(layers, {key: change(declared[key]) for key in inputs}) for change in changes]
-        probes.append(_shapes(layers, {key: declared[key] for key in inputs}, more_rows=1))
+        longer = _shapes(layers, {key: declared[key] for key in inputs}, more_rows=1)
     except SphereCVError:
         raise SizeNeededError from None
-    return {
+    probes.append(longer)
+    sizes = {
         blob: tuple(
             size if all(probe[blob][axis] == size for probe in probes) else None for axis, size in enumerate(shape)
         )
         for blob, shape in declared.items()
     }
+    return sizes, {blob for blob, shape in declared.items() if longer[blob] != shape}
 
 
 def _more_images(shape: Shape) -> Shape:
@@ -139,10 +146,11 @@ class _Writer:
         wanted: Mapping[str, str],
         declared: Mapping[str, Shape],
         sizes: Mapping[str, Dims],
+        loose: Collection[str],
         version: str,
     ) -> None:
         self._name, self._inputs, self._wanted, self._version = name, inputs, wanted, version
-        self._declared, self._sizes = declared, sizes
+        self._declared, self._sizes, self._loose = declared, sizes, loose
         self._constants: dict[str, Array] = {}
         self._levels: dict[int, list[Layer]] = {}
         self._steps: dict[str, Step] = {}
@@ -267,7 +275,9 @@ class _Writer:
         """Return a blob's shape with a name for each open size; equal names promise equal sizes."""
         batches = {self._declared[key][0] for key in inputs if self._declared[key]}
         words = {2: f"{prefix}height", 3: f"{prefix}width"}
-        if len(batches) == 1 and self._declared[blob][:1] == (*batches,):
+        # As many regions as are found in one image need not be found in another.
+        own = len(inputs) > 1 and any(key in self._loose for key in (blob, *inputs))
+        if len(batches) == 1 and self._declared[blob][:1] == (*batches,) and not own:
             words[0] = "batch"
         return [words.get(axis, f"{prefix}{axis}") if n is None else n for axis, n in enumerate(self._sizes[blob])]
 

@@ -73,6 +73,7 @@ def merge(
     for layer in layers:
         wanted = expected[id(layer)]
         found = [stored.get(_key(layer, index)) for index in range(len(wanted))]
+        _check_params(layer, len(wanted))
         if wanted and None in found and not _can_be_filled(layer, [blob is not None for blob in found], everyone):
             raise _missing(layer, weights)
         arrays = []
@@ -163,6 +164,12 @@ def _missing(layer: Layer, weights: NetParameter) -> CaffeModelError:
     )
 
 
+def _check_params(layer: Layer, blobs: int) -> None:
+    # NVCaffe's BatchNorm has five blobs, and may be told so where the caffemodel holds none.
+    if len(layer.param.param) > blobs and layer.type != "BatchNorm":
+        raise layer.mistake(f"has {len(layer.param.param)} params for {blobs} blobs, which Caffe refuses")
+
+
 def _check_sharing(
     layer: Layer, index: int, shape: Shape, owner: tuple[Layer, int], expected: dict[int, list[Shape]]
 ) -> None:
@@ -171,6 +178,10 @@ def _check_sharing(
     if first is layer or place >= len(shapes):
         return
     permissive = layer.param.param[index].share_mode == ParamSpec.PERMISSIVE
+    ours, theirs = layer.param.param[index], first.param.param[place]
+    for field in ("lr_mult", "decay_mult"):
+        if ours.HasField(field) and theirs.HasField(field) and getattr(ours, field) != getattr(theirs, field):
+            raise layer.mistake(f"shares the param {_key(layer, index)!r} with {first}, but gives another {field}")
     same = math.prod(shapes[place]) == math.prod(shape) if permissive else shapes[place] == shape
     if not same:
         raise layer.mistake(

@@ -1,4 +1,4 @@
-"""`spherecv align`: photos to aligned crops, in the same tree, with a table of what was found."""
+"""`spherecv align`: images to aligned crops, in the same tree, with a table of what was found."""
 
 from __future__ import annotations
 

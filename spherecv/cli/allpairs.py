@@ -1,4 +1,4 @@
-"""`spherecv evaluate pairs` without a list: every photo of a labelled folder against every other."""
+"""`spherecv evaluate pairs` without a list: every image of a labelled folder against every other."""
 
 from __future__ import annotations
 

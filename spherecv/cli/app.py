@@ -1,4 +1,4 @@
-"""The root of the command line: mounts the groups, and turns every failure into one line and exit code 2."""
+"""Root of the command line: mounting of the groups; every failure is one line and exit code 2."""
 
 from __future__ import annotations
 

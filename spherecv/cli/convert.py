@@ -40,6 +40,10 @@ def convert(
             help="Shape of an input, where the prototxt states none or another one; may be repeated.",
         ),
     ] = None,
+    stage: Annotated[
+        list[str] | None,
+        typer.Option("--stage", help="Stage for `include` and `exclude` rules, as deploy; may be repeated."),
+    ] = None,
     summary: Annotated[
         bool, typer.Option("--summary", help="Print a table: layers, shapes, parameters, MACs.")
     ] = False,
@@ -74,7 +78,8 @@ def convert(
         raise InvalidArgumentError("say where to write with --out FILE.onnx, or ask for --summary or --verify")
     if not (math.isfinite(tolerance) and tolerance >= 0):
         raise InvalidArgumentError(f"--tolerance must be a number from 0, but got {tolerance}")
-    net = caffe.load(prototxt, caffemodel, input_shapes=_shapes(input_shape or ()), outputs=output or None)
+    shapes = _shapes(input_shape or ())
+    net = caffe.load(prototxt, caffemodel, input_shapes=shapes, outputs=output or None, stages=stage or ())
     answer: dict[str, Any] = {"inputs": net.inputs, "outputs": net.outputs}
     if summary:
         table = net.summary()

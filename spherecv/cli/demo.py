@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def demo(
     model: options.Model = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")] = Path("demo-output"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the images.")] = Path("demo-output"),
 ) -> None:
     """Run the main job on sample portraits and draw what happened.
 

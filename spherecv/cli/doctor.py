@@ -1,4 +1,4 @@
-"""`spherecv doctor`: what this machine has, what is wrong with it, and the mend."""
+"""`spherecv doctor`: the state of this installation, and the mend for each fault."""
 
 from __future__ import annotations
 

@@ -40,14 +40,14 @@ def embed(
     """Embed faces into one .npz: embeddings, paths, boxes, scores, qualities; no pickle in it.
 
     With a folder for --out, into shards, by all cores: for images by the million, which may lie in .tar files. The same
-    command goes on where a run was broken off. It compares names, not contents: where photos have changed under their
+    command goes on where a run was broken off. It compares names, not contents: where images have changed under their
     old names, embed into a new folder.
 
     An image without a face is reported and the rest goes on; exit code 2 only where none could be embedded.
 
     Examples:
 
-      spherecv embed photos/ --out photos.npz
+      spherecv embed images/ --out images.npz
 
       spherecv embed crops/ --face whole --out crops.npz
 

@@ -36,7 +36,7 @@ def detect(
 
       spherecv detect group.jpg --draw found.png
 
-      spherecv detect photos/ --json > faces.jsonl
+      spherecv detect images/ --json > faces.jsonl
     """
     from spherecv.config import PipelineConfig
     from spherecv.images import find_images, load_image

@@ -1,4 +1,4 @@
-"""`spherecv find`: photos of the same person in a folder, which is indexed once."""
+"""`spherecv find`: images of the same person in a folder, which is indexed once."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def find(
     *,
     pipeline: options.PipelineOptions,
     decision: options.DecisionOptions,
-    k: Annotated[int, typer.Option("-k", help="Most photos to name for each face.")] = 100,
+    k: Annotated[int, typer.Option("-k", help="Most images to name for each face.")] = 100,
     index: Annotated[
         Path | None, typer.Option("--index", help="Where to keep the index; by default in SphereCV's cache.")
     ] = None,
     face: options.Face = "largest",
     as_json: options.Json = False,
 ) -> None:
-    """Find photos of the person on PHOTO in FOLDER, the nearest first.
+    """Find images of the person on PHOTO in FOLDER, the nearest first.
 
-    The first call looks at every photo of the folder and keeps what it saw; later ones look only at new and changed
-    photos, and forget those that are gone.
+    The first call looks at every image of the folder and keeps what it saw; later ones look only at new and changed
+    images, and forget those that are gone.
 
     Examples:
 
@@ -63,14 +63,14 @@ def find(
             typer.echo(f"{image}: {error}", err=True)
     for match in matches:
         typer.echo(f"face at {' '.join(f'{v:.0f}' for v in match.face.box)}:" if match.face else "")
-        typer.echo("\n".join(f"  {c.distance:.4f}  {c.image}" for c in match.candidates) or "  no photo of them")
+        typer.echo("\n".join(f"  {c.distance:.4f}  {c.image}" for c in match.candidates) or "  no image of them")
 
 
 def _listed(matches: list[Match], source: Path) -> list[Match]:
-    """Leave out photos that are in the index and on the list no more: only of a folder it is known what is gone."""
+    """Leave out images that are in the index and on the list no more: only of a folder it is known what is gone."""
     from spherecv.images import find_images
 
-    names = {os.path.abspath(path) for path in find_images(source)}  # noqa: PTH100 - as the photos are named
+    names = {os.path.abspath(path) for path in find_images(source)}  # noqa: PTH100 - as the images are named
     return [replace(match, candidates=tuple(c for c in match.candidates if c.image in names)) for match in matches]
 
 
@@ -78,5 +78,5 @@ def _index_of(folder: Path, *settings: str) -> Path:
     """A file in the cache for this folder and this model: another model has an index of its own."""
     from spherecv.zoo import cache_dir
 
-    name = repr((os.path.abspath(folder), *settings))  # noqa: PTH100 - as the photos are named
+    name = repr((os.path.abspath(folder), *settings))  # noqa: PTH100 - as the images are named
     return cache_dir() / "find" / f"{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:24]}.db"

@@ -1,4 +1,4 @@
-"""`spherecv gallery`: keep known faces, ask who is on a photo, group unknown ones, forget people."""
+"""`spherecv gallery`: keep known faces, ask who is on an image, group unknown ones, forget people."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from spherecv.errors import InvalidArgumentError
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Keep faces of known people in one file (or on a Milvus server), and ask who is on a photo.",
+    help="Keep faces of known people in one file (or on a Milvus server), and ask who is on an image.",
 )
 
 
@@ -22,7 +22,7 @@ app = typer.Typer(
 @options.grouped
 def enrol(
     location: galleries.Location,
-    sources: Annotated[list[Path], typer.Argument(metavar="SRC...", help="Photos, or a folder of them.")],
+    sources: Annotated[list[Path], typer.Argument(metavar="SRC...", help="Images, or a folder of them.")],
     *,
     pipeline: options.PipelineOptions,
     identity: Annotated[
@@ -30,21 +30,21 @@ def enrol(
     ] = None,
     metadata: Annotated[str | None, typer.Option("--metadata", help="JSON to keep with the person.")] = None,
     add: Annotated[bool, typer.Option("--add", help="Add to a person who is in the gallery already.")] = False,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace a person's photos by these.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace a person's images by these.")] = False,
     unknown: Annotated[bool, typer.Option("--unknown", help="Take in all faces, nameless, to cluster them.")] = False,
-    prune: Annotated[bool, typer.Option("--prune", help="Drop photos of the tree whose files are gone.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Drop images of the tree whose files are gone.")] = False,
     face: options.Face = "largest",
     as_json: options.Json = False,
 ) -> None:
-    """Enrol a person by photos, or a tree with a folder for each person. What is enrolled already is skipped.
+    """Enrol a person by images, or a tree with a folder for each person. What is enrolled already is skipped.
 
     SRC may also be what `spherecv embed` wrote: one .npz, or a folder of shards.
 
-    Photos without a face are reported and the rest goes on. With SPHERECV_GALLERY_KEY set, a new gallery is encrypted.
+    Images without a face are reported and the rest goes on. With SPHERECV_GALLERY_KEY set, a new gallery is encrypted.
 
     Examples:
 
-      spherecv gallery enrol people.db photos/
+      spherecv gallery enrol people.db images/
 
       spherecv gallery enrol people.db ann1.jpg ann2.jpg --identity Ann
     """
@@ -88,13 +88,13 @@ def identify(
     pipeline: options.PipelineOptions,
     decision: options.DecisionOptions,
     k: Annotated[int, typer.Option("-k", help="Candidates to name for each face.")] = 5,
-    template: Annotated[str, typer.Option("--template", help="A person of several photos: best or mean.")] = "best",
+    template: Annotated[str, typer.Option("--template", help="A person of several images: best or mean.")] = "best",
     classify: Annotated[bool, typer.Option("--classify", help="Ask the classifier that was fitted.")] = False,
     index: galleries.Index = "auto",
     face: options.Face = "all",
     as_json: options.Json = False,
 ) -> None:
-    """Say who is on a photo, a line for each face; the answer may be nobody.
+    """Say who is on an image, a line for each face; the answer may be nobody.
 
     Examples:
 
@@ -167,7 +167,7 @@ def rename(
 def cluster(
     location: galleries.Location,
     source: Annotated[
-        Path | None, typer.Argument(metavar="[SRC]", help="Photos to take in first: a folder or a list.")
+        Path | None, typer.Argument(metavar="[SRC]", help="Images to take in first: a folder or a list.")
     ] = None,
     *,
     pipeline: options.PipelineOptions,
@@ -178,7 +178,7 @@ def cluster(
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Group the faces of unknown people: who is on which photos, without knowing anybody.
+    """Group the faces of unknown people: who is on which images, without knowing anybody.
 
     Examples:
 

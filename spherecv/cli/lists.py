@@ -1,4 +1,4 @@
-"""`spherecv train list`: the list of pictures and labels that Caffe trains from."""
+"""`spherecv train list`: the list of images and labels that Caffe trains from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`spherecv models`: what there is, on which terms, where it lies, and getting it."""
+"""`spherecv models`: the known models, their terms, files and downloads, and models of one's own."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def add(
     calibration: options.Calibration = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace a model of your own of that name.")] = False,
 ) -> None:
-    """Keep a model of your own under a name, which then works wherever a model is named.
+    """Keep a model of your own under a name, which then works everywhere that a model is named.
 
     Its files are copied and its hashes kept. It is opened once first: what could not be used is not kept. What
     `spherecv calibrate` measured of it gives it thresholds and a probability.
@@ -185,7 +185,9 @@ def _description(info: ModelInfo) -> list[str]:
         recipe = get_recipe(info.recipe)
         lines.append(f"  recipe     {recipe.name}, fingerprint {recipe.fingerprint}")
         values = {key: value for key, value in recipe.to_dict().items() if key != "name"}
-        lines += [f"             {key} = {json.dumps(value)}" for key, value in values.items()]
+        # A mean image is a line of a hundred thousand letters, which nobody reads.
+        texts = {key: json.dumps(value) for key, value in values.items()}
+        lines += [f"             {key} = {t if len(t) < 500 else t[:60] + '...'}" for key, t in texts.items()]
     lines += [line for row in info.thresholds for line in _threshold_lines(row.to_dict())]
     if info.calibration:
         lines += ["  calibration", *(own_dir() / info.name / info.calibration).read_text(encoding="utf-8").splitlines()]

@@ -44,12 +44,12 @@ def serve(
     ] = None,
     queue: Annotated[int, typer.Option("--queue", min=1, help="Requests let in at once; more get 429.")] = 64,
     max_upload: Annotated[float, typer.Option("--max-upload", help="Largest request, in megabytes.")] = 16.0,
-    max_pixels: Annotated[float, typer.Option("--max-pixels", help="Largest picture, in megapixels.")] = 25.0,
+    max_pixels: Annotated[float, typer.Option("--max-pixels", help="Largest image, in megapixels.")] = 25.0,
     time_limit: Annotated[float, typer.Option("--time-limit", help="Seconds for a request.")] = 30.0,
 ) -> None:
     """Serve verification, detection, embeddings and a gallery over HTTP, with a page to try them.
 
-    Pictures are kept nowhere; enrolled people as embeddings, until they are removed (docs/privacy.md). The log goes to
+    Images are kept nowhere; enrolled people as embeddings, until they are removed (docs/privacy.md). The log goes to
     standard error, a line of JSON for each request.
 
     Examples:
@@ -78,7 +78,7 @@ def serve(
         queue=queue, time_limit=time_limit,
     )  # fmt: skip
     config = pipeline.pipeline_config()
-    DecisionRule.of(config, **decision.settings())  # what could never be answered is refused before the nets are opened
+    _ = DecisionRule.of(config, **decision.settings()).threshold  # or refused, before the nets are opened
     pool = open_pool(config, workers=workers, batch=settings.batch)
     service = FaceService.open(pool, gallery, settings, **decision.settings())
     run(

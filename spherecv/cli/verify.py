@@ -1,4 +1,4 @@
-"""`spherecv verify`: two photos, or sets of them, or clips: one answer."""
+"""`spherecv verify`: two images, or sets of them, or clips: one answer."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ SAME, DIFFERENT = 0, 1
 
 @options.grouped
 def verify(
-    a: Annotated[str, typer.Argument(metavar="A", help="A photo; a folder or list of one person; or a clip.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="An image; a folder or list of one person; or a clip.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The other, likewise.")],
     pipeline: options.PipelineOptions,
     decision: options.ProbabilityOptions,
     face: options.Face = "largest",
-    plot: Annotated[Path | None, typer.Option("--plot", help="Save a picture of the answer here (.png, .jpg).")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Save an image of the answer here (.png, .jpg).")] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Tell whether two photos show the same person. Exit code: 0 the same, 1 different people, 2 no answer.
+    """Tell whether two images show the same person. Exit code: 0 the same, 1 different people, 2 no answer.
 
-    Either side may be several photos of one person, as a folder or a list (.txt), or a clip.
+    Either side may be several images of one person, as a folder or a list (.txt), or a clip.
 
     Examples:
 

@@ -49,7 +49,7 @@ def watch(
         typer.Option(
             "--reference",
             "-r",
-            help="Whom to look for: [NAME=]SRC, a photo, a folder of them, or a clip. Several times for more.",
+            help="Whom to look for: [NAME=]SRC, an image, a folder of them, or a clip. Several times for more.",
             show_default=False,
         ),
     ] = None,
@@ -57,7 +57,7 @@ def watch(
         str | None, typer.Option("--gallery", "-g", help="Whom to look for: a gallery.", show_default=False)
     ] = None,
     template: Annotated[
-        str, typer.Option("--template", help="A gallery's person of several photos: best or mean.")
+        str, typer.Option("--template", help="A gallery's person of several images: best or mean.")
     ] = "best",
     out: Annotated[
         Path | None,
@@ -97,7 +97,7 @@ def watch(
 
       spherecv watch door.mp4 --gallery people.db --far 0.001 --log events.jsonl --out named.mp4
 
-      spherecv watch 0 --reference Ann=ann.jpg --reference Ben=photos/ben/ --window
+      spherecv watch 0 --reference Ann=ann.jpg --reference Ben=images/ben/ --window
 
       spherecv watch rtsp://camera.local/stream --gallery people.db --log events.jsonl
     """
@@ -168,7 +168,7 @@ def _references(texts: list[str]) -> dict[str, Any]:
         found.setdefault(name, []).append(source)
     for name, sources in found.items():
         if len(sources) > 1 and any(is_set(source) for source in sources):
-            raise InvalidArgumentError(f"--reference {name}=... several times must be photos: or give one folder")
+            raise InvalidArgumentError(f"--reference {name}=... several times must be images: or give one folder")
     return {name: sources[0] if len(sources) == 1 else sources for name, sources in found.items()}
 
 

@@ -1,4 +1,4 @@
-"""Data sets made ready: aligned crops in the same tree, a table of what was found, and lists for training."""
+"""Data set preparation: aligned crops in the same tree, a table of the faces found, lists for training."""
 
 from spherecv.dataset.crops import NO_FACE_POLICIES, NoFacePolicy, center_crop
 from spherecv.dataset.lists import PRESETS, excluded_identities, write_training_list

@@ -1,4 +1,4 @@
-"""What becomes of an image in which no face was found."""
+"""Policy for images without a face, and the centre crop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NO_FACE_POLICIES: tuple[NoFacePolicy, ...] = get_args(NoFacePolicy)
 """Leave the image out and say so; take the middle of it; or end the work."""
 
 CENTER_SHARE = 0.58
-"""Height of the middle part over the image's shorter side. LFW's photos are 2.2 times the face box of Viola and Jones
+"""Height of the middle part over the image's shorter side. LFW's images are 2.2 times the face box of Viola and Jones
 (Huang et al. 2007), and the crops of the templates are about 1.27 of that box: 1.27 / 2.2."""
 
 
@@ -24,7 +24,7 @@ def check_policy(name: str) -> NoFacePolicy:
 
 
 def center_crop(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Cut out the middle of an image, as if a face of an LFW photo's size were there.
+    """Cut out the middle of an image, as if a face of an LFW image's size were there.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What is to be done for each image of a data set: found before any work starts, so that a run can go on anywhere."""
+"""Jobs of an alignment run, one for each image, listed before the work starts so that a run can be resumed."""
 
 from __future__ import annotations
 

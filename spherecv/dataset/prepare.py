@@ -1,4 +1,4 @@
-"""A data set aligned as the SphereFace authors did it: by all cores, and from where the last run broke off."""
+"""Alignment of a data set as the SphereFace authors did it, in several processes, resumable."""
 
 from __future__ import annotations
 

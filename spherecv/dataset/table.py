@@ -1,4 +1,4 @@
-"""The table of what was found in each image: CSV or Parquet, and the journal that a broken-off run resumes from."""
+"""Table of the faces found in each image (CSV or Parquet), and the journal that a run resumes from."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ class Journal:
                 if not end and line != head:
                     folder = self._path.parent
                     raise DatasetError(
-                        f"{folder} holds crops of other settings: choose another folder, or start anew with "
+                        f"{folder} holds crops of other settings: choose another folder, or start again with "
                         "restart=True (--restart)"
                     )
                 if end:

@@ -1,4 +1,4 @@
-"""Images to aligned crops, in this process or in several."""
+"""Alignment of images to crops, in this process or in several."""
 
 from __future__ import annotations
 

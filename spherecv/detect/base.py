@@ -1,4 +1,4 @@
-"""What every kind of detector is to `FaceDetector`."""
+"""Interface between `FaceDetector` and its kinds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Square pieces of images, at the size that a net wants."""
+"""Square crops of candidate boxes, resized to a net's input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The nets of the cascade: one copy for each worker, and their outputs by what they are."""
+"""Nets of the cascade: one copy for each worker, outputs by what they are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first stage of MTCNN: a small net looks at every square of every scale of every image."""
+"""First stage of MTCNN: a small net over every window of every scale of every image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The image at every scale at which the first net looks for faces of its own size."""
+"""Image pyramid: the scales at which the first net sees faces of its own size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""People enrolled once, asked for ever after: identify, cluster, find and forget."""
+"""Galleries: people enrolled, identified, verified, clustered and removed."""
 
 from spherecv.gallery.gallery import FaceGallery
 from spherecv.gallery.intake import Enrolment

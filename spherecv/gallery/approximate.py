@@ -1,7 +1,7 @@
 """Approximate search by FAISS, for galleries too large to compare with everybody: an index in a file of its own.
 
-The index finds candidates from quantised embeddings; their distances are computed anew from the stored ones, so that an
-answer's distance never depends on how it was found.
+The index finds candidates from quantised embeddings; their distances are computed again from the stored ones: the
+distance in an answer never depends on how it was found.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class FaceIndex:
 
     @property
     def wasted(self) -> float:
-        """Share of the graph's nodes that hold nobody any more: from a fifth on it is worth building anew."""
+        """Share of the graph's nodes that hold nobody any more: from a fifth on it is worth building again."""
         total = int(self._index.ntotal)
         return 1.0 - len(self.ids) / total if total else 0.0
 
@@ -256,7 +256,7 @@ def import_faiss() -> Any:
 def sweep(path: Path) -> None:
     """Delete what a process that was killed while it wrote the index left behind: it may hold faces removed since.
 
-    To be called by whoever holds the gallery's lock for writing, without which nobody writes an index.
+    The caller must hold the gallery's lock for writing.
     """
     for leftover in path.parent.glob(f".{escape(path.stem)}-????????{path.suffix}"):
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""A classifier on a person's own images: trained by scikit-learn, kept as plain numbers, allowed to say nobody."""
+"""Classifier on a person's own images: trained by scikit-learn, stored as plain numbers, may answer nobody."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def _train(rows: NDArray[np.float32], labels: NDArray[np.intp], names: list[str]
         from sklearn.svm import LinearSVC
     except ImportError:
         raise MissingDependencyError("scikit-learn", "gallery", "a classifier") from None
-    # Balanced: somebody with a hundred photos is not more likely to be on the next one than somebody with three.
+    # Balanced: somebody with a hundred images is not more likely to be on the next one than somebody with three.
     if kind == "svm":
         model = LinearSVC(C=1.0, class_weight="balanced", random_state=0)
     else:

@@ -1,4 +1,4 @@
-"""Unlabelled faces into people: dense neighbourhoods within a distance that an error rate stands behind."""
+"""Clustering of unlabelled faces: dense neighbourhoods within a measured distance."""
 
 from __future__ import annotations
 

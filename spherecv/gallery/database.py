@@ -1,4 +1,4 @@
-"""One SQLite file, opened carefully: whose it is, who may write, what every failure of it means."""
+"""SQLite connection: ownership, locking, error translation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _APPLICATION = 0x53434756  # "SCGV", by which a gallery is told from other SQLit
 FORMAT = 1
 _PAGE = 16_384  # seven embeddings of 512 numbers a page; at SQLite's 4096 bytes it would be one, and half of it air
 _SMALL = 64 << 20
-"""Bytes up to which a file is simply written anew after a removal, in a fraction of a second."""
+"""Bytes up to which a file is simply written again after a removal, in a fraction of a second."""
 _MOST_SCANNED = 16 << 30
 """Bytes that a search for traces may look through before rewriting a large file is the cheaper proof."""
 _PIECE, _SCAN = 32, 64 << 20
@@ -129,8 +129,8 @@ class Database:
         """Make sure that removed values are in no byte of the files.
 
         SQLite overwrites what is deleted (`secure_delete`) and the log is emptied; but pages that were rearranged
-        earlier may hold a second copy in the space between their cells. So a small file is written anew, and a large
-        one is searched for the values, and written anew where a piece of one is found.
+        earlier may hold a second copy in the space between their cells. So a small file is written again, and a large
+        one is searched for the values, and written again where a piece of one is found.
 
         Parameters
         ----------
@@ -194,7 +194,7 @@ class Database:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA cache_size = -16384")
         connection.execute("PRAGMA temp_store = MEMORY")  # no second place that could keep what was removed
-        connection.execute("PRAGMA trusted_schema = OFF")  # whoever made the file may have put triggers into it
+        connection.execute("PRAGMA trusted_schema = OFF")  # a file from elsewhere may hold triggers
 
     def _check_place(self, create: bool) -> None:
         if self.path.is_dir():

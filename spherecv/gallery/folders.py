@@ -1,4 +1,4 @@
-"""Folders of photos into a gallery: only what is new, a few at a time, so that a kill costs little."""
+"""Enrolment of folders: new and changed images only, a few at a time, so that a kill costs little."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from spherecv.images import find_images
 from spherecv.pipeline import WhichFace
 
 AT_ONCE = 32
-"""Photos between two commits: about a second of work, lost at most when the process is killed."""
+"""Images between two commits: about a second of work, lost at most when the process is killed."""
 
 
 class Photo(NamedTuple):
@@ -29,7 +29,7 @@ class Photo(NamedTuple):
 
 
 def labelled_files(folder: Path) -> list[Photo]:
-    """Photos of a tree whose first level is named after people.
+    """Images of a tree whose first level is named after people.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def labelled_files(folder: Path) -> list[Photo]:
         No such folder, no images in it, or images of nobody only.
     """
     if folder.is_file():
-        raise ImageError(f"{folder} is a file: to enrol photos of one person, give the identity (--identity NAME)")
+        raise ImageError(f"{folder} is a file: to enrol images of one person, give the identity (--identity NAME)")
     if not folder.is_dir():
         raise ImageError(f"{folder}: no such folder")
     parts = ((path, path.relative_to(folder).parts) for path in find_images(folder))
@@ -48,7 +48,7 @@ def labelled_files(folder: Path) -> list[Photo]:
 
 
 def unlabelled_files(source: Path) -> list[Photo]:
-    """Photos of a folder or list, of whoever they are; raises `ImageError` where there are none."""
+    """Images of a folder or list; raises `ImageError` where there are none."""
     return [Photo(None, path) for path in find_images(source)]
 
 
@@ -62,7 +62,7 @@ class Run:
         Opened only if there is something to do.
     face : {"largest", "center", "all", "whole"}
     progress : callable or None
-        Called with the numbers of photos done and of all to do.
+        Called with the numbers of images done and of all to do.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Run:
     def _new(
         self, photos: Sequence[Photo], held: dict[tuple[str | None, str], StoredImage]
     ) -> Iterator[tuple[Photo, ImageKey]]:
-        """Photos to look at: those whose file is not what the store has seen."""
+        """Images to look at: those whose file is not what the store has seen."""
         touched: list[Entry] = []
         for photo in photos:
             name = os.path.abspath(photo.path)  # noqa: PTH100 - resolve() would follow links
@@ -141,7 +141,7 @@ class Run:
             else:
                 entries.append(Entry(photo.identity, key, new_faces(found)))
         added = self._store.add(entries, self._stages.origin)
-        # A photo without a face is kept as seen, but is no image of the person.
+        # An image without a face is kept as seen, but is no image of the person.
         idle = sum(1 for entry in entries if entry.problem)
         sums = (a + b for a, b in zip(self._total, added._replace(images=max(0, added.images - idle)), strict=True))
         self._total = Added(*sums)
@@ -152,7 +152,7 @@ class Run:
         root = os.path.join(os.path.abspath(folder), "")  # noqa: PTH100, PTH118 - as the stored names are made
         present = {os.path.abspath(photo.path) for photo in photos}  # noqa: PTH100
         named = photos[0].identity is not None
-        # What a run of the other kind took in, or a person enrolled by one of these photos, is not this run's to drop.
+        # What a run of the other kind took in, or a person enrolled by one of these images, is not this run's to drop.
         gone = [
             (identity, path)
             for identity, path in held

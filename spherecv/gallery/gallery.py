@@ -45,7 +45,7 @@ _CLASSIFIER = "classifier"
 
 
 class FaceGallery:
-    """Faces of known people, and of unknown ones, to be asked who is on a photo.
+    """Faces of known people, and of unknown ones, to be asked who is on an image.
 
     Made by `FaceGallery.open`; a context manager that closes the store.
 
@@ -162,7 +162,7 @@ class FaceGallery:
         if_exists: IfExists = "raise",
         errors: OnError = "raise",
     ) -> Enrolment:
-        """Enrol a person by photos; all of them at once, or none.
+        """Enrol a person by images; all of them at once, or none.
 
         Parameters
         ----------
@@ -173,11 +173,11 @@ class FaceGallery:
         metadata : mapping, optional
             Anything that JSON can hold.
         face : {"largest", "center", "all", "whole"}
-            Which face of a photo is theirs.
+            Which face of an image is theirs.
         if_exists : {"raise", "add", "replace"}
             What to do where the gallery holds somebody of that name.
         errors : {"raise", "return"}
-            Whether a photo that cannot be used ends it, before anything is stored, or is reported with the rest.
+            Whether an image that cannot be used ends it, before anything is stored, or is reported with the rest.
 
         Returns
         -------
@@ -285,16 +285,16 @@ class FaceGallery:
         ----------
         folder : path
         face : {"largest", "center", "all", "whole"}
-            Which face of a photo is the person's.
+            Which face of an image is the person's.
         prune : bool
-            Whether photos whose files are gone are removed.
+            Whether images whose files are gone are removed.
         progress : callable, optional
-            Called with the numbers of photos done and of all to do.
+            Called with the numbers of images done and of all to do.
 
         Returns
         -------
         Enrolment
-            Photos without a face are among its `failures`.
+            Images without a face are among its `failures`.
 
         Raises
         ------
@@ -379,7 +379,7 @@ class FaceGallery:
         prune: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> Enrolment:
-        """Add every face of the photos of a folder or list, of whoever they are, for `find` and `cluster`.
+        """Add every face of the images of a folder or list, without names, for `find` and `cluster`.
 
         As `enrol_folder`, without names.
         """
@@ -406,7 +406,7 @@ class FaceGallery:
         template: Template = "best",
         face: WhichFace = "all",
     ) -> list[Match]:
-        """Say who is on a photo, face by face; the answer may be nobody.
+        """Say who is on an image, face by face; the answer may be nobody.
 
         Parameters
         ----------
@@ -460,20 +460,20 @@ class FaceGallery:
         far: float | None = None,
         face: WhichFace = "all",
     ) -> list[Match]:
-        """Find photos of the people on a photo among those that `add_unknown` took in.
+        """Find images of the people on an image among those that `add_unknown` took in.
 
         Parameters
         ----------
         image : path, bytes, binary file object, ndarray or PIL image
         k : int
-            Most photos to name for each face.
+            Most images to name for each face.
         threshold, far, face
             As for `identify`.
 
         Returns
         -------
         list of Match
-            One for each face found; its candidates are the photos within the threshold, its identity is None.
+            One for each face found; its candidates are the images within the threshold, its identity is None.
         """
         settled = self._stages.threshold(threshold, far, face)
         found = self.pipeline.faces(image, face=face)
@@ -494,7 +494,7 @@ class FaceGallery:
         template: Template = "mean",
         face: WhichFace = "largest",
     ) -> Match:
-        """Say whether a photo shows the person it is said to show.
+        """Say whether an image shows the person it is said to show.
 
         Parameters
         ----------
@@ -505,7 +505,7 @@ class FaceGallery:
             As for `identify`.
         template : {"mean", "best"}
         face : {"largest", "center", "whole"}
-            Which one, where the photo shows several.
+            Which one, where the image shows several.
 
         Returns
         -------
@@ -541,7 +541,7 @@ class FaceGallery:
         )
 
     def classify(self, image: ImageSource, k: int = 5, *, face: WhichFace = "all") -> list[Match]:
-        """Say who is on a photo by the classifier that `fit_classifier` trained; it may answer nobody.
+        """Say who is on an image by the classifier that `fit_classifier` trained; it may answer nobody.
 
         Arguments and answers are as for `identify`; a candidate's distance is 1 - its score, and `probability` is the
         score of the first.
@@ -565,7 +565,7 @@ class FaceGallery:
         if data is None:
             raise GalleryError(
                 f"{self.store.label} has no classifier: fit_classifier (or `spherecv gallery fit`) makes one, and a "
-                "removal takes it away"
+                "removal deletes it"
             )
         return Classifier.from_bytes(data)
 
@@ -581,7 +581,7 @@ class FaceGallery:
         """Forget a person, or one image of theirs.
 
         Every trace goes: rows, log, index file, classifier. Large files are searched for what was removed, and written
-        anew where a copy is found.
+        again where a copy is found.
 
         Parameters
         ----------
@@ -632,7 +632,7 @@ class FaceGallery:
             Fewer than a thousand faces: exact search is as fast.
         MissingDependencyError
         """
-        check_choice("kind", kind, get_args(Literal["hnsw", "ivf"]))
+        check_choice("kind", kind, ("hnsw", "ivf"))
         if not isinstance(self.store, SqliteStore):
             raise InvalidArgumentError(f"{self.store.label} keeps its own index: choose it by ?index= in its address")
         return self.store.index.build(kind, self.metric)

@@ -1,4 +1,4 @@
-"""From stored faces near a probe to people, and to an answer."""
+"""Identification: stored faces near a probe, grouped by person, as a `Match`."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def as_match(
         In the probe image.
     threshold : Threshold
     metric : {"cosine", "euclidean"}
-    photos : bool
-        Whether the hits are photos of unknown people: then nobody is named.
+    images : bool
+        Whether the hits are images of unknown people: then nobody is named.
     """
     candidates = tuple(_candidates(store, hits, metric))
     near = candidates and candidates[0].distance <= threshold.value and not photos

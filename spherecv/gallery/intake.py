@@ -1,4 +1,4 @@
-"""Photos on their way into a gallery: how each is known again, and what was found in it."""
+"""Images on their way into a gallery: their keys and the faces found in them."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from spherecv.records import EmbeddedFace
 
 @dataclass(frozen=True)
 class Enrolment:
-    """What came of enrolling photos.
+    """What came of enrolling images.
 
     Attributes
     ----------
     faces : int
         New faces in the gallery.
     images, replaced, unchanged, removed : int
-        Photos that are new; that held another picture before; that were in the gallery already; and that went because
+        Images that are new; that held another image before; that were in the gallery already; and that went because
         their file is gone.
     failures : tuple of (str, SphereCVError)
-        Photos that could not be used, and why. The rest went on.
+        Images that could not be used, and why. The rest went on.
     """
 
     faces: int = 0

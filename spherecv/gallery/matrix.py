@@ -1,4 +1,4 @@
-"""Embeddings in memory: rows that grow and shrink without a second copy of the whole."""
+"""Embeddings in memory: a matrix whose rows are added and removed without a second copy."""
 
 from __future__ import annotations
 

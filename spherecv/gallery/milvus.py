@@ -186,7 +186,7 @@ class MilvusStore:
         """Forget a person.
 
         Milvus Lite marks deleted rows and keeps their bytes, and its `compact` does nothing: so its collections are
-        written anew. A server drops the bytes at its next compaction, which is asked for; `erased` is then False.
+        written again. A server drops the bytes at its next compaction, which is asked for; `erased` is then False.
         """
         self._known([identity])
         return self._remove([f"owner == {json.dumps(word(identity))}"], [identity])

@@ -96,7 +96,7 @@ def connect(address: Address, *, create: bool, timeout: float) -> Any:
         from pymilvus import MilvusClient
     except ImportError:
         raise MissingDependencyError("pymilvus", "milvus", "a gallery on Milvus") from None
-    # Every refusal would be logged with its traceback, and then told again by our own one line.
+    # Every refusal would be logged with its traceback, and then again in our own one line.
     for name in ("pymilvus", "milvus_lite", "grpc._server"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     if address.lite:

@@ -1,4 +1,4 @@
-"""Rows of Milvus to and from what a gallery speaks of."""
+"""Conversion between rows of Milvus and a gallery's records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two collections of a gallery on Milvus: how they are made, filled, checked and written anew."""
+"""The two Milvus collections of a gallery: creation, writing, checks, rewriting."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ class Tables:
         self._take_up(collection)
 
     def _take_up(self, collection: str) -> None:
-        """Give a collection that was written anew its place; also after a kill between the two steps."""
+        """Give a collection that was written again its place; also after a kill between the two steps."""
         fresh = f"{collection}_new"
         if not self._client.has_collection(fresh):
             return

@@ -1,4 +1,4 @@
-"""What goes into a gallery's store and what comes out of it, whichever engine keeps it."""
+"""Records that go into and come out of a gallery's store, whichever engine keeps it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Entry:
     Attributes
     ----------
     identity : str or None
-        Whose faces they are; None for a photograph of people unknown.
+        Whose faces they are; None for an image of people unknown.
     image : ImageKey
     faces : tuple of NewFace
     problem : str

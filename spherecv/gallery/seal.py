@@ -1,8 +1,8 @@
-"""Encryption at rest: what a store writes down of people, sealed with a key that is not in the file.
+"""Encryption at rest: stored values sealed with a key that is not in the file.
 
 Sealed are names, metadata, paths, hashes, boxes and embeddings, in the file, its log and its index. To be seen are
 numbers: how many people, images and faces there are, which belong together, scores, qualities, sizes and times of
-files, and by what model. It protects a file that is stolen. Whoever can write to it can put one sealed value in the
+files, and by what model. It protects a file that is stolen. Someone who can write to it can put one sealed value in the
 place of another, which no key prevents.
 """
 

@@ -1,4 +1,4 @@
-"""A long stream sealed piece by piece, so that neither writing nor reading holds it whole."""
+"""Sealed streams: encryption piece by piece, so that neither writing nor reading holds the whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded store: one SQLite file that many may read while one writes."""
+"""Embedded store: one SQLite file with many readers and one writer."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ class SqliteStore:
     def _erase(self, note: Note, traces: Sequence[bytes]) -> bool:
         """Erase what was removed; False where others are at work, or there is no room: the removal itself holds.
 
-        Where an earlier removal's bytes wait too, nobody knows any more what they were: the file is written anew. The
+        Where an earlier removal's bytes wait too, nobody knows any more what they were: the file is written again. The
         mark goes only if it is still ours: what another process removes meanwhile has yet to be erased.
         """
         try:

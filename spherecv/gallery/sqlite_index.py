@@ -1,4 +1,4 @@
-"""The approximate index of an embedded store, kept in step with the file."""
+"""Approximate index of an embedded store, kept in step with the file."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class IndexKeeper:
         return hits
 
     def build(self, kind: Kind, metric: Metric) -> int:
-        """Make the index anew and write it; returns how many faces it holds."""
+        """Make the index again and write it; returns how many faces it holds."""
         with self._database.write() as connection, self._lock:
             self._index = self._made(connection, kind, metric)
             self._save()

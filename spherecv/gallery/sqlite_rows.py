@@ -1,4 +1,4 @@
-"""The rows of the embedded store: every statement that reads or changes people, images and faces."""
+"""Rows of the embedded store: every statement that reads or changes people, images and faces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Search in the embedded store: the embeddings in memory, kept in step with the file."""
+"""Exact search in the embedded store: embeddings in memory, kept in step with the file."""
 
 from __future__ import annotations
 

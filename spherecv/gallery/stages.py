@@ -1,4 +1,4 @@
-"""The pipeline and the decision behind a gallery, opened when the first image needs them."""
+"""Pipeline and decision rule of a gallery, opened when the first image needs them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a gallery wants of the engine that keeps it, and how an engine is chosen by its address."""
+"""Interface of a gallery's store, and the choice of an engine by address."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A gallery in a file that anything can read: one `.npz` with the embeddings and a JSON text, no pickle."""
+"""Export and import of a gallery: one `.npz` with embeddings and JSON, no pickle."""
 
 from __future__ import annotations
 

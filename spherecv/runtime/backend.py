@@ -1,4 +1,4 @@
-"""What a Session gives a backend, and what every backend offers a Session."""
+"""Interface between a Session and its backends."""
 
 from __future__ import annotations
 
@@ -48,6 +48,8 @@ class Backend(Protocol):
 
     name: str
     limit: ChunkLimit
+    version: str
+    """Of the package, and of the engine within it: what a verdict on it holds for."""
 
     @property
     def threads(self) -> int:

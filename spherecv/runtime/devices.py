@@ -1,4 +1,4 @@
-"""Which backends and devices this machine has, and why not the others."""
+"""Backends and devices of this machine, and why others cannot be used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may go into a model: checked before a backend sees it, because not all of them look."""
+"""Checks of a model's inputs before a backend sees them."""
 
 from __future__ import annotations
 

@@ -29,6 +29,7 @@ class OnnxRuntimeBackend:
 
     def __init__(self, model: Model, device: str, settings: Settings) -> None:
         self._onnxruntime = onnxruntime = import_onnxruntime()
+        self.version: str = onnxruntime.__version__
         self._where = model.where
         self._outputs = list(settings.outputs)
         cuda = device == "cuda"

@@ -44,7 +44,7 @@ class OpenCVBackend:
     # Above this, OpenCV's time per item grows (R-net of MTCNN: +25 % at 256 items): the activations leave the cache.
     limit = ChunkLimit(items=32, numbers=1 << 20)
 
-    def __init__(self, model: Model, device: str, settings: Settings) -> None:
+    def __init__(self, model: Model, device: str, settings: Settings, *, engine: int | None = None) -> None:
         self._cv2 = cv2 = import_cv2()
         self._where = model.where
         self._outputs = settings.outputs
@@ -55,13 +55,17 @@ class OpenCVBackend:
             raise DeviceError(f"backend 'opencv' cannot use device 'cuda': {missing}")
         try:
             with nets.running(cv2, None):
-                self._net, engine = _load(cv2, model, device)
+                engines = _engines(cv2, model.signature, device) if engine is None else [engine]
+                self._net, engine = _load(cv2, model, engines)
                 # Winograd's transform doubles the speed of SphereFace-20 (3x3 convolutions of stride 1) in the classic
                 # engine and in 4.x, costs the sixth digit, and does nothing in the new engine: on, as OpenCV has it.
                 self._net.enableWinograd(settings.winograd is not False)
                 if device == "cuda":
                     self._net.setPreferableBackend(cv2.dnn.DNN_BACKEND_CUDA)
                     self._net.setPreferableTarget(cv2.dnn.DNN_TARGET_CUDA)
+            self.version = f"{cv2.__version__} engine {engine}"
+            self.others = engines[engines.index(engine) + 1 :]
+            """Engines that may be asked for instead, the fastest first."""
             # The new engine gives all outputs or none; the others compute only what is asked for.
             new = engine != _ONLY and engine == cv2.dnn.ENGINE_NEW
             self._computed = tuple(port.name for port in model.signature.outputs) if new else settings.outputs
@@ -87,9 +91,8 @@ class OpenCVBackend:
         return [_of_rank(arrays[name], self._ranks.get(name)) for name in self._outputs]
 
 
-def _load(cv2: Any, model: Model, device: str) -> tuple[Any, int]:
+def _load(cv2: Any, model: Model, engines: list[int]) -> tuple[Any, int]:
     """Read the net with the first engine that knows all its operators."""
-    engines = _engines(cv2, model.signature, device)
     if engines == [_ONLY] and any(port.dims == () for port in model.signature.outputs):
         # OpenCV 4 crashes on a Mat without axes.
         raise backend_error(f"OpenCV {cv2.__version__} cannot load {model.where}", "an output is a single number")

@@ -6,6 +6,7 @@ Code outside SphereCV sees these settings while a block of SphereCV's lasts, and
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ class _Setting:
         self._read, self._write = read, write
         self._lock = threading.Lock()
         self._before: int | None = None
+        self._frozen = False
         self._held: list[list[int]] = []
 
     def forked(self) -> None:
@@ -57,8 +59,12 @@ class _Setting:
             else:
                 self._set(cv2, value)
 
+    def freeze(self) -> None:
+        """Leave the value as it is from now on."""
+        self._frozen = True
+
     def _set(self, cv2: Any, value: int) -> None:
-        if self._read(cv2) != value:
+        if not self._frozen and self._read(cv2) != value:
             self._write(cv2, value)
 
 
@@ -92,7 +98,7 @@ def keep_opencv_threads(count: int) -> None:
 class _Nets:
     """Nets under way: those with equal settings run side by side, one with another number of threads waits.
 
-    Whoever comes after it waits behind it, so that every call gets its turn.
+    Calls that come after it wait behind it, so that every call gets its turn.
     """
 
     def __init__(self) -> None:
@@ -100,6 +106,7 @@ class _Nets:
         self._changed = threading.Condition()
         self._running: set[object] = set()
         self._count: int | None = None
+        self._paused = False
 
     @contextmanager
     def running(self, cv2: Any, threads: int | None) -> Iterator[None]:
@@ -120,12 +127,15 @@ class _Nets:
     def pause(self) -> None:
         """Let no net run until `resume`, once those under way are done."""
         self._queue.acquire()
+        self._paused = True
         with self._changed:
             self._changed.wait_for(lambda: not self._running)
 
     def resume(self) -> None:
-        """Let nets run again."""
-        self._queue.release()
+        """Let nets run again, if `pause` was not broken off before it began."""
+        if self._paused:
+            self._paused = False
+            self._queue.release()
 
 
 def _quieter(cv2: Any) -> Callable[[int], int]:
@@ -139,6 +149,9 @@ nets = _Nets()
 
 def _forked() -> None:
     _threads.forked()
+    if "cv2" in sys.modules:
+        # Another number would make OpenCV wait for the threads of its pool, which are the parent's: for good.
+        _threads.freeze()
     _log_level.forked()
     nets.__init__()  # type: ignore[misc]
 

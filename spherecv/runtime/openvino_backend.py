@@ -29,7 +29,7 @@ class OpenVINOBackend:
 
     def __init__(self, model: Model, device: str, settings: Settings) -> None:
         openvino = import_openvino()
-        self._version = openvino.__version__.split("-")[0]
+        self.version: str = openvino.__version__.split("-")[0]
         self._where = model.where
         self._lock = ForkLock()
         if device != "cpu":
@@ -56,7 +56,7 @@ class OpenVINOBackend:
             self._inputs = {name: index for index, port in enumerate(compiled.inputs) for name in port.get_names()}
             self._outputs = [places[name] for name in settings.outputs]
         except (RuntimeError, KeyError) as error:
-            raise backend_error(f"OpenVINO {self._version} cannot load {model.where}", _reason(error)) from None
+            raise backend_error(f"OpenVINO {self.version} cannot load {model.where}", _reason(error)) from None
 
     def run(self, feeds: dict[str, FloatArray]) -> list[NDArray[np.generic]]:
         """Run the request; see `Backend`."""
@@ -67,7 +67,7 @@ class OpenVINOBackend:
                 answers = self._request.infer(numbered, share_inputs=True)
                 return [answers[index] for index in self._outputs]
         except RuntimeError as error:
-            raise backend_error(f"OpenVINO {self._version} failed on {self._where}", _reason(error)) from None
+            raise backend_error(f"OpenVINO {self.version} failed on {self._where}", _reason(error)) from None
 
 
 def _reason(error: Exception) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from spherecv.errors import DeviceError, InvalidArgumentError, ModelFileError
+from spherecv.errors import BackendError, DeviceError, InvalidArgumentError, ModelFileError
 from spherecv.runtime.backend import Backend, FloatArray, Model, Settings, backend_error
 from spherecv.runtime.devices import backends_for, check_settings
 from spherecv.runtime.inputs import Inputs, listed
@@ -113,6 +113,8 @@ class Session:
             ports = (*model.signature.inputs, *self._tail.inputs)
             fed = replace(model, signature=replace(model.signature, inputs=ports))
         self._batch = fed.signature.batch(self._head)
+        if self._tail is not None and self._batch is Batch.ONE:
+            self._batch = Batch.NONE  # the tail counts images, and would take each for the first
         self._inputs = Inputs(fed, self._batch)
         self.inputs = self._inputs.shapes
         # A net that nothing is wanted of is loaded all the same: it says which backend runs.
@@ -244,21 +246,40 @@ def _open(model: Model, backend: str, device: str, settings: Settings) -> tuple[
     pairs = backends_for(backend, device)
     for name, on in pairs[:-1]:
         with suppress(DeviceError):
-            return _load(name, model, on, settings), on
+            return _trusted(name, model, on, settings), on
     name, on = pairs[-1]
-    return _load(name, model, on, settings), on
+    return _trusted(name, model, on, settings), on
 
 
-def _load(name: str, model: Model, device: str, settings: Settings) -> Backend:
-    """Load a model into the backend of that name, on device "cpu" or "cuda"."""
+def _trusted(name: str, model: Model, device: str, settings: Settings) -> Backend:
+    """Load a model into a backend that was seen to compute it as ONNX Runtime does."""
+    from spherecv.runtime.agreement import disagreement
+
+    found = ""
+    for backend in _candidates(name, model, device, settings):
+        difference = disagreement(model, backend, settings)
+        if not difference:
+            return backend
+        found = found or f"{name} {backend.version} computes {model.where} otherwise than ONNX Runtime: {difference}"
+    raise BackendError(f"{found}; use backend='onnxruntime' (--backend onnxruntime)")
+
+
+def _candidates(name: str, model: Model, device: str, settings: Settings) -> Iterator[Backend]:
+    """Load a model into a backend; OpenCV has several engines, the fastest first."""
     if name == "opencv":
         from spherecv.runtime.opencv_backend import OpenCVBackend
 
-        return OpenCVBackend(model, device, settings)
+        first = OpenCVBackend(model, device, settings)
+        yield first
+        for engine in first.others:
+            with suppress(BackendError):
+                yield OpenCVBackend(model, device, settings, engine=engine)
+        return
     if name == "onnxruntime":
         from spherecv.runtime.onnxruntime_backend import OnnxRuntimeBackend
 
-        return OnnxRuntimeBackend(model, device, settings)
+        yield OnnxRuntimeBackend(model, device, settings)
+        return
     from spherecv.runtime.openvino_backend import OpenVINOBackend
 
-    return OpenVINOBackend(model, device, settings)
+    yield OpenVINOBackend(model, device, settings)

@@ -61,12 +61,13 @@ class Node:
 
 @dataclass(frozen=True)
 class Signature:
-    """Inputs, outputs and nodes of a model, and its metadata."""
+    """Inputs, outputs and nodes of a model, its metadata, and what wrote it."""
 
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     nodes: tuple[Node, ...]
     metadata: dict[str, str] = dataclasses.field(default_factory=dict)
+    producer: str = ""
 
     def batch(self, outputs: tuple[str, ...]) -> Batch:
         """Say what the first axis means, as far as the outputs asked for are concerned."""
@@ -117,7 +118,8 @@ def read_signature(model: Buffer, where: str) -> Signature:
         if not graphs:
             raise ValueError("it holds no graph")
         metadata = dict(_entry(model, span) for number, span in parts if number == 14)
-        return replace(_graph(model, graphs[-1]), metadata=metadata)
+        producer = next((text(model, span) for number, span in parts if number == 2), "")
+        return replace(_graph(model, graphs[-1]), metadata=metadata, producer=producer)
     except ValueError as error:
         raise ModelFileError(f"{where} is not a whole ONNX model: {error}") from None
 

@@ -114,7 +114,9 @@ class Tail:
         try:
             for step in self._steps:
                 made = step.run([values[name] for name in step.inputs])
-                values.update(zip(step.outputs, made, strict=True))
+                if len(made) < len(step.outputs):
+                    raise ValueError(f"a step made {len(made)} of {len(step.outputs)} blobs")
+                values.update(zip(step.outputs, made, strict=False))  # of two tops the second may be left out
             return {name: np.array(values[self._outputs[name]], np.float32, order="C") for name in wanted}
         except SphereCVError:
             raise

@@ -1,4 +1,4 @@
-"""What the service answers, for its OpenAPI document."""
+"""Response schemas of the service, for its OpenAPI document."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def _with_example(**values: Any) -> ConfigDict:
 
 
 class FaceAnswer(BaseModel):
-    """A face in a picture."""
+    """A face in an image."""
 
     model_config = _with_example(**_FACE)
 
-    box: list[float] = Field(description="x1, y1, x2, y2 in pixels of the picture turned upright.")
+    box: list[float] = Field(description="x1, y1, x2, y2 in pixels of the image turned upright.")
     score: float = Field(description="The detector's confidence, 0..1.")
     landmarks: list[list[float]] | None = Field(
         description="x, y of the eye on the image's left, the one on its right, nose, mouth corners left and right."
@@ -76,7 +76,7 @@ class Crops(BaseModel):
 
 
 class VerifyAnswer(BaseModel):
-    """Whether two pictures show the same person."""
+    """Whether two images show the same person."""
 
     model_config = _with_example(
         verified=True, distance=0.31, similarity=0.69, probability=0.998, prior=0.5, **_DECIDED,
@@ -105,7 +105,7 @@ class _Timed(BaseModel):
 
 
 class DetectAnswer(_Timed):
-    """The faces of a picture; there may be none."""
+    """The faces of an image; there may be none."""
 
     model_config = _with_example(faces=[_FACE], width=640, height=480, detector_backend="mtcnn", time=0.018)
 
@@ -153,7 +153,7 @@ class MatchAnswer(BaseModel):
 
 
 class IdentifyAnswer(_Timed):
-    """The people on a picture, one match for each face."""
+    """The people on an image, one match for each face."""
 
     model_config = _with_example(
         matches=[
@@ -169,7 +169,7 @@ class IdentifyAnswer(_Timed):
 
 
 class FailureAnswer(BaseModel):
-    """A picture that could not be used."""
+    """An image that could not be used."""
 
     image: str
     error: str

@@ -1,4 +1,4 @@
-"""The application: everything put together behind one ASGI callable."""
+"""ASGI application: routes, gate, telemetry and service limits put together."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from spherecv.serve.desk import Desk
 from spherecv.serve.gate import Gate
 from spherecv.serve.keys import ApiKeys
 from spherecv.serve.page import page_routes
-from spherecv.serve.problems import Problem, as_json, problem_of_status
+from spherecv.serve.problems import INTERNAL, Problem, as_json, problem_of_status
 from spherecv.serve.routes import face_routes, gallery_routes
 from spherecv.serve.service import FaceService
 from spherecv.serve.telemetry import Metrics, Telemetry, trace_of
 
 _ABOUT = (
-    "Face verification with Caffe-era models. Pictures come as files of a form or as base64 in JSON, and are kept "
+    "Face verification with Caffe-era models. Images come as files of a form or as base64 in JSON, and are kept "
     "nowhere; enrolled people are kept as embeddings until they are removed. Booleans are `true` or `false` and "
     "nothing else. Every refusal is an `application/problem+json` of one sentence."
 )
@@ -108,7 +108,7 @@ def _add_problems(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)  # the middleware outside logs it
     async def on_fault(request: Request, _fault: Exception) -> Response:
-        return answer(request, Problem("internal", "a fault of the service: tell whoever runs it the x-request-id"))
+        return answer(request, Problem("internal", INTERNAL))
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid(request: Request, error: RequestValidationError) -> Response:

@@ -1,4 +1,4 @@
-"""Who may come in: a bounded number of requests at once, a bounded number of bytes, and a time for each."""
+"""Admission control: concurrent requests, bytes in memory, and time limits."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Desk:
     def hold(self, size: int) -> None:
         """Count bytes that a body brings; raises `Problem` (429) where they are too many for the memory set aside."""
         if self.held + size > self._settings.max_held:
-            raise self._busy("the pictures that wait already fill the memory set aside for them")
+            raise self._busy("the images that wait already fill the memory set aside for them")
         self.held += size
 
     def release(self, size: int) -> None:

@@ -1,4 +1,4 @@
-"""What callers may send, checked to the letter: as JSON, or as a form with files, by the same rules."""
+"""Request schemas: JSON, or forms with files, checked by the same rules."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _picture(value: Any) -> bytes:
         return value
     if isinstance(value, str):
         return from_base64(value)
-    raise ValueError("must be a picture: a file in a form, or base64 in JSON")
+    raise ValueError("must be an image: a file in a form, or base64 in JSON")
 
 
 def _several(value: Any) -> Any:
@@ -80,7 +80,7 @@ Far = Annotated[
 ]
 OneFace = Literal["largest", "center", "whole"]
 AnyFace = Literal["largest", "center", "all", "whole"]
-_WHICH = "Which of several faces; whole takes the picture as a ready-made crop."
+_WHICH = "Which of several faces; whole takes the image as a ready-made crop."
 
 
 class Form(BaseModel):
@@ -90,7 +90,7 @@ class Form(BaseModel):
 
 
 class VerifyForm(Form):
-    """Two pictures to compare."""
+    """Two images to compare."""
 
     img1: Picture
     img2: Picture
@@ -100,39 +100,39 @@ class VerifyForm(Form):
 
 
 class DetectForm(Form):
-    """A picture to look for faces in."""
+    """An image to look for faces in."""
 
     img: Picture
 
 
 class EmbedForm(Form):
-    """A picture whose faces are to be embedded."""
+    """An image whose faces are to be embedded."""
 
     img: Picture
     face: AnyFace = Field("largest", description=_WHICH)
 
 
 class IdentifyForm(Form):
-    """A picture of somebody to be named."""
+    """An image of somebody to be named."""
 
     img: Picture
     face: AnyFace = Field("all", description=_WHICH)
     k: int = Field(5, ge=1, le=100, description="Candidates to name for each face.")
     far: Far = None
     template: Literal["best", "mean"] = Field(
-        "best", description="A person is as near as the nearest of their pictures, or as the mean of them."
+        "best", description="A person is as near as the nearest of their images, or as the mean of them."
     )
 
 
 class EnrolForm(Form):
-    """Pictures of a person, all of which are taken in, or none."""
+    """Images of a person, all of which are taken in, or none."""
 
     identity: Name = Field(description="Who it is.")
     img: Pictures
     face: OneFace = Field("largest", description=_WHICH)
     metadata: Metadata | None = Field(None, description=f"Anything in JSON, up to {LARGEST_METADATA} bytes.")
     if_exists: Literal["raise", "add", "replace"] = Field(
-        "raise", description="What to do where there is somebody of that name: refuse, add pictures, or replace them."
+        "raise", description="What to do where there is somebody of that name: refuse, add images, or replace them."
     )
 
 
@@ -157,7 +157,7 @@ def form_of_json(model: type[_F], body: bytes) -> _F:
 
 
 def form_of_parts(model: type[_F], parts: list[Part]) -> _F:
-    """Check the fields of a form: files are pictures, text is JSON, but for words, which stand as they are.
+    """Check the fields of a form: files are images, text is JSON, but for words, which stand as they are.
 
     Raises
     ------
@@ -182,7 +182,7 @@ def form_of_parts(model: type[_F], parts: list[Part]) -> _F:
 
 
 def _is_word(annotation: Any) -> bool:
-    """Whether a field holds text: a string, a picture (in base64), or one of several words."""
+    """Whether a field holds text: a string, an image (in base64), or one of several words."""
     return annotation in (str, bytes) or get_origin(annotation) in (Literal, list)
 
 

@@ -1,4 +1,4 @@
-"""What a request must pass before any of it is read: from where, with which key, how large, how fast."""
+"""Checks of a request before its body is read: origin, key, size, speed."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ class _Meter:
 def _check_local(method: str, headers: Headers, client: Sequence[Any] | None) -> None:
     """Refuse what comes from elsewhere to a service without keys: other machines, and other sites' pages.
 
-    A page on the Internet can make the browser of whoever reads it send forms to this machine, and with a name of its
+    A page on the Internet can make its reader's browser send forms to this machine, and with a name of its
     own that points to 127.0.0.1 even read the answers. The browser says so, in `Origin`, `Sec-Fetch-Site` and `Host`.
     Where a server that is not ours listens for other machines too, they are told by their addresses; a socket in the
     file system has none.

@@ -1,4 +1,4 @@
-"""API keys. The service knows their hashes only, so that neither its files nor its memory give a key away."""
+"""API keys, stored as hashes."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ class ApiKeys:
         Raises
         ------
         InvalidArgumentError
-            The file cannot be read, is larger than 1 MiB, holds no key, or a line that is none. What the line says is
-            not repeated: it may be a key in plain.
+            The file cannot be read, is larger than 1 MiB, holds no key, or a line that is not one. What the line says
+            is not repeated: it may be a key in plain.
         """
         if path is None:
             lines = os.environ.get(VARIABLE, "").split(",")

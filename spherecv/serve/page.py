@@ -1,4 +1,4 @@
-"""The page: a handful of files that travel with the package, each known by its name before anybody asks."""
+"""Files of the page, each known by its name."""
 
 from __future__ import annotations
 

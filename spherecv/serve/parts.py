@@ -1,7 +1,7 @@
-"""What a picture's file is made of, counted before any decoder takes it.
+"""Structure of image files, counted before any decoder takes them.
 
 The size in a header bounds the memory of decoding, but not its time. A JPEG may send its pixels in any number of scans,
-each of which costs a pass over the whole picture for some forty bytes of file, and both JPEG and PNG may put any number
+each of which costs a pass over the whole image for some forty bytes of file, and both JPEG and PNG may put any number
 of empty parts in front of the first pixel, which Pillow walks through in Python.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 MOST_SCANS = 64
-"""Progressive pictures come in about ten."""
+"""Progressive images come in about ten."""
 MOST_SEGMENTS = 1_000
 """Of a JPEG: colour profiles and depth maps come in pieces of 64 kB."""
 MOST_CHUNKS = 10_000
@@ -22,7 +22,7 @@ _START_OF_SCAN, _END = b"\xda", b"\xd9"
 
 
 def too_intricate(data: bytes, kind: str) -> str | None:
-    """Say what there is too much of in a picture's file.
+    """Say what there is too much of in an image's file.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Several pipelines side by side, that take the pictures of whoever asks in batches."""
+"""Pool of pipelines for many threads, with batches across requests."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from spherecv.serve.uploads import Upload
 
 Task: TypeAlias = WhichFace | Literal["detect"]
 Observer: TypeAlias = Callable[[int, float], None]
-"""Told the pictures and the seconds of every batch."""
+"""Told the images and the seconds of every batch."""
 
 _DEEP = 4
-"""Pictures that wait for each worker from which on they are taken in batches."""
+"""Images that wait for each worker from which on they are taken in batches."""
 _SMOOTHING = 0.1
 
 DEADLINE: ContextVar[float | None] = ContextVar("deadline", default=None)
@@ -36,22 +36,22 @@ DEADLINE: ContextVar[float | None] = ContextVar("deadline", default=None)
 
 
 class OverdueError(SphereCVError):
-    """A request that was not done in time. Ask again later, with smaller pictures, or raise the time limit."""
+    """A request that was not done in time. Ask again later, with smaller images, or raise the time limit."""
 
 
 class ClosedError(SphereCVError):
-    """The pool was closed before the picture's turn came."""
+    """The pool was closed before the image's turn came."""
 
 
 @dataclass(frozen=True)
 class Detected:
-    """Faces found in a picture, without embeddings.
+    """Faces found in an image, without embeddings.
 
     Attributes
     ----------
     faces : list of Face
     width, height : int
-        Of the picture as it is looked at, turned upright.
+        Of the image as it is looked at, turned upright.
     """
 
     faces: list[Face]
@@ -71,7 +71,7 @@ class _Job:
 class PipelinePool(FacePipeline):
     """A `FacePipeline` for many threads: what they ask for at the same time goes through the nets together.
 
-    One worker thread for each pipeline takes what waits: one picture as long as little does, and batches under load,
+    One worker thread for each pipeline takes what waits: one image as long as little does, and batches under load,
     never more than keeps all workers busy; nothing waits for a batch to fill. Measured on two cores with MTCNN and
     MobileFaceNet: two pipelines of one thread each do as much as one of two threads with batches of 16. Batches of 8
     raise the throughput by a tenth, but at half load everybody in a batch waits for its last: the slowest hundredth of
@@ -82,9 +82,9 @@ class PipelinePool(FacePipeline):
     pipelines : sequence of FacePipeline
         Of the same model and detector; each is used by one thread at a time.
     batch : int
-        Most pictures in a batch.
+        Most images in a batch.
     observe : callable, optional
-        Told the number of pictures and the seconds of every batch.
+        Told the number of images and the seconds of every batch.
     """
 
     def __init__(self, pipelines: Sequence[FacePipeline], *, batch: int = 8, observe: Observer | None = None) -> None:
@@ -111,12 +111,12 @@ class PipelinePool(FacePipeline):
 
     @property
     def waiting(self) -> int:
-        """How many pictures wait for a worker."""
+        """How many images wait for a worker."""
         return len(self._jobs)
 
     @property
     def backlog(self) -> float:
-        """Seconds until a picture that came now would get its turn, as the last ones went."""
+        """Seconds until an image that came now would get its turn, as the last ones went."""
         return len(self._jobs) * self._seconds_each / self.workers
 
     def observe(self, observer: Observer) -> None:
@@ -227,10 +227,10 @@ class PipelinePool(FacePipeline):
 
 
 def _settle(pipeline: FacePipeline, jobs: Sequence[_Job]) -> None:
-    """Answer jobs; where a batch fails as a whole, one by one, so that one picture costs nobody else the answer."""
+    """Answer jobs; where a batch fails as a whole, one by one, so that one image costs nobody else the answer."""
     try:
         answers = _run(pipeline, jobs)
-    except BaseException as fault:  # whoever waits must hear of it, and the worker must go on
+    except BaseException as fault:  # the caller must get it, and the worker must go on
         if len(jobs) == 1:
             jobs[0].done.set_exception(fault)
             return

@@ -1,4 +1,4 @@
-"""Failures as callers see them: RFC 9457 problem documents of one clear sentence."""
+"""Errors as RFC 9457 problem documents of one sentence."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from spherecv.errors import (
 )
 
 MEDIA_TYPE = "application/problem+json"
+INTERNAL = "internal error; report the request id (x-request-id) to the administrator"
 _LONGEST = 400
 
 # Slug -> status and title. The slug ends the problem's type, by which a program tells problems apart.
@@ -36,7 +37,7 @@ _KINDS = {
     "too-large": (413, "Too large"),
     "wrong-type": (415, "Not this kind of content"),
     "invalid": (422, "A value is not right"),
-    "bad-image": (422, "Not a picture that can be used"),
+    "bad-image": (422, "Not an image that can be used"),
     "no-face": (422, "No face"),
     "no-threshold": (422, "No threshold"),
     "busy": (429, "Busy"),
@@ -88,7 +89,7 @@ def problem_of(error: SphereCVError, *, conceal: str | None = None) -> Problem:
     ----------
     error : SphereCVError
     conceal : str, optional
-        A path on the server's disk that must not be told.
+        A path on the server's disk that must not be shown.
     """
     detail = str(error)
     if conceal:
@@ -107,8 +108,8 @@ def problem_of(error: SphereCVError, *, conceal: str | None = None) -> Problem:
     if isinstance(error, GalleryLockedError):
         return Problem("locked", "another process is writing to the gallery: try again", headers=again)
     if isinstance(error, StorageError):
-        return Problem("storage", "the gallery cannot be written: tell whoever runs the service")
-    return Problem("internal", f"the service failed ({type(error).__name__}): tell whoever runs it")
+        return Problem("storage", "the gallery cannot be written; report it to the administrator")
+    return Problem("internal", f"internal error ({type(error).__name__}); report it to the administrator")
 
 
 def problem_of_status(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Problem:

@@ -1,4 +1,4 @@
-"""Bodies of requests, read into memory and nowhere else."""
+"""Request bodies, read into memory and nowhere else."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def read_body(request: Request, max_files: int) -> Body:
     Parameters
     ----------
     request : Request
-        Whose size is bounded by whoever hands it on.
+        Whose size the caller bounds.
     max_files : int
         Files in a form.
 
@@ -70,7 +70,7 @@ async def read_body(request: Request, max_files: int) -> Body:
         if charset.lower() not in (b"utf-8", b"utf8"):
             raise Problem("wrong-type", "a form's text must be UTF-8: leave charset out of Content-Type")
         return Body(None, await _parts(request, max_files))
-    raise Problem("wrong-type", "send application/json, or multipart/form-data with the pictures as files")
+    raise Problem("wrong-type", "send application/json, or multipart/form-data with the images as files")
 
 
 async def _parts(request: Request, max_files: int) -> list[Part]:

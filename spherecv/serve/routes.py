@@ -1,4 +1,4 @@
-"""The addresses of the service, and their documentation."""
+"""Routes of the service and their documentation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from spherecv.serve.problems import MEDIA_TYPE, Problem, as_json, kinds_of
 from spherecv.serve.receive import Body, read_body
 from spherecv.serve.service import FaceService
 
-# A picture of one pixel: in base64 that can be decoded, and without a face.
+# An image of one pixel: in base64 that can be decoded, and without a face.
 _PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mP8z8AARQAFAAH/AGbmVWoAAAAASUVORK5CYII="
 )
@@ -30,29 +30,29 @@ ImageId = Annotated[int | None, Query(ge=0, le=2**62, description="Only this ima
 
 
 def face_routes(service: FaceService, desk: Desk) -> APIRouter:
-    """Questions about pictures."""
+    """Questions about images."""
     router = APIRouter(prefix="/v1", tags=["faces"])
 
     @router.post("/verify", **_documented(answers.VerifyAnswer, forms.VerifyForm, {"img1": _PIXEL, "img2": _PIXEL},
                                           "no-face", "bad-image", "no-threshold"))  # fmt: skip
     async def verify(request: Request) -> Response:
-        """Tell whether two pictures show the same person."""
+        """Tell whether two images show the same person."""
         return await _answer(request, desk, forms.VerifyForm, service.verify)
 
     @router.post("/detect", **_documented(answers.DetectAnswer, forms.DetectForm, {"img": _PIXEL}, "bad-image"))
     async def detect(request: Request) -> Response:
-        """Find the faces of a picture."""
+        """Find the faces of an image."""
         return await _answer(request, desk, forms.DetectForm, service.detect)
 
     @router.post("/embed", **_documented(answers.EmbedAnswer, forms.EmbedForm, {"img": _PIXEL}, "no-face", "bad-image"))
     async def embed(request: Request) -> Response:
-        """Give the embeddings of the faces of a picture."""
+        """Give the embeddings of the faces of an image."""
         return await _answer(request, desk, forms.EmbedForm, service.embed)
 
     @router.post("/identify", **_documented(answers.IdentifyAnswer, forms.IdentifyForm, {"img": _PIXEL, "k": 3},
                                             "no-face", "bad-image", "no-threshold", "no-gallery"))  # fmt: skip
     async def identify(request: Request) -> Response:
-        """Tell who of the gallery is on a picture, face by face; the answer may be nobody."""
+        """Tell who of the gallery is on an image, face by face; the answer may be nobody."""
         return await _answer(request, desk, forms.IdentifyForm, service.identify)
 
     @router.get("/models", responses=_responses(dict[str, Any], None))
@@ -72,7 +72,7 @@ def gallery_routes(service: FaceService, desk: Desk) -> APIRouter:
                                                     {"identity": "Ann", "img": [_PIXEL]}, "no-face", "bad-image",
                                                     "exists", "no-gallery", status=201))  # fmt: skip
     async def enrol(request: Request) -> Response:
-        """Enrol a person by one or several pictures, all or none. What is answered 201 is on the disk."""
+        """Enrol a person by one or several images, all or none. What is answered 201 is on the disk."""
         return await _answer(request, desk, forms.EnrolForm, service.enrol, status=201, files=files)
 
     @router.get("", responses=_responses(answers.PeopleAnswer, None, "no-gallery", "invalid"))
@@ -134,7 +134,7 @@ def _documented(
     schema = form.model_json_schema()
     as_form = {**schema, "properties": {name: _in_a_form(value) for name, value in schema["properties"].items()}}
     content = {
-        "application/json": {"schema": schema, "examples": {"picture in base64": {"value": example}}},
+        "application/json": {"schema": schema, "examples": {"image in base64": {"value": example}}},
         "multipart/form-data": {"schema": as_form},
     }
     return {

@@ -1,4 +1,4 @@
-"""The service in uvicorn: patient with its callers up to a point, and never leaving what it let in undone."""
+"""uvicorn server: time limits for slow clients, a clean end of requests under way."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def make_server(app: ASGIApp, settings: ServiceSettings, **options: Any) -> Serv
 
 
 class ImpatientProtocol(H11Protocol):
-    """HTTP that closes a connection whose request does not come to an end of its head; uvicorn waits for ever."""
+    """HTTP that closes a connection whose request does not come to an end of its head; uvicorn waits for good."""
 
     receive_limit = 30.0
     _patience: asyncio.TimerHandle | None = None
@@ -184,8 +184,8 @@ class ImpatientProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP as every other mistake is answered."""
-        body = as_json(Problem("bad-request", f"this is not HTTP as it should be: {msg}").document())
+        """Answer malformed HTTP with a problem document, as every other mistake."""
+        body = as_json(Problem("bad-request", f"malformed HTTP request: {msg}").document())
         headers = [("content-type", MEDIA_TYPE), ("content-length", str(len(body))), ("connection", "close")]
         for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")

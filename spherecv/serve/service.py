@@ -1,4 +1,4 @@
-"""What the service does for a request, apart from HTTP: forms in, plain answers out."""
+"""Operations of the service, apart from HTTP: forms in, plain answers out."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class FaceService:
         return self._gallery is not None
 
     def verify(self, form: forms.VerifyForm) -> dict[str, Any]:
-        """Compare two pictures."""
+        """Compare two images."""
         started = perf_counter()
         with self._explained():
             pictures = [self._upload(form.img1, "img1"), self._upload(form.img2, "img2")]
@@ -113,7 +113,7 @@ class FaceService:
         return answer
 
     def detect(self, form: forms.DetectForm) -> dict[str, Any]:
-        """Find the faces of a picture."""
+        """Find the faces of an image."""
         started = perf_counter()
         with self._explained():
             found = self.pool.detect(self._upload(form.img, "img"))
@@ -126,7 +126,7 @@ class FaceService:
         }
 
     def embed(self, form: forms.EmbedForm) -> dict[str, Any]:
-        """Embed the faces of a picture."""
+        """Embed the faces of an image."""
         started = perf_counter()
         with self._explained():
             (found,) = self._faces([self._upload(form.img, "img")], form.face)
@@ -137,7 +137,7 @@ class FaceService:
         }
 
     def identify(self, form: forms.IdentifyForm) -> dict[str, Any]:
-        """Name the people on a picture, or nobody."""
+        """Name the people on an image, or nobody."""
         started = perf_counter()
         with self._explained():
             gallery = self._people()
@@ -153,7 +153,7 @@ class FaceService:
     def enrol(self, form: forms.EnrolForm) -> dict[str, Any]:
         """Take a person in; what is answered is on the disk."""
         if len(form.img) > self.settings.max_images:
-            raise Problem("invalid", f"img: at most {self.settings.max_images} pictures at once, not {len(form.img)}")
+            raise Problem("invalid", f"img: at most {self.settings.max_images} images at once, not {len(form.img)}")
         with self._explained():
             gallery = self._people()
             pictures = [

@@ -1,4 +1,4 @@
-"""What the service allows itself and its callers."""
+"""Service limits."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class ServiceSettings:
     Attributes
     ----------
     max_body : int
-        Bytes of a request's body; a picture in base64 takes a third more than as a file.
+        Bytes of a request's body; an image in base64 takes a third more than as a file.
     max_pixels : int
-        Pixels of a picture, read off its header before anything is decoded.
+        Pixels of an image, read off its header before anything is decoded.
     max_images : int
-        Pictures in one enrolment.
+        Images in one enrolment.
     queue : int
         Requests that may be at work or wait for it. The next one is answered 429.
     max_held : int
@@ -30,7 +30,7 @@ class ServiceSettings:
     receive_limit : float
         Seconds for a request's head, and again for its body; then 408.
     batch : int
-        Pictures that one worker takes at once.
+        Images that one worker takes at once.
     connections : int
         Connections open at once.
 

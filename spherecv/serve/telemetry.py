@@ -1,4 +1,4 @@
-"""What is told of requests: JSON lines in the log, numbers for Prometheus. Never a face, a name or an address."""
+"""Telemetry: JSON log lines and Prometheus metrics, without faces, names or addresses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from spherecv import __version__
 from spherecv.serve.desk import Desk
-from spherecv.serve.problems import MEDIA_TYPE, Problem, as_json
+from spherecv.serve.problems import INTERNAL, MEDIA_TYPE, Problem, as_json
 from spherecv.serve.service import FaceService
 
 LOGGER = logging.getLogger("spherecv.serve")
@@ -76,7 +76,7 @@ class Metrics:
         )
         self._problems = Counter("spherecv_problems", "Requests refused or failed.", ("problem",), registry=registry)
         self._batches = Histogram(
-            "spherecv_batch_images", "Pictures of a batch.", buckets=_BATCHES, registry=registry
+            "spherecv_batch_images", "Images of a batch.", buckets=_BATCHES, registry=registry
         )
         self._busy = Counter("spherecv_worker_seconds", "Seconds that workers worked.", registry=registry)
         self._held = {
@@ -88,7 +88,7 @@ class Metrics:
         build.labels(__version__, service.pool.embedder.name, service.pool.detector.name).set(1)
         for name, text, function in (
             ("spherecv_workers", "Pipelines.", lambda: service.pool.workers),
-            ("spherecv_waiting_images", "Pictures that wait for a worker.", lambda: service.pool.waiting),
+            ("spherecv_waiting_images", "Images that wait for a worker.", lambda: service.pool.waiting),
             ("spherecv_inside_requests", "Requests at work or waiting for it.", lambda: desk.inside),
             ("spherecv_held_bytes", "Bytes of bodies in memory.", lambda: desk.held),
         ):
@@ -208,7 +208,7 @@ def _report(fault: BaseException, trace: Trace) -> None:
 
 
 async def _apologise(send: Any) -> None:
-    body = as_json(Problem("internal", "a fault of the service: tell whoever runs it the x-request-id").document())
+    body = as_json(Problem("internal", INTERNAL).document())
     headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 500, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -1,4 +1,4 @@
-"""Pictures as they come in: bytes that are looked at closely before anybody decodes them."""
+"""Uploaded images: bytes that are checked before they are decoded."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _DATA_URL = re.compile(r"data:image/[a-z0-9.+-]+;base64,", re.IGNORECASE)
 
 
 class Upload(bytes):
-    """The file of a picture, with what messages call it and how many pixels it has, as its header says."""
+    """The file of an image, with what messages call it and how many pixels it has, as its header says."""
 
     name: str
     pixels: int
 
     def decode_image(self) -> NDArray[np.uint8]:
-        """Decode the picture to BGR of shape (H, W, 3); raises `ImageError`."""
+        """Decode the image to BGR of shape (H, W, 3); raises `ImageError`."""
         stream = io.BytesIO(self)
         stream.name = self.name  # what load_image calls it
         return load_image(stream, max_pixels=max(self.pixels, 1))
 
 
 def checked_upload(data: bytes, name: str, max_pixels: int) -> Upload:
-    """Look at a picture's header.
+    """Look at an image's header.
 
     Parameters
     ----------
@@ -63,9 +63,9 @@ def checked_upload(data: bytes, name: str, max_pixels: int) -> Upload:
         raise ImageError(f"{name} is empty (0 bytes)")
     found = [kind for kind, magic in _MAGIC.items() if re.match(magic, data, re.DOTALL)]
     if not found:
-        raise ImageError(f"{name} is not a picture in JPEG, PNG or WebP")
+        raise ImageError(f"{name} is not an image in JPEG, PNG or WebP")
     if much := too_intricate(data, found[0]):
-        raise ImageError(f"{name} is a {found[0]} of {much}: save it anew")
+        raise ImageError(f"{name} is a {found[0]} of {much}: save it again")
     try:
         with Image.open(io.BytesIO(data), formats=found) as picture:
             width, height = picture.size
@@ -86,4 +86,4 @@ def from_base64(text: str) -> bytes:
     try:
         return base64.b64decode(text[start.end() :] if start else text, validate=True)
     except (binascii.Error, ValueError):
-        raise ValueError("must be a picture in base64; paths and addresses are not opened") from None
+        raise ValueError("must be an image in base64; paths and addresses are not opened") from None

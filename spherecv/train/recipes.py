@@ -44,7 +44,7 @@ LOSSES: dict[str, tuple[str, _Maker]] = {
     "cosface": ("additive cosine margin", lambda n, _m, _s: CosFace(n)),
     "arcface": ("additive angular margin", lambda n, _m, _s: ArcFace(n)),
     "video": ("A-Softmax and a centre term, for frames of videos", _video),
-    "triplet": ("semi-hard triplets; batches of P identities with K pictures", lambda _n, _m, _s: TripletLoss()),
+    "triplet": ("semi-hard triplets; batches of P identities with K images", lambda _n, _m, _s: TripletLoss()),
 }
 
 
@@ -69,7 +69,7 @@ def deployed(prototxt: Source) -> tuple[NetParameter, tuple[int, ...], str]:
     definition = deploy_definition(upgrade(read_definition(prototxt).message))
     (shape,) = input_shapes(definition).values()
     if len(shape) != 4:
-        raise PrototxtError(f"the net {definition.name!r} takes {shape}: pictures are (1, channels, height, width)")
+        raise PrototxtError(f"the net {definition.name!r} takes {shape}: images are (1, channels, height, width)")
     ends = open_ends(layers_of(definition))
     if len(ends) != 1:
         raise PrototxtError(f"the net {definition.name!r} ends with {', '.join(ends)}: one embedding is needed")

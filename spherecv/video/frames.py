@@ -248,7 +248,7 @@ def _read_on(capture: Capture, label: str) -> Iterator[Frame]:
         moment = capture.moment
         if index == 0:
             start = moment or 0.0
-        else:  # phones film at a varying rate; where stamps are missing or go back, the rate says when it was
+        else:  # phones video at a varying rate; where stamps are missing or go back, the rate says when it was
             time = moment - start if moment is not None and moment - start > time else time + step
         yield Frame(index, time, image)
     if not index:

@@ -20,7 +20,7 @@ when it ends, is called different, and may still be accepted at a later look. In
 Two assumptions are named. Thresholds are measured on single images, and templates are taken to be no nearer to
 strangers than images are (`python benchmarks/video.py templates` measures it). And the rate is that of one track and
 one identity: a gallery of N people gives a stranger N chances, as in `FaceGallery.identify`, and a person who is as
-near as the nearest of their M photos (`template="best"`) up to M; by the mean of them it is one.
+near as the nearest of their M images (`template="best"`) up to M; by the mean of them it is one.
 """
 
 from __future__ import annotations

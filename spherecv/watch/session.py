@@ -1,4 +1,4 @@
-"""A video watched from the first frame to the last, into a log, a video file, a window and a callback."""
+"""Session: a video watched from its first frame to its last, into a log, a file, a window and a callback."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class FaceWatcher:
     pace : int
         Faces after which half of it is spent; see `spherecv.watch.evidence`.
     template : {"best", "mean"}
-        How a gallery's person of several photos is compared.
+        How a gallery's person of several images is compared.
     **settings
         As for `FaceTracker`.
 

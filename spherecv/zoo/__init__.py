@@ -1,4 +1,4 @@
-"""The models that SphereCV knows: what they are, where their files lie, and how they want to be fed."""
+"""Models: the manifest, files and recipes of the known models and of the user's own."""
 
 from spherecv.files import cache_dir
 from spherecv.zoo.files import expected_paths, fetch, is_offline, locate, require, state_of
@@ -13,6 +13,7 @@ from spherecv.zoo.manifest import (
     own_dir,
     read_manifest,
 )
+from spherecv.zoo.mean_image import MeanImage
 from spherecv.zoo.model import KnownThreshold, ModelFile, ModelInfo
 from spherecv.zoo.mtcnn import mtcnn_arrays, mtcnn_onnx, mtcnn_sessions
 from spherecv.zoo.own import add_model, remove_model
@@ -23,6 +24,7 @@ __all__ = [
     "DEFAULT_MODEL",
     "KnownThreshold",
     "Manifest",
+    "MeanImage",
     "ModelFile",
     "ModelInfo",
     "ModelSource",

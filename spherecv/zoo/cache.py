@@ -1,4 +1,4 @@
-"""Which of the downloaded models are known to be whole."""
+"""Record of the model files that were verified."""
 
 from __future__ import annotations
 

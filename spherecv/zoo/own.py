@@ -1,4 +1,4 @@
-"""Models of the user's own, kept by name: their files, recipe and thresholds in a folder of their own each."""
+"""Models of the user's own by name: a folder each, with files, recipe and calibration."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def add_model(
     calibration: str | os.PathLike[str] | None = None,
     replace: bool = False,
 ) -> ModelInfo:
-    """Keep a model under a name, which works wherever a model is named from then on.
+    """Keep a model under a name, which then works everywhere that a model is named.
 
     Its files are copied, and their hashes are kept and checked whenever the model is opened.
 
@@ -41,7 +41,7 @@ def add_model(
     recipe : Recipe, str, path or mapping
         How the model wants its input.
     calibration : path, optional
-        What `spherecv calibrate` measured of it: used wherever the model decides with the calibration's metric and
+        What `spherecv calibrate` measured of it: used where the model decides with the calibration's metric and
         detector, and none is given.
     replace : bool
         Whether a model of the user's own of that name gives way.

@@ -1,4 +1,4 @@
-"""A probability for a distance: how much likelier it is for one person than for two."""
+"""Probability curve: from a distance to how much likelier one person is than two."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a model wants its faces: the crop, the colours, the numbers fed to the net, and what becomes of its output."""
+"""Recipe: crop, colours and numbers that a model is fed with, and the form of its embedding."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Recipe:
     template : {"sphereface", "arcface"} or table of shape (5, 2)
         Where the five landmarks lie in the crop: `x, y` in pixels, in the order of `Face.landmarks`.
     alignment : {"cp2tform", "umeyama"}
-        `cp2tform` fits the template, counted from 0 (each coordinate less 1), to the photograph and inverts the fit, as
+        `cp2tform` fits the template, counted from 0 (each coordinate less 1), to the image and inverts the fit, as
         the SphereFace authors' MATLAB did; `umeyama` fits the landmarks to the template as it is.
     mirror : bool
         Concatenate the embedding of the crop and that of its mirror image, which doubles the length.

@@ -1,4 +1,4 @@
-"""A model that is about to be used: its files, what identifies them, and how it wants to be fed."""
+"""ModelSource: a model's files, their key, and its recipe."""
 
 from __future__ import annotations
 

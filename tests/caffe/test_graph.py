@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 
+from spherecv.caffe import load
 from spherecv.caffe.graph import check_wiring, fits_a_blob, in_phase, layers_of, open_ends, single_assignment
 from spherecv.caffe.reader import read_definition
 from spherecv.caffe.spherecv_caffe_pb2 import TEST, TRAIN, NetParameter
-from spherecv.errors import PrototxtError
+from spherecv.errors import CaffeModelError, PrototxtError, UnsupportedLayerError
 
 
 def _layers(text: str):
@@ -104,3 +105,14 @@ def test_outputs_are_what_nobody_reads():
 )
 def test_what_a_blob_can_hold(shape, fits):
     assert fits_a_blob(shape) is fits
+
+
+def test_names_that_would_break_the_line_of_an_error():
+    text = b'input: "x" input_shape { dim: 1 dim: 2 } layer { name: "a\\n" type: "Fan\\ncy" bottom: "x" top: "a" }'
+    with pytest.raises(UnsupportedLayerError, match=r"layer 'a\\n' \(Fan\\ncy, line 1\): unknown type"):
+        load(text)
+    known = text.replace(b"Fan\\ncy", b"PReLU")
+    weights = NetParameter()
+    weights.layer.add(name="b\x1c\n")
+    with pytest.raises(CaffeModelError, match=r"it has b\\x1c\\n$"):
+        load(known, weights.SerializeToString())

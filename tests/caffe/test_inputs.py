@@ -131,6 +131,16 @@ def test_data_that_only_training_reads_are_the_input_where_there_is_no_other():
     assert load(text, input_shapes={"data": (1, 3)}).inputs == {"data": (1, 3)}
 
 
+def test_a_stage_chooses_the_net_for_deployment():
+    text = b"""layer { name: "d" type: "Data" top: "data" top: "label" include { stage: "train" } }
+    layer { name: "i" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 } } include { stage: "deploy" } }
+    layer { name: "r" type: "ReLU" bottom: "data" top: "r" }
+    layer { name: "a" type: "RankAccuracy" bottom: "r" bottom: "label" top: "a" exclude { stage: "deploy" } }"""
+    assert load(text, stages=["deploy"]).inputs == {"data": (1, 3)}
+    with pytest.raises(PrototxtError, match=r"the input 'data' of layer 'd' \(Data, line 1\) has no shape"):
+        load(text)
+
+
 def test_an_input_declared_twice_is_refused():
     layer = b'layer { name: "i" type: "Input" top: "data" input_param { shape { dim: 1 } } }'
     with pytest.raises(PrototxtError, match="its top 'data' was made before"):

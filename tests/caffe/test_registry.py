@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -164,3 +167,22 @@ def test_mistakes(name, kind, complaint):
         register(name, kind)
     with pytest.raises(InvalidArgumentError, match="was registered"):
         unregister("Nothing")
+
+
+def test_the_example_of_the_page_works(numbers):
+    page = (Path(__file__).resolve().parents[2] / "docs" / "caffe.md").read_text(encoding="utf8")
+    example = re.search(r"## Layers of one's own\n.*?```python\n(.*?)```", page, re.DOTALL)[1]
+    text = INPUT.replace("dim: 4 dim: 4", "") + (
+        'layer { name: "c" type: "Cube" bottom: "x" top: "c" } '
+        'layer { name: "s" type: "Sort" bottom: "c" top: "s" sort_param { descending: true } } '
+        'layer { name: "g" type: "Python" bottom: "s" top: "g" '
+        'python_param { module: "my_layers" layer: "Gain" param_str: "2" } }'
+    )
+    try:
+        exec(compile(example, "caffe.md", "exec"), {})
+        x = numbers((2, 3))
+        answer = Session(load(text.encode()).to_onnx()).run(x)["g"]
+    finally:
+        for name in ("Cube", "Sort", "my_layers.Gain"):
+            unregister(name)
+    np.testing.assert_allclose(answer, 2 * -np.sort(-(x**3), axis=1), atol=1e-6)

@@ -153,3 +153,33 @@ def test_the_models_of_two_nets_swapped(data_dir):
     folder = data_dir / "mtcnn-caffe"
     with pytest.raises(CaffeModelError, match=r"det3.caffemodel: .*layer 'conv1' \(Convolution, line 11\)"):
         load(folder / "det2.prototxt", folder / "det3.caffemodel")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "complaint"),
+    [
+        ('param { name: "w" lr_mult: 1 }', 'param { name: "w" lr_mult: 0.5 }', "layer 'b' .*another lr_mult"),
+        ('param { name: "w" decay_mult: 1 }', 'param { name: "w" decay_mult: 0 }', "another decay_mult"),
+        ("param { } param { }", "", "layer 'a' .*2 params for 1 blobs"),
+        ("propagate_down: true propagate_down: false", "", "gives propagate_down 2 times"),
+        ("", "loss_weight: 1 loss_weight: 1", "gives loss_weight 2 times"),
+    ],
+)
+def test_settings_of_params_that_caffe_refuses(first, second, complaint):
+    text = _dense(("a", f"{first} {DENSE % ''}"), ("b", f"{second} {DENSE % ''}"))
+    with pytest.raises(PrototxtError, match=complaint):
+        load(text, _model(("a", 1), ("b", 2)))
+
+
+def test_one_multiplier_counts_for_both():
+    shared = 'param { name: "w" %s } ' + DENSE % ""
+    assert _first(load(_dense(("a", shared % ""), ("b", shared % "lr_mult: 2")), _model(("a", 1)))) == [1, 1]
+
+
+def test_names_in_any_encoding_find_their_weights():
+    text = _dense(("卷积/1-a", DENSE % "")).decode().encode("gbk")
+    weights = _model(("xxxxxxxx", 3)).replace(b"xxxxxxxx", "卷积/1-a".encode("gbk"))
+    (layer,) = load(text, weights).layers
+    assert (layer.name, layer.blobs[0].flat[0]) == ("卷积/1-a", 3)
+    with pytest.raises(CaffeModelError, match=r"no weights for layer '卷积/1-a' .*it has other"):
+        load(text, _model(("other", 3)))

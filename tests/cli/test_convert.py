@@ -127,3 +127,66 @@ def test_one_runtime_alone_proves_nothing(files, monkeypatch) -> None:
         _compared(monkeypatch, net, files, onnxruntime=_answering(lambda x: x), opencv=broken)
     found = _compared(monkeypatch, net, files, onnxruntime=_answering(abs), openvino=_answering(abs), opencv=broken)
     assert (found.failures, found.agrees(0)) == ({"opencv": "no such layer"}, True)
+
+
+def test_real_caffe_is_the_reference_where_it_can_be_imported(files, monkeypatch) -> None:
+    """A stand-in with the interface of pycaffe that answers with what ONNX Runtime gives, times two."""
+    import importlib.machinery
+    import sys
+    import types
+
+    from spherecv.runtime import Session
+
+    net = load(*files, outputs=["f"], input_shapes={"data": (1, 3, 8, 8)})
+    session = Session(net.to_onnx(), backend="onnxruntime")
+
+    class Blob:
+        data = np.zeros((2, 3, 9, 9), np.float32)
+
+        def reshape(self, *shape):
+            self.data = np.zeros(shape, np.float32)
+
+    class Net:
+        def __init__(self, prototxt, caffemodel, phase):
+            assert (prototxt, caffemodel, phase) == (*map(str, files), 1)
+            self.blobs = {"data": Blob(), "f": Blob()}
+
+        def forward(self):
+            self.blobs["f"].data = 2 * session.run(self.blobs["data"].data)["f"]
+
+    caffe = types.ModuleType("caffe")
+    caffe.__spec__ = importlib.machinery.ModuleSpec("caffe", None)
+    vars(caffe).update(Net=Net, TEST=1, set_mode_cpu=lambda: None)
+    monkeypatch.setitem(sys.modules, "caffe", caffe)
+    found = parity.compare(net, *files)
+    assert found.reference == "caffe"
+    assert {row.runtime for row in found.differences} >= {"opencv", "onnxruntime"}
+    assert all(
+        row.relative == pytest.approx(0.5, abs=1e-4) for row in found.differences if row.runtime != parity.IMPORTER
+    )
+
+
+@pytest.mark.runtime
+def test_opencv_4s_importer_is_a_second_opinion(data_dir: Path) -> None:
+    import cv2
+
+    if not cv2.__version__.startswith("4"):
+        pytest.skip("OpenCV 5 has no Caffe importer")
+    det1 = data_dir / "mtcnn-caffe" / "det1"
+    files = det1.with_suffix(".prototxt"), det1.with_suffix(".caffemodel")
+    found = parity.compare(load(*files), *files)
+    rows = [row for row in found.differences if row.runtime == parity.IMPORTER]
+    assert sorted(row.output for row in rows) == ["conv4-2", "prob1"]
+    assert all(row.relative < 1e-4 for row in rows)
+
+
+def test_detections_are_compared_by_what_they_are_made_from() -> None:
+    text = b"""input: "data" input_dim: 1 input_dim: 3 input_dim: 8 input_dim: 8
+    layer { name: "loc" type: "Flatten" bottom: "data" top: "loc" }
+    layer { name: "one" type: "Reduction" bottom: "data" top: "one" reduction_param { axis: 1 } }
+    layer { name: "keep" type: "Filter" bottom: "loc" bottom: "one" top: "kept" }
+    layer { name: "after" type: "ReLU" bottom: "kept" top: "after" }
+    layer { name: "plain" type: "Power" bottom: "data" top: "plain" }"""
+    net = load(text)
+    assert net.outputs == ("after", "plain")
+    assert parity._of_fixed_shape(net) == ("loc", "one", "plain")

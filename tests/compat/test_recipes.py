@@ -16,6 +16,7 @@ from spherecv.caffe.spherecv_caffe_pb2 import NetParameter
 pytestmark = pytest.mark.runtime
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "caffe-on-opencv5.md").read_text(encoding="utf8")
+PAGE = PAGE.partition("\n# The same with a Session")[0]  # whose recipes tests/caffe/test_migration.py runs
 RECIPES = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 GENDER = """
 input: "data" input_shape { dim: 1 dim: 3 dim: 227 dim: 227 }

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from spherecv.detect import proposals
+from spherecv.detect import proposals, pyramid
 from spherecv.detect.nets import NetPool
 from spherecv.detect.proposals import Proposer
 
@@ -46,15 +46,17 @@ def first_stage(plain, pnet, bgr, min_size, progressive, threshold=0.3, factor=0
 
 
 @pytest.mark.parametrize("progressive", [False, True])
-@pytest.mark.parametrize("at_once", [8_000_000, 6000, 1])
+@pytest.mark.parametrize(("at_once", "band", "factor"), [(8_000_000, 48_000, 0.7), (6000, 600, 0.9), (1, 2000, 0.7)])
 def test_squares_are_those_of_the_plain_reading(
-    plain, sessions, images, propose, progressive, at_once, monkeypatch
+    plain, sessions, images, propose, progressive, at_once, band, factor, monkeypatch
 ) -> None:
     monkeypatch.setattr(proposals, "_PIXELS_AT_ONCE", at_once)
+    monkeypatch.setattr(pyramid, "_BAND_PIXELS", band)
     sizes = [14, 20, 12, 24, 16, 20]
-    got = propose(images, sizes, progressive=progressive)
+    got = propose(images, sizes, progressive=progressive, factor=factor)
     expected = [
-        first_stage(plain, sessions[0], image, size, progressive) for image, size in zip(images, sizes, strict=True)
+        first_stage(plain, sessions[0], image, size, progressive, factor=factor)
+        for image, size in zip(images, sizes, strict=True)
     ]
     assert sum(map(len, expected)) > 100
     assert len(expected[-1]) == 0
@@ -82,7 +84,10 @@ def test_the_least_score_is_enough(sessions, images, propose) -> None:
 
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("at_once", [16_000, 15_999, 7_999])
-def test_no_more_pixels_than_promised_are_held_at_once(propose, progressive, at_once, monkeypatch) -> None:
+@pytest.mark.parametrize(("height", "width"), [(100, 80), (50, 160)])
+def test_no_more_pixels_than_promised_are_held_at_once(
+    propose, progressive, at_once, height, width, monkeypatch
+) -> None:
     monkeypatch.setattr(proposals, "_PIXELS_AT_ONCE", at_once)
     sources, levels = [], []
 
@@ -93,12 +98,12 @@ def test_no_more_pixels_than_promised_are_held_at_once(propose, progressive, at_
             (levels if others else sources).append(made)
         return made
 
-    images = [np.zeros((100, 80, 3), np.uint8)] * 5  # 8000 pixels each, and in the level of full size
+    images = [np.zeros((height, width, 3), np.uint8)] * 5  # 8000 pixels each, and in the level of full size
     propose(images, [12] * 5, progressive=progressive, spread=spread)
     together = [len(group) for group in sources]
     assert together == {16_000: [2, 2, 1]}.get(at_once, [1] * 5)
-    scales = [12 / 12 * 0.7**power for power in range(6)]
-    each = [max(12, ceil(100 * scale)) * max(12, ceil(80 * scale)) for scale in scales]
+    scales = [0.7**power for power in range(9) if min(height, width) * 0.7**power >= 12]
+    each = [ceil(height * scale) * ceil(width * scale) for scale in scales]
     found = [[sum(level.planes[0].size for level in task) for task in group] for group in levels]
     expected = []
     for count in together:

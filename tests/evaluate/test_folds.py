@@ -64,6 +64,7 @@ def test_the_table_is_printed_in_the_authors_form() -> None:
     table = evaluate_folds(left, right, same, folds)
     lines = str(table).splitlines()
     assert lines[0] == "fold\tACC"
+    assert lines[1] == lines[7] == "-" * 16
     assert lines[2] == f"1\t{100 * table.accuracies[0]:.2f}%"
     assert lines[8] == f"AVE\t{100 * table.mean:.2f}%"
     assert "standard deviation" in lines[9]
@@ -99,7 +100,35 @@ def test_a_split_chooses_on_one_set_and_judges_the_other() -> None:
     threshold = matlab.threshold(scores[:cut], flags[:cut])
     assert 1.0 - table.thresholds[0] == pytest.approx(threshold, abs=1e-12)
     assert table.mean == pytest.approx(matlab.accuracy(scores[cut:], flags[cut:], threshold), abs=1e-12)
-    assert len(table.distances) == len(same) - cut
+    assert table.folds.tolist() == [1]
+    assert table.accuracies.shape == table.thresholds.shape == (1,)
+    assert table.distances.shape == table.pair_folds.shape == table.pair_thresholds.shape == (len(same) - cut,)
+    np.testing.assert_allclose(table.distances, 1.0 - scores[cut:], atol=1e-12)
+    assert (table.pair_folds == 1).all()
+    assert (table.standard_deviation, table.to_dict()["standard_error"]) == (0.0, None)
+    assert "mean of the training pairs subtracted" in table.method
+
+
+def test_the_method_says_what_was_done() -> None:
+    columns = random_folds(5)
+    mean, grid = "mean of the other folds subtracted", "mean of the best of 20,001 thresholds"
+    for settings, text in (
+        ({}, f"cosine, {mean}, {grid} of the other folds"),
+        ({"subtract_mean": False}, f"cosine, no mean subtracted, {grid} of the other folds"),
+        ({"authors_threshold": False}, f"cosine, {mean}, best threshold of the other folds"),
+    ):
+        assert evaluate_folds(*columns, **settings).method == text
+    table = evaluate_folds(*columns)
+    assert table.to_dict() == {
+        "method": table.method,
+        "folds": [1, 2, 3, 4, 5],
+        "accuracies": table.accuracies.tolist(),
+        "thresholds": table.thresholds.tolist(),
+        "mean": table.mean,
+        "standard_deviation": table.standard_deviation,
+        "standard_error": table.standard_error,
+        "notes": [],
+    }
 
 
 def test_uneven_folds_are_told_and_impossible_ones_refused() -> None:

@@ -57,10 +57,20 @@ def test_replicates_without_one_kind_of_pairs_do_not_count() -> None:
     assert 0 < found.used == len(both) < 60
     assert found.accuracy == (pytest.approx(1 / 3), pytest.approx(1 / 3))
     assert found.auc == (0.5, 0.5)
+    apart = np.array([["a", "a"], ["b", "c"]])  # here a kind may be missing where the other is not
+    found = bootstrap([0.1, 0.2], [True, False], apart, threshold=0.15, replicates=60, seed=1)
+    assert found.used == sum(a * b * c > 0 for a, b, c in np.concatenate(list(draws(3, 2, 60, 1))))
     for given, replicates in ((same, 0), ([True] * 3, 20), ([False] * 3, 20)):
         nothing = bootstrap(distances, given, pairs, threshold=0.15, rates=(0.1,), replicates=replicates)
         assert nothing.used == 0
         assert np.isnan([nothing.accuracy, nothing.eer, nothing.auc, nothing.tar[0.1]]).all()
+
+
+def test_a_rate_that_is_met_exactly_is_kept() -> None:
+    """Of two impostor pairs, always of equal weight, one lies before the genuine ones: half are accepted with them."""
+    pairs = [(n, n) for n in range(8)] + [(0, 1), (1, 0)]
+    found = bootstrap([0.15] * 8 + [0.1, 0.2], [True] * 8 + [False] * 2, pairs, rates=(0.5, 0.49), replicates=50)
+    assert found.tar == {0.5: (1 - 3 / 8, 1.0), 0.49: (0.0, 3 / 8)}
 
 
 def test_chunks_hold_no_more_than_promised() -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -93,3 +95,30 @@ def test_a_fork_waits_for_the_nets_under_way() -> None:
     thread.join()
     with nets.running(cv2, 1):  # and the parent goes on
         pass
+
+
+POOL = """
+import faulthandler, os, cv2, numpy as np
+from spherecv.runtime.opencv_settings import nets
+
+image, turn = np.zeros((3000, 3000, 3), np.uint8), np.eye(2, 3)
+for _ in range(5):  # by the pool, whose threads are there from now on
+    cv2.warpAffine(image, turn, (3000, 3000))
+ends = []
+for _ in range(12):  # one child in three waits for good, if any does
+    child = os.fork()
+    if not child:
+        faulthandler.dump_traceback_later(10, exit=True)
+        with nets.running(cv2, 1):
+            cv2.warpAffine(image, turn, (3000, 3000))
+        os._exit(0)
+    ends.append(os.waitpid(child, 0)[1])
+print(sum(ends))
+"""
+
+
+@pytest.mark.skipif(cv2.getNumberOfCPUs() < 2, reason="OpenCV has no pool with one core")
+def test_a_child_does_not_wait_for_the_threads_of_opencvs_pool() -> None:
+    """In a process of its own: only where the pool was never told its size do its threads outlive a call."""
+    done = subprocess.run([sys.executable, "-c", POOL], capture_output=True, text=True, timeout=200)
+    assert (done.stdout.strip(), done.stderr) == ("0", "")

@@ -39,6 +39,18 @@ def test_the_level_comes_back_after_an_error_too() -> None:
     assert logging.getLogLevel() == logging.LOG_LEVEL_WARNING
 
 
+def test_nothing_is_printed_inside_a_block_alone(capfd: pytest.CaptureFixture[str]) -> None:
+    def printed() -> str:
+        capfd.readouterr()
+        assert cv2.imread("nowhere.png") is None
+        return "".join(capfd.readouterr())
+
+    assert "nowhere.png" in printed()
+    with silent_opencv(cv2):
+        assert printed() == ""
+    assert "nowhere.png" in printed()
+
+
 def test_blocks_that_overlap_leave_the_level_as_it_was() -> None:
     first, second = silent_opencv(cv2), silent_opencv(cv2)
     first.__enter__()
@@ -119,12 +131,13 @@ def test_a_child_of_a_process_whose_other_thread_is_in_a_block_is_not_held_up() 
     holder = threading.Thread(target=hold)
     holder.start()
     assert inside.wait(60)
+    threading.Timer(0.5, leave.set).start()  # the fork waits until the net has ended
     child = os.fork()
     if not child:
         threading.Timer(20, os._exit, (3,)).start()
         with nets.running(cv2, 2):
             pass
         os._exit(0 if logging.getLogLevel() == logging.LOG_LEVEL_WARNING and cv2.getNumThreads() == 2 else 4)
-    leave.set()
+    assert leave.is_set()
     holder.join(60)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -119,7 +119,7 @@ def test_every_broken_upload_gets_one_clear_sentence(client, tools) -> None:
     large = tools.picture(size=(6000, 5000))
     for data, status, kind, words in (
         (b"", 422, "bad-image", "img is empty"),
-        (b"hello", 422, "bad-image", "img is not a picture in JPEG, PNG or WebP"),
+        (b"hello", 422, "bad-image", "img is not an image in JPEG, PNG or WebP"),
         (tools.red[:60], 422, "bad-image", "img is a broken image"),
         (tools.red[:20], 422, "bad-image", "img is a broken PNG"),
         (large, 413, "too-large", "img is 6000x5000, larger than the limit of 25,000,000 pixels"),

@@ -52,8 +52,8 @@ def test_booleans_of_json_are_booleans(value) -> None:
     ("values", "words"),
     [
         ({}, "img is missing"),
-        ({"img": 7}, "img must be a picture"),
-        ({"img": "/tmp/x.jpg"}, "img must be a picture in base64"),
+        ({"img": 7}, "img must be an image"),
+        ({"img": "/tmp/x.jpg"}, "img must be an image in base64"),
         ({"img": PIXELS, "path": "/etc/passwd"}, "path is not a field"),
         ({"img": PIXELS, "face": "every"}, "face should be 'largest'"),
         ({"img": PIXELS, "k": 0}, "k should be greater"),

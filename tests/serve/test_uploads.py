@@ -52,9 +52,9 @@ def test_a_bomb_is_refused_by_its_header(size, monkeypatch) -> None:
     ("data", "words"),
     [
         (b"", "img is empty"),
-        (b"GIF89a" + bytes(50), "not a picture in JPEG, PNG or WebP"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "not a picture in JPEG, PNG or WebP"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a picture in JPEG, PNG or WebP"),
+        (b"GIF89a" + bytes(50), "not an image in JPEG, PNG or WebP"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "not an image in JPEG, PNG or WebP"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image in JPEG, PNG or WebP"),
         (b"\xff\xd8\xff", "broken JPEG"),
         (b"\x89PNG\r\n\x1a\n" + bytes(30), "broken PNG"),
         (b"RIFF\x00\x00\x00\x00WEBP", "broken WEBP"),

@@ -12,8 +12,7 @@ from spherecv.caffe import write_blob
 from spherecv.caffe.spherecv_caffe_pb2 import BlobProto, NetParameter
 from spherecv.embed import FaceEmbedder
 from spherecv.errors import InvalidArgumentError, ModelFileError
-from spherecv.zoo import ModelSource, Recipe
-from spherecv.zoo.mean_image import MeanImage
+from spherecv.zoo import MeanImage, ModelSource, Recipe
 
 MEAN = np.random.default_rng(0).uniform(0, 255, (3, 8, 6)).astype(np.float32)
 

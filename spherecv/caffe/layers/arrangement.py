@@ -228,8 +228,8 @@ class Reshape(LayerKind):
     def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
         start, _ = self._span(layer, len(bottoms[0].shape))
         dims = layer.param.reshape_param.shape.dim
-        copied = next((place for place, dim in enumerate(dims) if dim != 0), len(dims))
-        return [graph.reshape(bottoms[0].name, reshape_target(tops[0], kept=start + copied))]
+        copied = [start + place for place, dim in enumerate(dims) if dim == 0]
+        return [graph.reshape(bottoms[0].name, reshape_target(tops[0], kept=start, copied=copied))]
 
 
 class Permute(LayerKind):

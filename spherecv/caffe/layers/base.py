@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -176,7 +176,7 @@ def known(shape: Dims) -> Shape:
     return sizes
 
 
-def reshape_target(shape: Dims, kept: int = 0) -> list[int]:
+def reshape_target(shape: Dims, kept: int = 0, copied: Collection[int] = ()) -> list[int]:
     """Return the target of an ONNX Reshape.
 
     Parameters
@@ -185,9 +185,11 @@ def reshape_target(shape: Dims, kept: int = 0) -> list[int]:
         The shape wanted. One unknown size becomes -1, what is left.
     kept : int
         How many leading axes keep their size, so that 0, copy, can stand for further unknown ones.
+    copied : collection of int
+        Other axes that keep theirs.
     """
     target = [-1 if size is None else size for size in shape]
-    for axis in range(kept):
+    for axis in (*range(kept), *copied):
         if target.count(-1) > 1 and target[axis] == -1:
             target[axis] = 0
     if target.count(-1) > 1:

@@ -13,7 +13,7 @@ import numpy as np
 
 from spherecv.caffe.graph import Array, Layer, Shape
 from spherecv.caffe.layers.base import Dims, LayerKind, Value, known, reshape_target
-from spherecv.caffe.layers.window import Sizes, Window, pad_image, settings_given
+from spherecv.caffe.layers.window import Sizes, Window, pad_image
 from spherecv.caffe.spherecv_caffe_pb2 import ConvolutionParameter
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def _per_axis(
 ) -> Sizes:
     """Read a setting that is given once, once per axis, or as `_h` and `_w`."""
     values = list(getattr(param, repeated))
-    has_h, has_w = (f"{prefix}_h" in settings_given(param)), (f"{prefix}_w" in settings_given(param))
+    has_h, has_w = (prefix != "dilation" and param.HasField(f"{prefix}_{axis}") for axis in "hw")
     if has_h or has_w:
         if values:
             raise layer.mistake(f"give {repeated} or {prefix}_h and {prefix}_w, not both")

@@ -8,11 +8,16 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from spherecv.caffe.graph import Layer, Shape
+import numpy as np
+
+from spherecv.caffe.graph import Array, Layer, Shape
 from spherecv.caffe.layers.base import Dims, LayerKind, Value, axis_of, known, reshape_target
 
 if TYPE_CHECKING:
     from spherecv.caffe.onnx_graph import OnnxGraph
+
+_LABELS = ("weight", "bias")
+_NORMFACE_EPS = 1e-6
 
 
 class InnerProduct(LayerKind):
@@ -24,8 +29,18 @@ class InnerProduct(LayerKind):
         param = layer.param.inner_product_param
         if param.num_output < 1:
             raise layer.mistake("num_output must be at least 1")
+        if param.normalize and param.transpose:
+            raise layer.unsupported("normalize: true with transpose: true is not defined")
         axis = axis_of(layer, param.axis, len(bottoms[0]))
         return [(*bottoms[0][:axis], param.num_output)]
+
+    def weights(self, layer: Layer) -> list[Array]:
+        """Return the weights as they count: NormFace's `normalize` makes the norm of every row one."""
+        matrix, *bias = layer.blobs
+        if not layer.param.inner_product_param.normalize:
+            return [matrix, *bias]
+        exact = matrix.astype(np.float64)
+        return [(exact / np.sqrt((exact**2).sum(1, keepdims=True) + _NORMFACE_EPS)).astype(np.float32), *bias]
 
     def blob_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
         param = layer.param.inner_product_param
@@ -44,7 +59,7 @@ class InnerProduct(LayerKind):
         if len(bottom.shape) != 2 or axis != 1:
             # Not Flatten: OpenCV 4.14 loses the length of what it flattens where height and width are open.
             rows = graph.reshape(rows, [-1, length])
-        weights = [graph.constant(blob, label) for blob, label in zip(layer.blobs, ("weight", "bias"), strict=False)]
+        weights = [graph.constant(blob, label) for blob, label in zip(self.weights(layer), _LABELS, strict=False)]
         product = graph.node("Gemm", [rows, *weights], transB=0 if param.transpose else 1)
         if axis == 1:
             return [product]

@@ -15,6 +15,7 @@ from spherecv.caffe.spherecv_caffe_pb2 import PriorBoxParameter
 from spherecv.caffe.tail import Step
 
 _SAME = 1e-6  # aspect ratios that differ by less are one, in SSD's own words
+_LARGEST = 1 << 20  # pixels
 _GOLDEN = "Caffe's answers (SSD build)"
 
 
@@ -35,8 +36,8 @@ class PriorBox(LayerKind):
     def sizes(self, layer: Layer) -> list[tuple[np.float32, np.float32]]:
         """Return width and height of the boxes at one place, in pixels of the image."""
         param = layer.param.prior_box_param
-        if not param.min_size or min(param.min_size) <= 0:
-            raise layer.mistake("needs a min_size, and positive ones")
+        if not param.min_size or not all(0 < size < _LARGEST for size in (*param.min_size, *param.max_size)):
+            raise layer.mistake(f"needs a min_size; sizes must lie between 0 and {_LARGEST} pixels")
         if param.max_size and len(param.max_size) != len(param.min_size):
             raise layer.mistake(f"has {len(param.min_size)} min_size, but {len(param.max_size)} max_size")
         if any(high <= low for low, high in zip(param.min_size, param.max_size, strict=False)):
@@ -87,7 +88,7 @@ class PriorBox(LayerKind):
     @staticmethod
     def _variances(layer: Layer) -> Array:
         given = layer.param.prior_box_param.variance
-        if len(given) not in (0, 1, 4) or min(given, default=1) <= 0:
+        if len(given) not in (0, 1, 4) or not all(0 < number < math.inf for number in given):
             raise layer.mistake("takes one variance or four, and positive ones")
         return np.array(given or [0.1], np.float32)
 
@@ -115,8 +116,8 @@ class PriorBox(LayerKind):
             step = (param.step, param.step)
         else:
             return float(np.float32(image[0]) / np.float32(size[0])), float(np.float32(image[1]) / np.float32(size[1]))
-        if min(step) <= 0:
-            raise layer.mistake("the step must be positive")
+        if not all(0 < size < _LARGEST for size in step):
+            raise layer.mistake(f"the step must lie between 0 and {_LARGEST} pixels")
         return step
 
 
@@ -127,8 +128,9 @@ class PriorBoxClustered(PriorBox):
 
     def sizes(self, layer: Layer) -> list[tuple[np.float32, np.float32]]:
         param = layer.param.prior_box_param
-        if not param.width or len(param.width) != len(param.height) or min(*param.width, *param.height) <= 0:
-            raise layer.mistake("needs as many width as height, and positive ones")
+        whole = all(0 < size < _LARGEST for size in (*param.width, *param.height))
+        if not param.width or len(param.width) != len(param.height) or not whole:
+            raise layer.mistake(f"needs as many width as height, between 0 and {_LARGEST} pixels")
         if param.min_size or param.max_size or param.aspect_ratio:
             raise layer.mistake("takes width and height, not min_size, max_size and aspect_ratio")
         return [(np.float32(w), np.float32(h)) for w, h in zip(param.width, param.height, strict=True)]

@@ -205,6 +205,8 @@ class Softmax(LayerKind):
 
     def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
         axis = axis_of(layer, layer.param.softmax_param.axis, len(bottoms[0].shape))
+        if axis == 0 and bottoms[0].shape[0] is None:
+            raise SizeNeededError  # a Session may run a large batch in parts
         return [graph.node("Softmax", [bottoms[0].name], axis=axis)]
 
 
@@ -213,10 +215,17 @@ class Normalize(LayerKind):
 
     checked = "Caffe's answers (SSD build); NormFace's: a float64 transcription of its definition"
 
+    tops = (1, 2)  # NormFace's second one is the norm
+
     def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-        if len(bottoms[0]) < 2:
-            raise layer.mistake(f"needs a blob with a channel axis, but its bottom has the shape {bottoms[0]}")
-        return [bottoms[0]]
+        shape = bottoms[0]
+        if len(shape) < 2:
+            raise layer.mistake(f"needs a blob with a channel axis, but its bottom has the shape {shape}")
+        if layer.blobs or layer.param.HasField("norm_param"):
+            if len(layer.tops) > 1:
+                raise layer.mistake("has one top, if it has a learned scale")
+            return [shape]
+        return [shape, (shape[0], 1, *shape[2:])][: len(layer.tops)]
 
     def blob_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
         return [] if layer.param.HasField("normalize_param") else self.stored_shapes(layer, bottoms, 1)
@@ -228,7 +237,7 @@ class Normalize(LayerKind):
 
     def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
         if not layer.blobs:
-            return [self._without_scale(layer, bottoms[0], graph)]
+            return self._without_scale(layer, bottoms[0], graph)[: len(layer.tops)]
         param, (name, shape) = layer.param.norm_param, bottoms[0]
         if param.across_spatial and None in shape[2:]:
             raise SizeNeededError  # OpenCV 4.14 would take the size of the norm, one pixel, for the size of the result
@@ -242,14 +251,15 @@ class Normalize(LayerKind):
         return [graph.node("Mul", [unit, graph.constant(scale, "scale")])]
 
     @staticmethod
-    def _without_scale(layer: Layer, bottom: Value, graph: OnnxGraph) -> str:
+    def _without_scale(layer: Layer, bottom: Value, graph: OnnxGraph) -> list[str]:
         """Write NormFace's layer: each position over the norm of its channels, with 1e-6 against division by zero."""
         kind = layer.param.normalize_param.normalize_type
         if kind not in ("L1", "L2"):
             raise layer.unsupported(f"normalize_type {kind[:40]!r}: only L1 and L2 are supported")
         size = graph.node("Mul", [bottom.name, bottom.name]) if kind == "L2" else graph.node("Abs", [bottom.name])
         total = graph.node("Add", [_sum(graph, size, 1), _number(graph, _NORMFACE_EPS)])
-        return graph.node("Div", [bottom.name, graph.node("Sqrt", [total]) if kind == "L2" else total])
+        norm = graph.node("Sqrt", [total]) if kind == "L2" else total
+        return [graph.node("Div", [bottom.name, norm]), norm]
 
 
 class LRN(LayerKind):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,7 +32,7 @@ class Proposal(LayerKind):
     bottoms = (3, 3)
     tops = (1, 2)
     open_axis = 0
-    checked = "Caffe's answers (SSD build, base_size 1); a float64 transcription of its definition; OpenCV 4.14"
+    checked = "Caffe's answers (SSD build, base_size 1); a float64 transcription of its definition"
 
     def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
         scores, deltas, info = bottoms
@@ -43,8 +44,8 @@ class Proposal(LayerKind):
             )
         if not info or info[-1] < 3 or len(info) > 2:
             raise layer.mistake(f"its third bottom must hold height, width and scale, but has the shape {info}")
-        most = settings["post_nms_topn"] if settings["post_nms_topn"] > 0 else scores[2] * scores[3] * len(anchors)
-        rows = min(scores[0] * most, _MOST_ROIS)
+        limits = [settings[key] for key in ("pre_nms_topn", "post_nms_topn") if settings[key] > 0]
+        rows = min(scores[0] * min([math.prod(scores[2:]) * len(anchors), *limits]), _MOST_ROIS)
         return [(rows, 5), self._scores(rows)][: len(layer.tops)]
 
     def _scores(self, rows: int) -> Shape:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from spherecv.caffe.onnx_graph import OnnxGraph
 
 _TRANSCRIPTION = "a float64 transcription of its definition"
+_MOST_FACTOR = 1 << 12
 _MOST_WEIGHTS = 1 << 24  # numbers in the matrix of an interpolation, old side by new
 
 
@@ -135,8 +135,8 @@ class Resize(Bilinear):
         param = layer.param.resize_param
         if param.is_pyramid_test:
             factors = param.out_height_scale, param.out_width_scale
-            if not all(0 < factor < math.inf for factor in factors):
-                raise layer.mistake("out_height_scale and out_width_scale are missing")
+            if not all(0 < factor < _MOST_FACTOR for factor in factors):
+                raise layer.mistake(f"out_height_scale and out_width_scale must lie between 0 and {_MOST_FACTOR}")
             height, width = (int(np.float32(factor) * np.float32(side)) for factor, side in
                              zip(factors, size, strict=True))  # fmt: skip
             return height, width
@@ -175,8 +175,8 @@ class BilinearInterpolate(Bilinear):
             width = param.dst_w if param.HasField("dst_w") else size[1]
             return height, width
         factor = np.float32(param.scale_factor)
-        if not 0 < factor < math.inf:
-            raise layer.mistake("scale_factor must be positive")
+        if not 0 < factor < _MOST_FACTOR:
+            raise layer.mistake(f"scale_factor must lie between 0 and {_MOST_FACTOR}")
         return int(np.float32(size[0]) * factor), int(np.float32(size[1]) * factor)
 
     def corners_meet(self, layer: Layer) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spherecv.caffe.graph import Layer
-from spherecv.caffe.spherecv_caffe_pb2 import ConvolutionParameter, PoolingParameter
+from spherecv.caffe.spherecv_caffe_pb2 import PoolingParameter
 
 if TYPE_CHECKING:
     from spherecv.caffe.onnx_graph import OnnxGraph
@@ -46,6 +46,6 @@ def pad_image(graph: OnnxGraph, value: str, pad: Sizes) -> str:
     return graph.node("Pad", [value, edges, graph.constant(np.float32(0), "zero")])
 
 
-def settings_given(param: ConvolutionParameter | PoolingParameter) -> set[str]:
+def settings_given(param: PoolingParameter) -> set[str]:
     """Return the names of the settings that the prototxt gives."""
     return {field.name for field, _ in param.ListFields()}

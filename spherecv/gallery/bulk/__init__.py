@@ -1,4 +1,4 @@
-"""Embeddings of very many images: shards on disk, by all cores or a Ray cluster, to be broken off and gone on with."""
+"""Bulk embedding: shards on disk, in several processes or on a Ray cluster, resumable."""
 
 from spherecv.gallery.bulk.job import EmbedSummary, embed_images
 from spherecv.gallery.bulk.shards import Shard, read_shards

@@ -1,4 +1,4 @@
-"""A whole job: what is left to do, done by processes of this machine or by Ray."""
+"""Bulk embedding jobs: the parts that are left, run by processes of this machine or by Ray."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The job on Ray Data: one model for each actor, on this machine or a cluster."""
+"""Bulk embedding on Ray Data: one model for each actor, on this machine or a cluster."""
 
 from __future__ import annotations
 

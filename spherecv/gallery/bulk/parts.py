@@ -1,4 +1,4 @@
-"""What there is to do, cut into parts: files of a folder or list, or members of tar shards."""
+"""Parts of a bulk job: files of a folder or list, or members of tar shards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The work itself, the same on every engine: a part of the images becomes a shard."""
+"""Bulk embedding worker: one part of the images to one shard, the same on every engine."""
 
 from __future__ import annotations
 

@@ -17,11 +17,7 @@ from spherecv.errors import InvalidArgumentError
 Array = NDArray[np.float32]
 Indices = NDArray[np.intp]
 
-_COLUMNS = 7
-_BLOCK = 256
-"""Boxes compared with each other at a time."""
-_REST = 4096
-"""Boxes that such a block is compared with at a time: 4 MB of overlaps."""
+_BLOCK = 256  # boxes that are compared with one another at once
 _ADAPTIVE = 0.5  # a threshold above it shrinks with every box that is kept
 
 
@@ -53,22 +49,19 @@ def detection_output(inputs: Sequence[Array], settings: Mapping[str, Any], _: Se
     confidences = confidences.reshape(batch, count, classes)
     if settings["code_type"] != "CORNER" and not bool(np.all(boxes[:, 2:] > boxes[:, :2])):
         raise InvalidArgumentError("DetectionOutput got priors without width or height, which Caffe refuses")
-    found = [
-        _of_image(image, locations[image], confidences[image], boxes, variances, settings) for image in range(batch)
-    ]
-    rows = np.concatenate(found) if found else np.empty((0, _COLUMNS), np.float32)
-    if not len(rows):
-        rows = np.full((batch, _COLUMNS), -1, np.float32)
-        rows[:, 0] = np.arange(batch)
-    return [rows.reshape(1, 1, -1, _COLUMNS)]
+    found = [_of_image(locations[image], confidences[image], boxes, variances, settings) for image in range(batch)]
+    images = np.repeat(np.arange(batch, dtype=np.float32), [len(rows) for rows in found])
+    if not len(images):
+        images, found = np.arange(batch, dtype=np.float32), [np.full((batch, 6), -1, np.float32)]
+    return [np.concatenate([images[:, None], np.concatenate(found)], 1).reshape(1, 1, -1, 7)]
 
 
 def _of_image(
-    image: int, locations: Array, confidences: Array, priors: Array, variances: Array, settings: Mapping[str, Any]
+    locations: Array, confidences: Array, priors: Array, variances: Array, settings: Mapping[str, Any]
 ) -> Array:
-    """Return a row for every detection in one image."""
+    """Return label, score and box of every detection in one image, (M, 6)."""
     shared, keep = bool(settings["share_location"]), int(settings["keep_top_k"])
-    kept = [np.empty((0, _COLUMNS), np.float32)]
+    kept: list[tuple[int, Indices, Array]] = []
     for label in range(confidences.shape[1]):
         if label == settings["background_label_id"]:
             continue
@@ -79,14 +72,15 @@ def _of_image(
         if settings["nms_threshold"] is not None:
             chosen = _suppress(boxes, float(settings["nms_threshold"]), float(settings["eta"]))
             candidates, boxes = candidates[chosen], boxes[chosen]
-        rows = np.empty((len(candidates), _COLUMNS), np.float32)
-        rows[:, 0], rows[:, 1], rows[:, 2], rows[:, 3:] = image, label, scores[candidates], boxes
-        kept.append(rows)
-    every = np.concatenate(kept)
-    if -1 < keep < len(every):
-        best = np.argsort(-every[:, 2], kind="stable")[:keep]
-        every = every[best[np.argsort(every[best, 1], kind="stable")]]
-    return every
+        kept.append((label, candidates, boxes))
+    labels = np.concatenate([np.full(len(which), label) for label, which, _ in kept]) if kept else np.zeros(0, int)
+    scores = np.concatenate([confidences[which, label] for label, which, _ in kept] or [np.zeros(0, np.float32)])
+    boxes = np.concatenate([found for _, _, found in kept]) if kept else np.zeros((0, 4), np.float32)
+    order = np.arange(len(labels))
+    if -1 < keep < len(labels):
+        best = np.argsort(-scores, kind="stable")[:keep]
+        order = best[np.argsort(labels[best], kind="stable")]
+    return np.concatenate([labels[order, None], scores[order, None], boxes[order]], 1).astype(np.float32)
 
 
 def _candidates(scores: Array, settings: Mapping[str, Any]) -> Indices:
@@ -97,6 +91,9 @@ def _candidates(scores: Array, settings: Mapping[str, Any]) -> Indices:
     lowest = np.finfo(np.float32).min if threshold is None else np.float32(threshold)
     above = np.flatnonzero(scores > lowest)
     top = int(settings["top_k"])
+    if 0 < top < len(above):
+        least = np.partition(scores[above], -top)[-top]
+        above = above[scores[above] >= least]
     ordered = above[np.argsort(-scores[above], kind="stable")]
     return ordered[:top] if top > -1 else ordered
 
@@ -114,50 +111,47 @@ def _decode(places: Array, priors: Array, variances: Array, settings: Mapping[st
         return corners
     with np.errstate(over="ignore"):
         centres = offsets[:, :2] * sizes + (priors[:, :2] + priors[:, 2:]) / np.float32(2)
-        halves = np.exp(offsets[:, 2:]) * sizes / np.float32(2)
+        # Caffe's exp is that of doubles.
+        halves = (np.exp(offsets[:, 2:].astype(np.float64)) * sizes).astype(np.float32) / np.float32(2)
         corners = np.concatenate([centres - halves, centres + halves], 1)
     return corners
 
 
 def _suppress(boxes: Array, threshold: float, eta: float) -> Indices:
     """Return which boxes stay, given the best first: those that overlap no kept one by more than the threshold."""
-    sizes = (boxes[:, 2:] - boxes[:, :2]).astype(np.float32)
+    boxes = np.asfortranarray(boxes)  # a coordinate after the other
+    sizes = boxes[:, 2:] - boxes[:, :2]
     areas = np.where((sizes < 0).any(1), np.float32(0), sizes[:, 0] * sizes[:, 1])
     limit = np.float32(threshold)
-    if eta < 1:
-        return _suppress_adaptively(boxes, areas, limit, np.float32(eta))
-    left, kept = np.arange(len(boxes)), [np.empty(0, np.intp)]
-    while left.size:
-        head, left = left[:_BLOCK], left[_BLOCK:]
-        clear = _overlaps(boxes[head], areas[head], boxes[head], areas[head]) <= limit
-        alive = np.ones(len(head), bool)
-        for place in range(len(head)):
-            if alive[place]:
-                alive[place + 1 :] &= clear[place, place + 1 :]
-        head = head[alive]
-        kept.append(head)
-        parts = [left[start : start + _REST] for start in range(0, len(left), _REST)]
-        stay = [(_overlaps(boxes[head], areas[head], boxes[part], areas[part]) <= limit).all(axis=0) for part in parts]
-        left = np.concatenate([left[:0], *(part[one] for part, one in zip(parts, stay, strict=True))])
-    return np.concatenate(kept)
-
-
-def _suppress_adaptively(boxes: Array, areas: Array, limit: np.float32, eta: np.float32) -> Indices:
-    """As `_suppress`, with a threshold that shrinks with every box that is kept."""
     kept: list[int] = []
-    for index in range(len(boxes)):
-        found = _overlaps(boxes[kept], areas[kept], boxes[index : index + 1], areas[index : index + 1])
-        if (found <= limit).all():
-            kept.append(index)
-            if limit > _ADAPTIVE:
-                limit = np.float32(limit * eta)
+    if eta < 1:
+        for index in range(len(boxes)):
+            if not kept or (_overlaps(boxes[kept], areas[kept], boxes[index], areas[index]) <= limit).all():
+                kept.append(index)
+                if limit > _ADAPTIVE:
+                    limit = np.float32(limit * np.float32(eta))
+        return np.array(kept, np.intp)
+    alive = np.ones(len(boxes), bool)
+    for start in range(0, len(boxes), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        # Among themselves all at once; the boxes behind only with those that stay.
+        apart = _overlaps(boxes[block], areas[block], boxes[block, None], areas[block, None]) <= limit
+        stay = alive[block].copy()
+        for place in range(len(stay)):
+            if stay[place]:
+                stay[place + 1 :] &= apart[place, place + 1 :]
+                kept.append(start + place)
+        for index in (start + np.flatnonzero(stay)).tolist():
+            rest = start + _BLOCK + np.flatnonzero(alive[start + _BLOCK :])
+            if len(rest):
+                alive[rest] = _overlaps(boxes[rest], areas[rest], boxes[index], areas[index]) <= limit
     return np.array(kept, np.intp)
 
 
-def _overlaps(boxes: Array, areas: Array, others: Array, other_areas: Array) -> Array:
-    """Return intersections over unions, shape (boxes, others); boxes that touch count as meeting, with no area."""
-    width = np.minimum(boxes[:, None, 2], others[:, 2]) - np.maximum(boxes[:, None, 0], others[:, 0])
-    height = np.minimum(boxes[:, None, 3], others[:, 3]) - np.maximum(boxes[:, None, 1], others[:, 1])
-    common = np.maximum(width, np.float32(0)) * np.maximum(height, np.float32(0))
+def _overlaps(boxes: Array, areas: Array, box: Array, area: Array) -> Array:
+    """Return intersection over union of boxes with one, or with several; those that only touch have none in common."""
+    wide = np.minimum(boxes[..., 2], box[..., 2]) - np.maximum(boxes[..., 0], box[..., 0])
+    high = np.minimum(boxes[..., 3], box[..., 3]) - np.maximum(boxes[..., 1], box[..., 1])
+    common = np.maximum(wide, np.float32(0)) * np.maximum(high, np.float32(0))
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        return np.where(common > 0, common / (other_areas + areas[:, None] - common), np.float32(0))
+        return np.where(common > 0, common / (areas + area - common), np.float32(0))

@@ -1,4 +1,4 @@
-"""Where training pictures are: Caffe's list files, folders `identity/image`, tar shards; several combined."""
+"""Where training images are: Caffe's list files, folders `identity/image`, tar shards; several combined."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
 class Item(NamedTuple):
-    """One picture: a file, or `size` bytes at `offset` of one (a tar shard), and its label (-1: none)."""
+    """One image: a file, or `size` bytes at `offset` of one (a tar shard), and its label (-1: none)."""
 
     path: str
     label: int
@@ -31,13 +31,13 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Pictures with labels.
+    """Images with labels.
 
     Attributes
     ----------
     items : tuple of Item
     names : tuple of str
-        The name of each class; a label is an index into it. Empty for pictures without identities.
+        The name of each class; a label is an index into it. Empty for images without identities.
     """
 
     items: tuple[Item, ...]
@@ -63,7 +63,7 @@ class Dataset:
         return Dataset(items, tuple(self.names[old] for old in chosen))
 
     def check(self) -> Dataset:
-        """Return the data set itself; a class without a picture, or a label without a class, is an error."""
+        """Return the data set itself; a class without an image, or a label without a class, is an error."""
         labels = self.labels()
         outside = labels[(labels < 0) | (labels >= self.classes)]
         if len(outside):
@@ -73,7 +73,7 @@ class Dataset:
         empty = np.flatnonzero(np.bincount(labels, minlength=self.classes) == 0)
         if len(empty):
             raise InvalidArgumentError(
-                f"class {empty[0]} ({self.names[empty[0]]}) has no picture ({len(empty)} such classes): "
+                f"class {empty[0]} ({self.names[empty[0]]}) has no image ({len(empty)} such classes): "
                 "remove it, or renumber the labels without gaps"
             )
         return self
@@ -105,7 +105,7 @@ def from_list(path: Location, *, root: Location = "", classes: int | None = None
             raise InvalidArgumentError(f'{source}:{number}: expected "path label", but got {line.strip()[:80]!r}')
         items.append(Item(name.strip(), int(label)))
     if not items:
-        raise InvalidArgumentError(f"the list {source} names no picture")
+        raise InvalidArgumentError(f"the list {source} names no image")
     prefix = str(root)
     beside = source.parent
     first = prefix + items[0].path
@@ -117,13 +117,13 @@ def from_list(path: Location, *, root: Location = "", classes: int | None = None
 
 
 def from_folder(path: Location) -> Dataset:
-    """Read a folder with one folder of pictures per identity; classes are numbered in the order of their names."""
+    """Read a folder with one folder of images per identity; classes are numbered in the order of their names."""
     folder = Path(path)
     if not folder.is_dir():
         raise InvalidArgumentError(f"{folder} is not a folder")
     identities = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not identities:
-        raise InvalidArgumentError(f"{folder} has no folder per identity: expected {folder.name}/NAME/picture.jpg")
+        raise InvalidArgumentError(f"{folder} has no folder per identity: expected {folder.name}/NAME/image.jpg")
     items = []
     for label, identity in enumerate(identities):
         pictures = sorted(file for file in identity.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
@@ -134,7 +134,7 @@ def from_folder(path: Location) -> Dataset:
 def from_tars(paths: Sequence[Location]) -> Dataset:
     """Read tar shards. Members in folders get their folder's name as class; members without one have no label.
 
-    Only places are kept; workers read the bytes of one picture at a time.
+    Only places are kept; workers read the bytes of one image at a time.
     """
     found: list[tuple[str, str, int, int]] = []
     for path in paths:
@@ -148,10 +148,10 @@ def from_tars(paths: Sequence[Location]) -> Dataset:
         except (OSError, tarfile.TarError) as error:
             raise InvalidArgumentError(f"{path} is no plain tar file that can be read: {error}") from None
     if not found:
-        raise InvalidArgumentError(f"no pictures in {', '.join(map(str, paths))}")
+        raise InvalidArgumentError(f"no images in {', '.join(map(str, paths))}")
     names = sorted({parent for _, parent, _, _ in found if parent})
     if names and not all(parent for _, parent, _, _ in found):
-        raise InvalidArgumentError("some pictures lie in a folder (an identity) and some do not: separate them")
+        raise InvalidArgumentError("some images lie in a folder (an identity) and some do not: separate them")
     number = {name: label for label, name in enumerate(names)}
     items = tuple(Item(path, number.get(parent, -1), offset, size) for path, parent, offset, size in found)
     return Dataset(items, tuple(names))

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spherecv.caffe import load
+from spherecv.caffe.shapes import infer
 from spherecv.errors import UnsupportedLayerError
 
 SEEDS = st.integers(0, 1000)
@@ -118,6 +119,16 @@ def test_global_pooling_may_state_the_stride_it_has_anyway(check_layer, draw_arr
     for stated in ("", "stride: 1 pad: 0", "stride_h: 1 stride_w: 1"):
         text = f"pooling_param {{ global_pooling: true {stated} }}"
         check_layer("Pooling", text, [draw_array(3, (2, 3, 4, 5))], lambda x: x.max((2, 3), keepdims=True))
+
+
+def test_shapes_are_known_before_anything_runs(one_layer):
+    for text, sizes in (
+        ("global_pooling: true", (1, 1)),
+        ("kernel_h: 2 kernel_w: 3 stride_h: 2 stride_w: 1", (3, 4)),
+        ("kernel_h: 3 kernel_w: 5 stride: 2 pad_h: 1 pad_w: 2", (4, 4)),
+    ):
+        net = load(one_layer("Pooling", f"pooling_param {{ {text} }}").encode())
+        assert infer(net.layers, net.inputs)[-1].tops == ((1, 4, *sizes),)
 
 
 def test_a_kernel_of_two_sides_alone_and_one_of_one_pixel(check_layer, draw_array):

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from spherecv.errors import BackendError
+from spherecv.runtime import Session, agreement
+
+pytestmark = pytest.mark.runtime
+OTHERS = [name for name in ("opencv", "openvino") if name != "openvino" or find_spec("openvino")]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SPHERECV_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "agreement"
+
+
+def model(nodes, shape, out, weights=(), *, opset: int = 13, ir: int = 8, producer: str = "") -> bytes:
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, out)],
+        [numpy_helper.from_array(np.asarray(values), name) for name, values in weights],
+    )
+    opsets = [helper.make_opsetid("", opset)]
+    made = helper.make_model(graph, opset_imports=opsets, ir_version=ir, producer_name=producer)
+    onnx.checker.check_model(made)
+    return made.SerializeToString()
+
+
+def average(producer: str = "") -> bytes:
+    """What PyTorch exports by default, and what OpenCV's classic engine computes wrong at the border."""
+    settings = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1], "count_include_pad": 1}
+    node = helper.make_node("AveragePool", ["x"], ["y"], **settings)
+    return model([node], [1, 2, 6, 6], [1, 2, 3, 3], producer=producer)
+
+
+def old_softmax() -> bytes:
+    node = helper.make_node("Softmax", ["x"], ["y"], axis=1)
+    return model([node], [1, 2, 5, 5], [1, 2, 5, 5], opset=11, ir=6)
+
+
+def relu(batch: int | str = "n", side: int | str = 8) -> bytes:
+    node = helper.make_node("Relu", ["x"], ["y"])
+    return model([node], [batch, 3, side, side], [batch, 3, side, side])
+
+
+def expected(blob: bytes, x: np.ndarray) -> np.ndarray:
+    return onnxruntime.InferenceSession(blob, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+
+
+def answer(blob: bytes, backend: str, x: np.ndarray) -> np.ndarray | str:
+    """The numbers, or the refusal."""
+    try:
+        return Session(blob, backend=backend).run(x)["y"]
+    except BackendError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("backend", OTHERS)
+@pytest.mark.parametrize("make", [average, old_softmax, relu])
+def test_right_numbers_or_a_refusal_that_says_what_to_use(backend: str, make) -> None:
+    blob = make()
+    shape = [1 if isinstance(dim, str) else dim for dim in _dims(blob)]
+    x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+    got = answer(blob, backend, x)
+    if isinstance(got, str):
+        assert make is not relu
+        assert "output 'y' differs by" in got
+        assert "--backend onnxruntime" in got
+    else:
+        np.testing.assert_allclose(got, expected(blob, x), atol=1e-4)
+
+
+def _dims(blob: bytes) -> list[int | str]:
+    dims = onnx.load_from_string(blob).graph.input[0].type.tensor_type.shape.dim
+    return [dim.dim_param or dim.dim_value for dim in dims]
+
+
+def test_nan_weights_do_not_come_out_finite() -> None:
+    weights = np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32)
+    weights[1] = np.nan
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Relu", ["c"], ["y"])]
+    blob = model(nodes, [1, 3, 8, 8], [1, 4, 6, 6], [("w", weights)])
+    for backend in OTHERS:
+        got = answer(blob, backend, np.ones((1, 3, 8, 8), np.float32))
+        assert "finite in other places" in got if isinstance(got, str) else np.isnan(got[0, 1]).all()
+
+
+def test_a_verdict_is_remembered(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    real = agreement.OnnxRuntimeBackend
+
+    class Counted(real):  # type: ignore[misc, valid-type]
+        def __init__(self, *arguments) -> None:
+            asked.append(1)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(agreement, "OnnxRuntimeBackend", Counted)
+    Session(relu())
+    Session(relu())
+    assert len(asked) == 1
+    assert len(list(cache.iterdir())) == 1
+    Session(relu(side=9))
+    assert len(asked) == 2
+    for path in cache.iterdir():
+        path.write_text("{")  # damaged: compared again
+    Session(relu())
+    assert len(asked) == 3
+
+
+def test_sizes_that_are_open_are_tried_too() -> None:
+    for batch, side in (("n", "s"), (1, 8), (3, 8)):
+        Session(relu(batch, side))
+
+
+def test_what_the_converter_wrote_is_held_by_its_own_tests(cache: Path) -> None:
+    Session(average("spherecv"), backend="opencv")
+    assert not cache.exists()
+
+
+def test_without_a_place_or_a_second_opinion_the_backend_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SPHERECV_CACHE", str(tmp_path / "file"))
+    Session(relu())
+
+    def missing(*_: object) -> None:
+        raise BackendError("ONNX Runtime cannot be imported")
+
+    absent = type("Missing", (), {"name": "onnxruntime", "__init__": missing})
+    monkeypatch.setattr(agreement, "OnnxRuntimeBackend", absent)
+    Session(relu(side=9))
+
+
+def test_old_verdicts_go(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agreement, "_MOST_VERDICTS", 2)
+    for side in (5, 6, 7):
+        Session(relu(side=side))
+    assert len(list(cache.iterdir())) == 2
