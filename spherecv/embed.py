@@ -177,6 +177,8 @@ def blob_of(crops: NDArray[np.uint8], recipe: Recipe) -> NDArray[np.float32]:
         crops = np.stack([cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY) for crop in crops])
     scale = recipe.scale
     swap = recipe.color == "RGB"
+    if recipe.standardize:
+        return _standardized(crops[..., ::-1] if swap else crops)
     if isinstance(recipe.mean, MeanImage):
         blob = np.asarray(cv2.dnn.blobFromImages(list(crops), 1.0, swapRB=swap)) - recipe.mean.array
         blob *= np.float32(scale[0])
@@ -186,3 +188,15 @@ def blob_of(crops: NDArray[np.uint8], recipe: Recipe) -> NDArray[np.float32]:
     if len(set(scale)) > 1:
         blob *= (np.array(scale) / scale[0]).astype(np.float32).reshape(1, -1, 1, 1)
     return blob
+
+
+def _standardized(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Each crop less its mean, over its deviation, which is at least 1 / root of the number of values."""
+    shaped = crops.reshape(*crops.shape[:3], -1)  # grey crops have no axis of channels
+    values = np.ascontiguousarray(shaped.transpose(0, 3, 1, 2), dtype=np.float32)
+    flat = values.reshape(len(values), -1)
+    mean = flat.mean(axis=1, keepdims=True, dtype=np.float64)
+    deviation = np.sqrt(np.square(flat - mean).mean(axis=1, keepdims=True))
+    flat -= mean.astype(np.float32)
+    flat /= np.maximum(deviation, 1.0 / np.sqrt(flat.shape[1])).astype(np.float32)
+    return values

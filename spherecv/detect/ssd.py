@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from spherecv.detect.base import Detections, check_score, detector_name
 from spherecv.detect.cascade import landmarks_in
 from spherecv.detect.nets import NetPool
+from spherecv.embed import blob_of
 from spherecv.errors import InvalidArgumentError, ModelFileError
 from spherecv.zoo import Recipe, get_recipe
 from spherecv.zoo.cache import digests_of, reading
-from spherecv.zoo.mean_image import MeanImage
 
 Image = NDArray[np.uint8]
 FloatArray = NDArray[np.float32]
@@ -129,17 +129,7 @@ class Ssd:
         import cv2
 
         height, width = self._recipe.size
-        resized = np.stack([cv2.resize(image, (width, height)) for image in images])
-        order = -1 if self._recipe.color == "RGB" else 1
-        planes = resized[..., ::order].transpose(0, 3, 1, 2).astype(np.float32, order="C")
-        mean = self._recipe.mean
-        planes -= mean.array if isinstance(mean, MeanImage) else _by_channel(mean)
-        planes *= _by_channel(self._recipe.scale)
-        return planes
-
-
-def _by_channel(numbers: Sequence[float]) -> FloatArray:
-    return np.asarray(numbers, np.float32).reshape(-1, 1, 1)
+        return blob_of(np.stack([cv2.resize(image, (width, height)) for image in images]), self._recipe)
 
 
 def _known_files() -> tuple[Path, Path]:

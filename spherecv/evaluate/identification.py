@@ -41,6 +41,8 @@ class Identification:
     trials, impostors : int
         Genuine trials, and probe-distractor pairs.
     notes : tuple of str
+    owners : ndarray, shape (T,), or None
+        Whose trial each is.
     """
 
     distractors: tuple[int, ...]
@@ -51,6 +53,7 @@ class Identification:
     trials: int
     impostors: int
     notes: tuple[str, ...] = ()
+    owners: NDArray[Any] | None = None
 
     def rank1(self) -> dict[int, float]:
         """Share of the trials found first, by number of distractors."""
@@ -156,6 +159,7 @@ def identify(
         trials=len(first),
         impostors=impostors,
         notes=notes,
+        owners=np.asarray(identities)[first],
     )
 
 

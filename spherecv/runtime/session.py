@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from spherecv.errors import BackendError, DeviceError, InvalidArgumentError, ModelFileError
 from spherecv.runtime.backend import Backend, FloatArray, Model, Settings, backend_error
+from spherecv.runtime.blocks import has_blocks, resolve_blocks
 from spherecv.runtime.devices import backends_for, check_settings
 from spherecv.runtime.inputs import Inputs, listed
 from spherecv.runtime.signature import Batch, Signature, read_signature
@@ -210,7 +211,7 @@ def _model(onnx: object) -> Model:
     """Take the model as bytes or as a path, and read its signature."""
     if isinstance(onnx, bytes | bytearray | memoryview):
         source = bytes(onnx)
-        return Model(source, read_signature(source, "the model"), "the model")
+        return _plain(Model(source, read_signature(source, "the model"), "the model"))
     if not isinstance(onnx, str | os.PathLike):
         kind = type(onnx).__name__
         raise InvalidArgumentError(f"onnx must be the bytes or the path of an ONNX model, but got {kind}")
@@ -225,13 +226,22 @@ def _model(onnx: object) -> Model:
                 with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
                     signature = read_signature(mapped, str(path))
                 if time.time_ns() - max(state.st_mtime_ns, state.st_ctime_ns) < _SETTLED_NS:
-                    return Model(path, signature, str(path))
+                    return _plain(Model(path, signature, str(path)))
                 if len(_signatures) >= _MOST_SIGNATURES:
                     _signatures.clear()
                 _signatures[key] = signature
-            return Model(path, _signatures[key], str(path))
+            return _plain(Model(path, _signatures[key], str(path)))
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def _plain(model: Model) -> Model:
+    """Return a model whose weights no longer stand in blocks, which two of the backends refuse."""
+    if not has_blocks(model.signature):
+        return model
+    data = model.source if isinstance(model.source, bytes) else model.source.read_bytes()
+    source = resolve_blocks(data, model.where)
+    return Model(source, read_signature(source, model.where), model.where)
 
 
 def _wanted(model: Model, outputs: Sequence[str] | None) -> tuple[str, ...]:

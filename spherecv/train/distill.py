@@ -25,7 +25,7 @@ from spherecv.train.parallel import group_of_environment
 from spherecv.train.policies import Policy
 from spherecv.train.recipes import deployed
 from spherecv.train.solver import SolverSettings
-from spherecv.train.teacher import Teacher, TeacherRecipe, centre, targets
+from spherecv.train.teacher import Teacher, TeacherRecipe, centre, check_crops, targets
 from spherecv.train.trainer import Feed, Pixels, Trainer
 from spherecv.train.weights import load_weights
 
@@ -195,6 +195,7 @@ def open_distillation(
     """
     definition, shape, embedding = deployed(student)
     _, _, height, width = shape
+    check_crops(teacher, dataset, (height, width))
     whole = View(teacher.recipe.height, teacher.recipe.width, augmentation=recipe.augmentation)
     backend = open_backend(device, threads=threads)
     settings = recipe.solver_settings(len(dataset.items), **changes)

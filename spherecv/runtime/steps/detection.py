@@ -144,7 +144,8 @@ def _suppress(boxes: Array, threshold: float, eta: float) -> Indices:
         best = start + np.flatnonzero(stay)
         rest = start + _BLOCK + np.flatnonzero(alive[start + _BLOCK :])
         if len(rest):
-            alive[rest] = (_overlaps(boxes[rest], areas[rest], boxes[best, None], areas[best, None]) <= limit).all(axis=0)
+            overlaps = _overlaps(boxes[rest], areas[rest], boxes[best, None], areas[best, None])
+            alive[rest] = (overlaps <= limit).all(axis=0)
     return np.array(kept, np.intp)
 
 
