@@ -165,13 +165,13 @@ def pairs_command(
 ) -> None:
     """Pairs of your own, compared by the model's recipe as `spherecv verify` does.
 
-    Without --pairs, every photo of a PERSON/IMAGE folder is compared with every other, in blocks.
+    Without --pairs, every image of a PERSON/IMAGE folder is compared with every other, in blocks.
 
     Examples:
 
-      spherecv evaluate pairs photos/ --pairs photos/pairs.csv --report my-report/
+      spherecv evaluate pairs images/ --pairs images/pairs.csv --report my-report/
 
-      spherecv evaluate pairs photos/
+      spherecv evaluate pairs images/
     """
     from spherecv.cli.allpairs import compare_folder
     from spherecv.evaluate.run import evaluate_pairs

@@ -21,7 +21,7 @@ _BLOCK = 1 << 23
 
 @dataclass(frozen=True, eq=False)
 class MediaList:
-    """Which image belongs to which template, and to which photo or video.
+    """Which image belongs to which template, and to which image or video.
 
     Attributes
     ----------

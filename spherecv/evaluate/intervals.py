@@ -15,7 +15,7 @@ from spherecv.evaluate.curves import FloatArray, checked_pairs, tie_ends
 Interval = tuple[float, float]
 
 _CHUNK_VALUES = 100_000
-"""Weights held at once: 0.8 MB an array, which stays in the cache; larger ones are paged in anew each time."""
+"""Weights held at once: 0.8 MB an array, which stays in the cache; larger ones are paged in again each time."""
 
 
 @dataclass(frozen=True)

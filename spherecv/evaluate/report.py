@@ -1,4 +1,4 @@
-"""Reports: one self-contained HTML page, and its pictures as PNG beside it."""
+"""Reports: one self-contained HTML page, and its plots as PNG beside it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def write_report(
     command: Sequence[str] | None = None,
     worst: int = _WORST,
 ) -> Path:
-    """Write `report.html`, `report.json` and the pictures of one or more experiments.
+    """Write `report.html`, `report.json` and the plots of one or more experiments.
 
     Parameters
     ----------
@@ -235,7 +235,7 @@ def _pairs(experiment: Experiment, chosen: NDArray[np.intp]) -> str:
 
 
 def _photo(folder: Path, name: str) -> str:
-    """Small picture of an image, or of the middle frame of a video."""
+    """Thumbnail of an image, or of the middle frame of a video."""
     import cv2
 
     from spherecv.evaluate.cropsets import load_crop

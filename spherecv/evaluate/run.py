@@ -50,7 +50,7 @@ def evaluate_lfw(
     Parameters
     ----------
     images : path
-        Photos, or aligned crops, as `Name/Name_0001.jpg`, of any suffix.
+        Images, or aligned crops, as `Name/Name_0001.jpg`, of any suffix.
     pairs : path
         `pairs.txt` (view 2), or `pairsDevTest.txt` (view 1).
     subject : Subject

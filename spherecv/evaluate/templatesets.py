@@ -156,8 +156,8 @@ def pool_templates(
 ) -> Templates:
     """Make one embedding of each template, as the field's reference evaluation of IJB does.
 
-    The images of one medium (a photo, or a video's frames) are averaged, then the media of a template, and the mean is
-    scaled to length 1: a video counts as much as a photo.
+    The images of one medium (an image, or a video's frames) are averaged, then the media of a template, and the mean is
+    scaled to length 1: a video counts as much as an image.
 
     Parameters
     ----------

@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from spherecv.caffe.reader import Source
 from spherecv.errors import InvalidArgumentError, TrainingError
-from spherecv.train.backend import open_backend
 from spherecv.train.data import Augmentation, BalancedOrder, Dataset, Loader, Order, ShuffledOrder, View
 from spherecv.train.log import Log
 from spherecv.train.losses import LambdaSchedule
@@ -22,6 +21,7 @@ from spherecv.train.net import Net, input_shapes
 from spherecv.train.policies import Policy
 from spherecv.train.recipes import deployed, freeze, last_layer, make_loss
 from spherecv.train.rescale import Rescaling, balance_rates, rescale
+from spherecv.train.resources import Resources, taken
 from spherecv.train.solver import SolverSettings
 from spherecv.train.trainer import Feed, Pixels, Trainer
 from spherecv.train.validation import Validation, embed, hold_out, read_images, validate
@@ -222,6 +222,55 @@ class FineTuning:
         return f"{what}: the steps are too long for these weights; {', or '.join(mends)} mends it; {kept}"
 
 
+@dataclass(frozen=True)
+class Objective:
+    """What a fine-tuning minimises.
+
+    Attributes
+    ----------
+    loss : str
+        See `recipes.LOSSES`.
+    margin : int
+        Of A-Softmax.
+    schedule : LambdaSchedule or None
+        Of A-Softmax; `annealed` gives it by default.
+    pictures : int
+        K of the batches that triplets need; P is ``batch_size // K``.
+    """
+
+    loss: str = "a-softmax"
+    margin: int = 4
+    schedule: LambdaSchedule | None = None
+    pictures: int = 4
+
+
+@dataclass(frozen=True)
+class Sight:
+    """How images reach the net.
+
+    Attributes
+    ----------
+    augmentation : Augmentation
+        The mirror by default.
+    pixels : Pixels
+        SphereFace's by default: (pixel - 127.5) / 128.
+    resize : bool
+        Scale images to the net's size, where they are not aligned to it.
+    """
+
+    augmentation: Augmentation = field(default_factory=lambda: Augmentation(mirror=True))
+    pixels: Pixels = field(default_factory=Pixels)
+    resize: bool = False
+
+
+@dataclass(frozen=True)
+class Course:
+    """From where a training goes on, and where it is logged; see `open_run`."""
+
+    resume: str | Path | None = None
+    log: Log | None = None
+
+
 @contextmanager
 def open_finetuning(
     prototxt: Source,
@@ -229,23 +278,11 @@ def open_finetuning(
     dataset: Dataset,
     settings: SolverSettings | None = None,
     *,
-    loss: str = "a-softmax",
-    margin: int = 4,
-    schedule: LambdaSchedule | None = None,
     batch_size: int = 32,
-    pictures: int = 4,
     frozen: Sequence[str] = (),
     head_only: bool = False,
     validate_share: float = 0.0,
-    augmentation: Augmentation | None = None,
-    pixels: Pixels | None = None,
-    resize: bool = False,
-    resume: str | Path | None = None,
-    device: str = "cpu",
-    threads: int | None = None,
-    workers: int = 1,
-    skip_limit: int = 100,
-    log: Log | None = None,
+    **more: Any,
 ) -> Iterator[FineTuning]:
     """Make ready to train a net on the identities of a data set.
 
@@ -263,30 +300,23 @@ def open_finetuning(
         Aligned faces of the net's size, with identities.
     settings : SolverSettings, optional
         `plan` makes them by default.
-    loss : str
-        See `recipes.LOSSES`.
-    margin, schedule
-        Of A-Softmax; `annealed` gives the schedule by default.
     batch_size : int
-    pictures : int
-        K of the batches that triplets need; P is ``batch_size // K``.
     frozen : sequence of str
         Layers that stay as they are.
     head_only : bool
         Whether all layers stay but the last, which makes the features.
     validate_share : float
         Of the identities, held out of the training to choose the best weights by (`FineTuning.run`).
-    augmentation : Augmentation, optional
-        The mirror by default.
-    pixels : Pixels, optional
-        SphereFace's by default: (pixel - 127.5) / 128.
-    resize : bool
-        Scale pictures to the net's size, where they are not aligned to it.
-    resume, device, threads, workers, skip_limit, log
-        As for `open_run`.
+    **more
+        The fields of `Objective` (``loss``, ``margin``, ``schedule``, ``pictures``), `Sight` (``augmentation``,
+        ``pixels``, ``resize``), `Course` (``resume``, ``log``) and `Resources` (``device``, ``threads``, ...).
     """
+    aim, sight = taken(Objective, more), taken(Sight, more)
+    course, resources = taken(Course, more), taken(Resources, more)
+    if more:
+        raise InvalidArgumentError(f"a fine-tuning has no setting {', '.join(more)}")
     definition, shape, embedding = deployed(prototxt)
-    backend = open_backend(device, threads=threads)
+    backend = resources.open_backend()
     _, channels, height, width = shape
     (data,) = input_shapes(definition)
     known, held = hold_out(dataset.check(), validate_share, seed=0 if settings is None else settings.random_seed)
@@ -300,27 +330,28 @@ def open_finetuning(
         frozen = [*frozen, *(layer.name for layer in net.layers if layer.params and layer is not last_layer(net))]
     freeze(net, frozen)
     order: Order
-    if loss == "triplet":
-        order = BalancedOrder(known.labels(), identities=batch_size // pictures, pictures=pictures, seed=seed)
+    if aim.loss == "triplet":
+        people = batch_size // aim.pictures
+        order = BalancedOrder(known.labels(), identities=people, pictures=aim.pictures, seed=seed)
     else:
         order = ShuffledOrder(len(known.items), batch_size, seed=seed)
-    plain = View(height, width, resize=(height, width) if resize else (0, 0), colour=channels == 3)
-    view = View(**{**vars(plain), "augmentation": augmentation or Augmentation(mirror=True)})
+    plain = View(height, width, resize=(height, width) if sight.resize else (0, 0), colour=channels == 3)
+    view = View(**{**vars(plain), "augmentation": sight.augmentation})
     falling = annealed(settings.max_iter, from_nothing=caffemodel is None)
-    objective = make_loss(loss, known.classes, margin=margin, schedule=schedule or falling)
-    feed = Feed(pixels or Pixels(), data=data)
+    objective = make_loss(aim.loss, known.classes, margin=aim.margin, schedule=aim.schedule or falling)
+    feed = Feed(sight.pixels, data=data)
     rescaling = None
     if report is not None:
         images, _ = read_images(known, plain, most=_SCALED_ON, seed=seed)
         rescaling = rescale(net, embedding, {data: backend.asarray(feed.pixels(images))})
         balance_rates(net)
-    with Loader(known, order, view, workers=workers, seed=seed, limit=skip_limit) as loader:
-        trainer = Trainer(net, settings, loader, loss=objective, embedding=embedding, feed=feed, log=log)
+    with Loader(known, order, view, workers=resources.workers, seed=seed, limit=resources.skip_limit) as loader:
+        trainer = Trainer(net, settings, loader, loss=objective, embedding=embedding, feed=feed, log=course.log)
         if report is not None and not report.differing and not report.missing:
             images, labels = read_images(known, plain, most=_IMPRINTED_ON, seed=seed)
             objective.imprint(embed(net, embedding, data, images, feed.pixels), labels)
-        if resume is not None:
-            trainer.resume(resume)
+        if course.resume is not None:
+            trainer.resume(course.resume)
         tuning = FineTuning(trainer, report, rescaling, held)
         if held is not None:
             tuning.look = _looking(trainer, embedding, held, plain)

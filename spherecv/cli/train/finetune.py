@@ -82,7 +82,7 @@ def finetune(
 
       spherecv train finetune sphereface-mini my-faces/ -o mine/
 
-      spherecv train finetune sphereface-20 photos/ --align -o mine/ --freeze 'conv1_*' --freeze 'conv2_*'
+      spherecv train finetune sphereface-20 images/ --align -o mine/ --freeze 'conv1_*' --freeze 'conv2_*'
     """
     from spherecv.cli.train import result, sizes
     from spherecv.train.data import open_dataset

@@ -73,7 +73,7 @@ class Result:
 
     def _thresholds(self) -> list[str]:
         if self.calibration is None:
-            return ["no threshold was measured; `spherecv calibrate` measures one on photos or pairs of yours"]
+            return ["no threshold was measured; `spherecv calibrate` measures one on images or pairs of yours"]
         row = self.calibration.thresholds[0]
         far = "{:.1e} ({:.1e} to {:.1e})".format(row.measured_far, *row.far_interval)
         pairs = f"{self.calibration.genuine:,} genuine and {self.calibration.impostors:,} impostor pairs"
@@ -94,8 +94,8 @@ class Result:
         lines = ["to use it:", add, f"  spherecv verify A.jpg B.jpg --model mine{face}"]
         if not self.fit.aligned_from:
             lines.append(
-                "  for photos, measure a threshold with their faces found: spherecv calibrate PHOTOS/ --model mine -o "
-                "photos.toml"
+                "  for images, measure a threshold with their faces found: spherecv calibrate PHOTOS/ --model mine -o "
+                "images.toml"
             )
         return lines
 
@@ -174,7 +174,7 @@ def _calibrate(
 
 
 def _images_of(held: Dataset, recipe: Recipe, fit: Fit, out: Path) -> Path:
-    """Write the images of the people held out, a folder each: photos where faces were found in them, else crops."""
+    """Write the images of the people held out, a folder each: images where faces were found in them, else crops."""
     import cv2
     import numpy as np
 
@@ -202,7 +202,7 @@ def _images_of(held: Dataset, recipe: Recipe, fit: Fit, out: Path) -> Path:
 
 
 def _photo_of(crop: Path, fit: Fit, out: Path) -> Path | None:
-    """Return the photo that a crop was cut out of: of the same name in the folder it was aligned from."""
+    """Return the image that a crop was cut out of: of the same name in the folder it was aligned from."""
     inside = crop.relative_to(out / "aligned")
     for folder in fit.aligned_from:
         place = folder.joinpath(*inside.parts[1:])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _LOOKED_AT = 20
 _WIDER = 16  # columns by which crops of the 112x112 template exceed those of the 112x96 one
-_PHOTO = 1.5  # how much larger than the net's, or how much another shape, makes an image a photo
+_PHOTO = 1.5  # how much larger than the net's, or how much another shape, makes an image an image
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def fitted(
     out : Path
         Where aligned faces go, in a folder `aligned`.
     align : bool, optional
-        By default, images that look like photos are aligned.
+        By default, images that look like images are aligned.
     resize : bool
         Scale all, whatever their size.
     """
