@@ -34,7 +34,7 @@ class FacePipeline:
     embedder : FaceEmbedder or str
         The embedder, or the name of a model. Its recipe says how to align.
     detector : FaceDetector or str
-        The detector, or the name of a kind: `"mtcnn"`, `"yunet"`, `"retinaface"`.
+        The detector, or the name of a kind: `"mtcnn"`, `"yunet"`, `"retinaface"`, `"ssd"`.
     device : {"cpu", "cuda", "auto"}
         Where the stages named by a string run.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import mmap
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -18,9 +19,14 @@ from spherecv.runtime.backend import Backend, FloatArray, Model, Settings, backe
 from spherecv.runtime.blocks import has_blocks, resolve_blocks
 from spherecv.runtime.devices import backends_for, check_settings
 from spherecv.runtime.inputs import Inputs, listed
-from spherecv.runtime.signature import Batch, read_signature
+from spherecv.runtime.signature import Batch, Signature, read_signature
 from spherecv.runtime.tail import TAIL_KEY, Tail
 
+_signatures: dict[tuple[str, int, int, int, int, int], Signature] = {}
+"""Of files that were opened before, by place, size and times: a fifth of the time that a small net takes to open."""
+_MOST_SIGNATURES = 8
+_SETTLED_NS = 2_000_000_000
+"""Nanoseconds after which a file's times tell whether it was written again; they may be as coarse as two seconds."""
 _FLOATING = ("float32", "float16", "float64")
 
 
@@ -212,10 +218,19 @@ def _model(onnx: object) -> Model:
     path = Path(os.fspath(onnx))
     try:
         with path.open("rb") as file:
-            if not os.fstat(file.fileno()).st_size:  # which cannot be mapped
+            state = os.fstat(file.fileno())
+            if not state.st_size:  # which cannot be mapped
                 raise ModelFileError(f"{path} is empty: fetch or convert the model again")
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-                return _plain(Model(path, read_signature(mapped, str(path)), str(path)))
+            key = (str(path), state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+            if key not in _signatures:
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                    signature = read_signature(mapped, str(path))
+                if time.time_ns() - max(state.st_mtime_ns, state.st_ctime_ns) < _SETTLED_NS:
+                    return _plain(Model(path, signature, str(path)))
+                if len(_signatures) >= _MOST_SIGNATURES:
+                    _signatures.clear()
+                _signatures[key] = signature
+            return _plain(Model(path, _signatures[key], str(path)))
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read: {error.strerror or error}") from None
 
