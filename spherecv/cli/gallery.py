@@ -83,7 +83,7 @@ def enrol(
 @options.grouped
 def identify(
     location: galleries.Location,
-    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="Who is on it?")],
+    photo: Annotated[str, typer.Argument(metavar="PHOTO", help="Who is on it?")],
     *,
     pipeline: options.PipelineOptions,
     decision: options.DecisionOptions,
