@@ -277,6 +277,36 @@ def _folder_name(image: str) -> str | None:
     return Path(image.rpartition("#")[2]).parent.name or None
 
 
+@app.command("caches")
+def caches(
+    *,
+    clear: Annotated[bool, typer.Option("--clear", help="Delete all of them.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """List the indexes that `spherecv find` keeps of folders, or delete them.
+
+    Examples:
+
+      spherecv gallery caches
+
+      spherecv gallery caches --clear
+    """
+    from spherecv.gallery.caches import clear as delete
+    from spherecv.gallery.caches import folder_indexes
+
+    found = folder_indexes()
+    shown = [one.to_dict() for one in found]
+    if clear:
+        delete(found)
+    if as_json:
+        typer.echo(json.dumps({"cleared": clear, "indexes": shown}))
+        return
+    for row in shown:
+        state = "" if row["exists"] or row["folder"] is None else "  (gone)"
+        typer.echo(f"{row['images']:>6} images  {row['bytes']:>10,} bytes  {row['folder'] or row['index']}{state}")
+    typer.echo(f"{len(shown)} indexes {'deleted' if clear else 'kept'}")
+
+
 def _only(sources: list[Path]) -> Path:
     if len(sources) > 1:
         raise InvalidArgumentError("several SRC need --identity; a tree of people is one folder")

@@ -28,6 +28,8 @@ _SMALLEST = 10.0
 _LARGEST_IMAGE = 12_000_000
 """Pixels beyond which an image, or its largest scale, is made smaller first: 144 MB each in floating point."""
 _MOST_WORKERS = 8
+_CLOSER = 4
+"""How many times smaller faces are looked for in an image where the preset's smallest face finds nobody."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,22 @@ class Mtcnn:
 
     def find(self, images: Sequence[Image]) -> list[Detections]:
         """Find the faces of each image; see `Kind`."""
-        plans = [self._plan(*image.shape[:2]) for image in images]
+        answers = self._look(images, [self._plan(*image.shape[:2]) for image in images])
+        # Where there is nobody large, smaller faces are worth several times the work.
+        again = [place for place, found in enumerate(answers) if not len(found.scores) and self._grows(images[place])]
+        closer = [self._plan(*images[place].shape[:2], closer=_CLOSER) for place in again]
+        for place, found in zip(again, self._look([images[place] for place in again], closer), strict=True):
+            answers[place] = found
+        return answers
+
+    def _grows(self, image: Image) -> bool:
+        """Whether the smallest face was raised for the size of the image, rather than asked for."""
+        preset = self._preset
+        return self._min_size is None and 0 < preset.along_side * preset.min_size < min(image.shape[:2])
+
+    def _look(self, images: Sequence[Image], plans: Sequence[_Plan]) -> list[Detections]:
+        if not images:
+            return []
         shrunk = [_shrunk(image, plan.shrink) for image, plan in zip(images, plans, strict=True)]
         with worker_map(self._workers) as side_by_side:
             cascade = Cascade(
@@ -139,12 +156,12 @@ class Mtcnn:
             found = cascade.run(shrunk, [plan.min_size for plan in plans])
         return [_detections(faces, plan.shrink) for faces, plan in zip(found, plans, strict=True)]
 
-    def _plan(self, height: int, width: int) -> _Plan:
+    def _plan(self, height: int, width: int, closer: int = 1) -> _Plan:
         preset = self._preset
         least = self._min_size or preset.min_size
         if self._min_size is None and preset.along_side:
             # A whole number, as in `demo.m`: the size of a scale must not hang on the last digit of a quotient.
-            least = max(least, min(height, width) // preset.along_side)
+            least = max(least, min(height, width) // (closer * preset.along_side))
         # The largest scale has (12 / least)^2 of the image's pixels.
         pixels = height * width * max(1.0, (CELL / least) ** 2)
         shrink = ceil(sqrt(pixels / _LARGEST_IMAGE))
