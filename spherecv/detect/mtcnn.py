@@ -130,7 +130,7 @@ class Mtcnn:
         answers = self._look(images, [self._plan(*image.shape[:2]) for image in images])
         # Where there is nobody large, smaller faces are worth several times the work.
         again = [place for place, found in enumerate(answers) if not len(found.scores) and self._grows(images[place])]
-        closer = [self._plan(*images[place].shape[:2], closer=_CLOSER) for place in again]
+        closer = [self._plan(images[place].shape[0], images[place].shape[1], _CLOSER) for place in again]
         for place, found in zip(again, self._look([images[place] for place in again], closer), strict=True):
             answers[place] = found
         return answers
