@@ -238,6 +238,10 @@ class Net:
             raise InvalidArgumentError(f"the net {self.name!r} has no blob {blob!r}")
         return int(np.prod(self.shapes[self._final[blob]][1:]))
 
+    def value_names(self) -> dict[str, str]:
+        """Return the blobs of the definition, each with the name of its last value among the layers' tops."""
+        return dict(self._final)
+
     def train(self, mode: bool = True) -> None:
         """Switch dropout and batch statistics on or off."""
         self.context.train = mode

@@ -1,11 +1,13 @@
-"""Resources of a training: device, threads, processes that read images, and how many images may be unreadable."""
+"""Resources of a training, device, threads and workers; and how a call's keywords are sorted into records."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from spherecv.train.backend import Backend, open_backend
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,12 @@ class Resources:
     workers: int = 1
     skip_limit: int = 100
 
-    @classmethod
-    def taken_from(cls, settings: dict[str, Any]) -> Resources:
-        """Take the resources out of a call's keywords, which keep the rest."""
-        return cls(**{field.name: settings.pop(field.name) for field in fields(cls) if field.name in settings})
-
     def open_backend(self) -> Backend:
         """Open what computes; raises as `spherecv.train.backend.open_backend`."""
         return open_backend(self.device, threads=self.threads, index=self.gpu)
+
+
+def taken(kind: type[T], settings: dict[str, Any]) -> T:
+    """Make a record of those of a call's keywords that are its fields; the rest stay."""
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    return kind(**{name: settings.pop(name) for name in names if name in settings})

@@ -18,7 +18,7 @@ from spherecv.train.imagedata import Source, source_of
 from spherecv.train.log import Log
 from spherecv.train.net import TEST, TRAIN, Net, data_layers
 from spherecv.train.parallel import group_of_environment
-from spherecv.train.resources import Resources
+from spherecv.train.resources import Resources, taken
 from spherecv.train.settings import SolverSettings, beside, net_path
 from spherecv.train.testing import NetTest
 from spherecv.train.trainer import Trainer
@@ -82,7 +82,7 @@ def open_run(
     if weights is not None and resume is not None:
         raise InvalidArgumentError("pass weights to start from, or a solverstate to resume, not both")
     path = Path(solver)
-    resources = Resources.taken_from(settings)
+    resources = taken(Resources, settings)
     solving = SolverSettings.from_prototxt(path).replaced(**settings)
     seed = solving.random_seed
     backend = resources.open_backend()

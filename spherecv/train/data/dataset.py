@@ -1,4 +1,4 @@
-"""Where training images are: Caffe's list files, folders `identity/image`, tar shards; several combined."""
+"""Where training images are: Caffe's lists, folders `identity/image`, tar shards, MXNet's files; several combined."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from spherecv.errors import InvalidArgumentError, StorageError
+from spherecv.recordio import SUFFIX, read_records
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".pgm", ".ppm", ".webp", ".tif", ".tiff")
 Location = str | os.PathLike[str]
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
+_LABEL = re.compile(r"[0-9]{1,9}(\.0*)?")
 
 
 class Item(NamedTuple):
-    """One image: a file, or `size` bytes at `offset` of one (a tar shard), and its label (-1: none)."""
+    """One image: a file, or `size` bytes at `offset` of one (a tar shard, a `.rec`), and its label (-1: none)."""
 
     path: str
     label: int
@@ -157,6 +159,41 @@ def from_tars(paths: Sequence[Location]) -> Dataset:
     return Dataset(items, tuple(names))
 
 
+def from_records(path: Location) -> Dataset:
+    """Read a RecordIO file (``.rec``) of InsightFace or MXNet; workers read the bytes of one image at a time."""
+    records = read_records(path)
+    name = str(path)
+    count = max(record.label for record in records) + 1
+    items = tuple(Item(name, record.label, record.offset, record.size) for record in records)
+    return Dataset(items, tuple(str(label) for label in range(count))).check()
+
+
+def from_lst(path: Location) -> Dataset:
+    """Read a list of MXNet's tools (``.lst``), with tabs: `INDEX LABEL PATH`, or InsightFace's `ALIGNED PATH LABEL`.
+
+    Paths that are not absolute start from the list's own folder.
+    """
+    source = Path(path)
+    try:
+        lines = source.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArgumentError(f"the list {source} cannot be read: {error}") from None
+    items = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        cells = [cell.strip() for cell in line.split("\t")]
+        if len(cells) < 3:
+            raise InvalidArgumentError(f"{source}:{number}: expected three columns with tabs, but got {len(cells)}")
+        name, label = (cells[-1], cells[1]) if _LABEL.fullmatch(cells[1]) else (cells[1], cells[2])
+        if not _LABEL.fullmatch(label):
+            raise InvalidArgumentError(f"{source}:{number}: a label must be a whole number, but got {label!r}")
+        items.append(Item(str(source.parent / name), int(float(label))))
+    if not items:
+        raise InvalidArgumentError(f"the list {source} names no image")
+    return Dataset(tuple(items), tuple(str(n) for n in range(max(item.label for item in items) + 1))).check()
+
+
 def combine(parts: Sequence[Dataset]) -> Dataset:
     """Join data sets of different people: the labels of each follow those of the one before."""
     items: list[Item] = []
@@ -168,7 +205,9 @@ def combine(parts: Sequence[Dataset]) -> Dataset:
 
 
 def open_dataset(*sources: Location) -> Dataset:
-    """Read data sets of any kind and combine them: folders, tar shards (``.tar``), list files (anything else).
+    """Read data sets of any kind and combine them: folders, tar shards (``.tar``), RecordIO files (``.rec``), lists.
+
+    Lists are those of MXNet (``.lst``) and Caffe (anything else).
 
     A folder that holds tar shards and no identities stands for its shards.
     """
@@ -184,7 +223,8 @@ def open_dataset(*sources: Location) -> Dataset:
         elif source.is_dir():
             parts.append(from_folder(source))
         else:
-            parts.append(from_list(source))
+            read = {SUFFIX: from_records, ".lst": from_lst}.get(source.suffix.lower(), from_list)
+            parts.append(read(source))
     if shards:
         parts.append(from_tars(shards))
     return combine(parts)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from spherecv.errors import ImageError
 from spherecv.images import load_image
+from spherecv.recordio import SUFFIX, payload
 from spherecv.train.data.augment import Augmentation
 from spherecv.train.data.dataset import Item
 
@@ -85,7 +86,7 @@ class View:
 
 
 def bytes_of(item: Item) -> bytes:
-    """Return the bytes of an image in a tar shard."""
+    """Return the bytes of an image in a tar shard or a `.rec`."""
     try:
         with open(item.path, "rb") as shard:  # noqa: PTH123 - Path.open is this, one call deeper, per image
             shard.seek(item.offset)
@@ -94,4 +95,4 @@ def bytes_of(item: Item) -> bytes:
         raise ImageError(f"{item.path} cannot be read: {error.strerror or error}") from None
     if len(data) != item.size:
         raise ImageError(f"{os.path.basename(item.path)} ends before image at byte {item.offset}: it is truncated")  # noqa: PTH119
-    return data
+    return payload(data) if item.path.endswith(SUFFIX) else data
