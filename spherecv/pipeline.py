@@ -172,7 +172,8 @@ class FacePipeline:
             return found
         height, width = loaded.image.shape[:2]
         if not found:
-            return NoFaceError(f"no face found in {loaded.label} ({width}x{height}) by {self.detector.name}{_cure(self.detector.name)}")
+            where = f"{loaded.label} ({width}x{height}) by {self.detector.name}"
+            return NoFaceError(f"no face found in {where}{_cure(self.detector.name)}")
         faces = choose_faces(found, (height, width), which)
         return faces, self.aligner.align(loaded.image, faces)
 

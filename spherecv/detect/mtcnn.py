@@ -17,6 +17,7 @@ from spherecv.detect.base import Detections, check_number, check_score, detector
 from spherecv.detect.cascade import Cascade, Found, Nets
 from spherecv.detect.nets import Net, NetPool, worker_map
 from spherecv.detect.pyramid import CELL
+from spherecv.detect.turns import with_turns
 from spherecv.errors import InvalidArgumentError, ModelFileError
 
 Image = NDArray[np.uint8]
@@ -133,7 +134,15 @@ class Mtcnn:
         closer = [self._plan(images[place].shape[0], images[place].shape[1], _CLOSER) for place in again]
         for place, found in zip(again, self._look([images[place] for place in again], closer), strict=True):
             answers[place] = found
-        return answers
+        if self._preset is not PRESETS["fast"]:
+            return answers  # the authors' way, as it is
+        return [
+            with_turns(self._nets.onet, self._look_at, image, found)
+            for image, found in zip(images, answers, strict=True)
+        ]
+
+    def _look_at(self, image: Image) -> Detections:
+        return self._look([image], [self._plan(image.shape[0], image.shape[1])])[0]
 
     def _grows(self, image: Image) -> bool:
         """Whether the smallest face was raised for the size of the image, rather than asked for."""
