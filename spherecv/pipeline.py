@@ -217,4 +217,4 @@ def _cure(detector: str) -> str:
     """What would find more, where a detector was not asked for it already."""
     if detector != "mtcnn":
         return ""
-    return "; for faces that are small in their image set min_size=20, for hard ones preset='sphereface'"
+    return "; set min_size=20 for small faces, preset='sphereface' for hard ones, and turn an image that lies"
