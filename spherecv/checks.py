@@ -35,7 +35,8 @@ def check_rate(name: str, value: Any) -> float:
     """Return a rate within 0..1, both exclusive, or raise `InvalidArgumentError`."""
     if not _is_number(value) or not 0.0 < value < 1.0:  # written so that NaN fails too
         raise InvalidArgumentError(f"{name} must be a number within 0..1, both exclusive, but got {shown(value)}")
-    return float(value)
+    # A float32 of 0.001 means 0.001, the rate that tables know, not what float64 makes of its bits.
+    return float(str(value)) if hasattr(value, "dtype") else float(value)
 
 
 def check_count(name: str, value: Any) -> int:

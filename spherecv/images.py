@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import re
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar, cast
@@ -13,8 +15,9 @@ from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeV
 import numpy as np
 from numpy.typing import NDArray
 
+from spherecv.addresses import brief, is_text_image, read_text_image
 from spherecv.checks import check_count
-from spherecv.errors import ImageError, InvalidArgumentError, SphereCVError
+from spherecv.errors import ImageError, InvalidArgumentError, MissingDependencyError, SphereCVError
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -35,15 +38,26 @@ MAX_PIXELS = 89_478_485
 BATCH_PIXELS = 40_000_000
 """Decoded pixels held at once, 120 MB of BGR: a batch of camera images must not fill a small machine."""
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo"}
+    | {".pgm", ".png", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
+)
 LIST_SUFFIXES = frozenset({".txt", ".lst", ".list"})
 
+_LONGEST_PATH = 1024
 _MAX_BYTES = 1 << 30
 _CHUNK = 1 << 20
 _CHANNELS = (1, 3, 4)
 _COMMON_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM")
 # Not images but programs: Pillow would hand them to Ghostscript, or to Windows.
 _PROGRAMS = frozenset({"EPS", "WMF"})
+_HEIF = re.compile(rb"....ftyp(?:hei[cxms]|hev[cx]|mif1|msf1)", re.DOTALL)
+# What the formats begin with, for files whose names do not say that they are images.
+_BEGINNINGS = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n|GIF8[79]a|RIFF....WEBP|II\*\0|MM\0\*|BM....\0\0\0\0|P[1-6][ \t\r\n]"
+    rb"|\0\0\0\x0cjP  |\xff\x4f\xff\x51|....ftyp(?:avi[fs]|hei[cxms]|hev[cx]|mif1|msf1)",
+    re.DOTALL,
+)
 # EXIF orientation (tag 0x0112) -> the name of Pillow's transpose method that turns the image upright.
 _ORIENTATION = 0x0112
 _TURNS = {
@@ -59,20 +73,27 @@ _TURNS = {
 _DETOURS = {"P": "RGBA", "PA": "RGBA", "La": "LA", "RGBa": "RGBA"}
 
 
-def load_image(source: ImageSource, *, color: Color = "bgr", max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+def load_image(
+    source: ImageSource, *, color: Color = "bgr", max_pixels: int = MAX_PIXELS, truncated: bool = False
+) -> NDArray[np.uint8]:
     """Load one image, from whatever holds it.
 
     Parameters
     ----------
-    source : path, bytes, binary file object, ndarray or PIL image
-        Files of any format that Pillow reads, but for EPS and WMF, which are programs; the first frame of an
-        animation; EXIF orientation is applied. Arrays of shape `(H, W)`, `(H, W, 1)`, `(H, W, 3)` or `(H, W, 4)`,
-        uint8, uint16 (0..65535) or float (0..1). Alpha is dropped.
+    source : path, address, data URI, bytes, binary file object, ndarray or PIL image
+        Files of any format that Pillow reads, but for EPS and WMF, which are programs, and HEIC with the extra `heif`;
+        the first frame of an animation; EXIF orientation is applied. A `str` may be an `https://` or `http://` address
+        (fetched within limits, see `spherecv.addresses`), or base64 with or without `data:image/...;base64,` before it.
+        A file object is read from its start, where it can be, and so may be given again.
+        Arrays of shape `(H, W)`, `(H, W, 1)`, `(H, W, 3)` or `(H, W, 4)`, uint8, uint16 (0..65535)
+        or float (0..1). Alpha is dropped.
     color : {"bgr", "rgb"}
         The channel order of an *array*; files and PIL images say theirs themselves.
     max_pixels : int
         An image with more pixels is refused, by its header, before anything is decoded. For files no more than
         twice `PIL.Image.MAX_IMAGE_PIXELS`, Pillow's own limit.
+    truncated : bool
+        Take a JPEG that breaks off, with grey where its pixels are missing, in place of an `ImageError`.
 
     Returns
     -------
@@ -100,14 +121,17 @@ def load_image(source: ImageSource, *, color: Color = "bgr", max_pixels: int = M
     if isinstance(source, str | os.PathLike):
         if not os.fspath(source):
             raise ImageError("a path is empty: name an image")  # pathlib takes it for the current folder
-        return _from_file(Path(os.fsdecode(source)), max_pixels)
+        if is_text_image(source):
+            data = read_text_image(cast("str", source))
+            return _decode(_completed(io.BytesIO(data), truncated), brief(source), max_pixels)
+        return _from_file(Path(os.fsdecode(source)), max_pixels, truncated)
     if isinstance(source, bytes | bytearray | memoryview):
-        return _decode(io.BytesIO(bytes(source)), "the bytes given", max_pixels)
+        return _decode(_completed(io.BytesIO(bytes(source)), truncated), "the bytes given", max_pixels)
     if hasattr(source, "getexif") and hasattr(source, "convert"):
         return _from_pil(cast("PILImage", source), "the PIL image given", max_pixels)
     if hasattr(source, "read"):
-        label = str(getattr(source, "name", "the file object given"))
-        return _decode(_read_stream(source, label), label, max_pixels)
+        label = brief(getattr(source, "name", "the file object given"))
+        return _decode(_completed(read_stream(source, label), truncated), label, max_pixels)
     raise InvalidArgumentError(
         "an image must be a path, bytes, a binary file object, an ndarray or a PIL image, "
         f"but got {type(source).__name__}"
@@ -125,9 +149,13 @@ def load_labelled(source: ImageSource | LabelledImage) -> LabelledImage:
     """Load one image as `load_image` does, and keep its path, if it has one, for messages."""
     if isinstance(source, LabelledImage):
         return source
-    return LabelledImage(
-        load_image(source), str(source) if isinstance(source, str | os.PathLike) else "the image given"
-    )
+    named = isinstance(source, str | os.PathLike)
+    return LabelledImage(load_image(source), shown_source(source) if named else "the image given")
+
+
+def shown_source(source: object) -> str:
+    """What to call a path or address in an answer: a path in full, an address or base64 in 80 characters at most."""
+    return brief(source) if is_text_image(source) else str(source)
 
 
 def load_or_error(load: Callable[[S], T], source: S) -> T | SphereCVError:
@@ -157,23 +185,36 @@ def load_batches(
         yield batch
 
 
-def _from_file(path: Path, max_pixels: int) -> NDArray[np.uint8]:
+def _from_file(path: Path, max_pixels: int, truncated: bool) -> NDArray[np.uint8]:
     try:
         with path.open("rb") as stream:
             # Decoded from where it lies: a file that is no image, or too large a one, is never read as a whole.
             regular = stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
-            return _decode(stream if regular else _read_stream(stream, str(path)), str(path), max_pixels)
+            whole = stream if regular and not truncated else read_stream(stream, str(path))
+            return _decode(_completed(whole, truncated), str(path), max_pixels)
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise ImageError(f"{path} is a folder, not an image") from None
     except (OSError, ValueError) as error:
-        raise ImageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        shown = path if len(str(path)) < _LONGEST_PATH else brief(path)
+        raise ImageError(f"{shown} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
-def _read_stream(stream: Any, label: str) -> io.BytesIO:
-    """Read to the end, which a device or a socket need not have."""
+def _completed(stream: IO[bytes], truncated: bool) -> IO[bytes]:
+    """With `truncated`, end a JPEG's bytes as the standard asks: its decoder then fills what is missing with grey."""
+    if truncated and stream.read(3) == b"\xff\xd8\xff":
+        stream.seek(0, os.SEEK_END)
+        stream.write(b"\xff\xd9")
+    stream.seek(0)
+    return stream
+
+
+def read_stream(stream: Any, label: str = "the file object given") -> io.BytesIO:
+    """Read a file object from its start, where it has one, to its end, which a device need not have."""
     data = io.BytesIO()
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # a pipe begins where it stands
+        stream.seek(0)
     while True:
         try:
             chunk = stream.read(_CHUNK)
@@ -198,8 +239,8 @@ def _decode(stream: IO[bytes], label: str, max_pixels: int) -> NDArray[np.uint8]
     try:
         if not stream.read(1):
             raise ImageError(f"{label} is empty (0 bytes)")
-        picture = _identify(stream)
-    except ImageError:
+        picture = _identify(stream, max_pixels)
+    except SphereCVError:
         raise
     except UnidentifiedImageError:
         raise ImageError(f"{label} is not an image in a known format") from None
@@ -211,14 +252,32 @@ def _decode(stream: IO[bytes], label: str, max_pixels: int) -> NDArray[np.uint8]
     return _from_pil(picture, label, max_pixels)
 
 
-def _identify(stream: IO[bytes]) -> PILImage:
+def _identify(stream: IO[bytes], max_pixels: int) -> PILImage:
     from PIL import Image, UnidentifiedImageError
 
     try:
         return Image.open(stream, formats=_COMMON_FORMATS)
     except UnidentifiedImageError:
+        stream.seek(0)
+        if _HEIF.match(stream.read(16)):
+            return _open_heif(stream, max_pixels)
         Image.init()  # imports all of Pillow's readers, which the common formats need not wait for
         return Image.open(stream, formats=[name for name in Image.ID if name not in _PROGRAMS])
+
+
+def _open_heif(stream: IO[bytes], max_pixels: int) -> PILImage:
+    try:
+        import pillow_heif
+    except ImportError:
+        raise MissingDependencyError("pillow-heif", "heif", "reading HEIC images") from None
+    stream.seek(0)
+    opened = pillow_heif.open_heif(stream)
+    width, height = opened.size
+    _check_size(width, height, "the HEIC image", max_pixels)  # before it is decoded
+    picture = opened.to_pillow()
+    picture.getexif().pop(_ORIENTATION, None)  # the decoder has turned it already
+    picture.info.pop("exif", None)
+    return picture
 
 
 def _from_pil(picture: PILImage, label: str, max_pixels: int) -> NDArray[np.uint8]:
@@ -306,8 +365,9 @@ def find_images(source: str | os.PathLike[str]) -> list[Path]:
     Parameters
     ----------
     source : path
-        An image; a folder, searched through all its levels for files with an image's suffix, hidden ones left out; or
-        a list (`.txt`, `.lst`): a path a line, relative to the list's folder, where a trailing Caffe label
+        An image; a folder, searched through all its levels for files that are images by their suffix or their content,
+        hidden ones left out, linked folders followed once; or a list (`.txt`, `.lst`): a path a line, relative to the
+        list's folder, where a trailing Caffe label
         (`path 17`), blank lines and lines that start with `#` are passed over.
 
     Returns
@@ -323,31 +383,91 @@ def find_images(source: str | os.PathLike[str]) -> list[Path]:
     if not os.fspath(source):
         # pathlib takes it for the current folder, with whatever lies there
         raise ImageError("a path is empty: name an image, a folder or a list")
-    path = Path(source)
-    if path.is_dir():
-        found = _walk(path)
+    if is_text_image(source):
+        raise ImageError(f"{brief(source)} is an address or base64: name an image, a folder or a list by its path")
+    return survey_images(Path(source)).images
+
+
+class Survey(NamedTuple):
+    """What a source was found to name: its images, and the files that are none."""
+
+    images: list[Path]
+    passed_over: list[Path]
+
+
+def survey_images(path: Path) -> Survey:
+    """List images as `find_images` does, and the files of a folder that were passed over, hidden ones left out."""
+    passed_over: list[Path] = []
+    if _is_folder(path):
+        found, passed_over = _walk(path)
     elif not path.exists():
         raise ImageError(f"{path}: no such file or folder")
     elif path.suffix.lower() in LIST_SUFFIXES:
         found = _read_list(path)
     else:
-        return [path]
+        return Survey([path], [])
     if not found:
-        raise ImageError(f"{path} holds no images (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
-    return found
+        others = f"; passed over {passed_over_text(passed_over)}" if passed_over else ""
+        raise ImageError(f"{path} holds no images{others}")
+    return Survey(found, passed_over)
 
 
-def _walk(folder: Path) -> list[Path]:
+def passed_over_text(files: Sequence[str | os.PathLike[str]]) -> str:
+    """The number and the first names of files that are no images."""
+    names = ", ".join(brief(Path(file).name) for file in files[:3])
+    return f"{len(files)} file{'s' * (len(files) > 1)} that hold no image: {names}{', ...' * (len(files) > 3)}"
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError) as error:
+        shown = path if len(str(path)) < _LONGEST_PATH else brief(path)
+        raise ImageError(f"{shown} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _walk(folder: Path) -> Survey:
     # Texts until the end: paths as objects cost several times as much to make and to sort, which `find` waits for.
     found: list[str] = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            os.path.join(parent, name)  # noqa: PTH118
-            for name in files
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122
-        ]
-    return [Path(name) for name in sorted(found, key=lambda name: os.path.normcase(name).split(os.sep))]  # noqa: PTH206
+    others: list[str] = []
+    root = os.path.realpath(folder)
+    seen = {root}
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        shown = (name for name in sorted(folders) if not name.startswith("."))
+        folders[:] = [name for name in shown if _is_new(parent, name, root, seen)]
+        for name in files:
+            if not name.startswith("."):
+                path = os.path.join(parent, name)  # noqa: PTH118
+                (found if _names_image(path) else others).append(path)
+    return Survey(*([Path(name) for name in sorted(names, key=_in_tree)] for names in (found, others)))
+
+
+def _in_tree(name: str) -> list[str]:
+    return os.path.normcase(name).split(os.sep)  # noqa: PTH206
+
+
+def _is_new(parent: str, name: str, root: str, seen: set[str]) -> bool:
+    """Whether a folder is to be entered: no link to what the walk reaches without it, and none twice."""
+    path = os.path.join(parent, name)  # noqa: PTH118
+    real = os.path.realpath(path)
+    inside = real == root or real.startswith(os.path.join(root, ""))  # noqa: PTH118
+    if real in seen or (inside and os.path.islink(path)):  # noqa: PTH114
+        return False
+    seen.add(real)
+    return True
+
+
+def _names_image(path: str) -> bool:
+    """Whether a file is an image by its suffix, where a broken one is then reported, or else by its content."""
+    if os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122
+        return True
+    try:
+        if not os.path.isfile(path):  # noqa: PTH113 - a pipe would wait
+            return False
+        with open(path, "rb") as stream:  # noqa: PTH123
+            return _BEGINNINGS.match(stream.read(32)) is not None
+    except OSError:
+        return False
 
 
 def _read_list(path: Path) -> list[Path]:

@@ -172,7 +172,8 @@ class FacePipeline:
             return found
         height, width = loaded.image.shape[:2]
         if not found:
-            return NoFaceError(f"no face found in {loaded.label} ({width}x{height}) by {self.detector.name}")
+            where = f"{loaded.label} ({width}x{height}) by {self.detector.name}"
+            return NoFaceError(f"no face found in {where}{_cure(self.detector.name)}")
         faces = choose_faces(found, (height, width), which)
         return faces, self.aligner.align(loaded.image, faces)
 
@@ -210,3 +211,10 @@ def choose_faces(faces: Sequence[Face], shape: tuple[int, ...], which: WhichFace
         return [max(faces, key=lambda face: face.width * face.height)]
     middle = np.array((shape[1] / 2, shape[0] / 2))
     return [min(faces, key=lambda face: float(np.square(np.array(face.center) - middle).sum()))]
+
+
+def _cure(detector: str) -> str:
+    """What would find more, where a detector was not asked for it already."""
+    if detector != "mtcnn":
+        return ""
+    return "; set min_size=20 for small faces, preset='sphereface' for hard ones, and turn an image that lies"

@@ -10,7 +10,7 @@ import typer
 
 from spherecv.cli import options
 from spherecv.cli.counting import counted, counting
-from spherecv.cli.faces import Failures
+from spherecv.cli.faces import Failures, images_of
 from spherecv.errors import InvalidArgumentError, SphereCVError
 
 if TYPE_CHECKING:
@@ -61,9 +61,8 @@ def embed(
     if engine != "local" or address is not None:
         raise InvalidArgumentError("--engine and --address go with a folder of shards for --out, not with one .npz")
     from spherecv.facetable import write_embeddings
-    from spherecv.images import find_images
 
-    paths = find_images(source)
+    paths = images_of(source)
     opened = pipeline.pipeline_config().open()
     embedder = opened.embedder
     failures = Failures(len(paths), as_json)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ import typer
 from spherecv.cli import options
 from spherecv.cli.counting import counting
 from spherecv.errors import SphereCVError
+from spherecv.images import shown_source
 
 if TYPE_CHECKING:
     from spherecv.records import Face
@@ -39,9 +41,9 @@ def detect(
       spherecv detect images/ --json > faces.jsonl
     """
     from spherecv.config import PipelineConfig
-    from spherecv.images import find_images, load_image
+    from spherecv.images import load_image
 
-    paths = find_images(source)
+    paths = images_of(source)
     finder = PipelineConfig(**detector.settings()).open_detector()
     failures = Failures(len(paths), as_json)
     drawn: list[Path] = []
@@ -59,12 +61,27 @@ def detect(
             failures.add(path, error)
             continue
         if as_json:
-            typer.echo(json.dumps({"image": str(path), "faces": [face.to_dict() for face in faces]}))
+            typer.echo(json.dumps({"image": shown_source(path), "faces": [face.to_dict() for face in faces]}))
         else:
             typer.echo(_faces_text(path, faces))
     if drawn:
         typer.echo(f"wrote {drawn[0]}" if len(paths) == 1 else f"wrote {len(drawn)} pictures to {draw}", err=True)
     failures.close()
+
+
+def images_of(source: str) -> list[Path | str]:
+    """The images of a source, an address among them; says which files of a folder were passed over."""
+    from spherecv.addresses import is_text_image
+    from spherecv.images import find_images, passed_over_text, survey_images
+
+    if is_text_image(source):
+        return [source]
+    if not source:
+        return [*find_images(source)]
+    found = survey_images(Path(source))
+    if found.passed_over:
+        typer.echo(f"passed over {passed_over_text(found.passed_over)}", err=True)
+    return [*found.images]
 
 
 class Failures:
@@ -76,12 +93,12 @@ class Failures:
         self._as_json = as_json
         self._last: SphereCVError | None = None
 
-    def add(self, path: Path, error: SphereCVError) -> None:
+    def add(self, path: Path | str, error: SphereCVError) -> None:
         """Report an image."""
         self.count += 1
         self._last = error
         if self._as_json:
-            typer.echo(json.dumps({"image": str(path), "error": str(error), "kind": type(error).__name__}))
+            typer.echo(json.dumps({"image": shown_source(path), "error": str(error), "kind": type(error).__name__}))
         if self._total > 1:
             text = str(error)
             typer.echo(text if str(path) in text else f"{path}: {text}", err=True)
@@ -95,19 +112,19 @@ class Failures:
         raise SphereCVError(f"none of the {self._total} images could be used")
 
 
-def _goal(draw: Path, path: Path, paths: list[Path]) -> Path:
+def _goal(draw: Path, path: Path | str, paths: Sequence[Path | str]) -> Path:
     """Where the drawing of one of several images goes: the same tree under the folder asked for."""
     if len(paths) == 1:
         return draw
-    shared = Path(os.path.commonpath([other.resolve().parent for other in paths]))
-    return (draw / path.resolve().relative_to(shared)).with_suffix(".png")
+    shared = Path(os.path.commonpath([Path(other).resolve().parent for other in paths]))
+    return (draw / Path(path).resolve().relative_to(shared)).with_suffix(".png")
 
 
-def _faces_text(path: Path, faces: list[Face]) -> str:
+def _faces_text(path: Path | str, faces: list[Face]) -> str:
     count = "no face" if not faces else "1 face" if len(faces) == 1 else f"{len(faces)} faces"
     rows = [
         f"  box {' '.join(f'{value:.0f}' for value in face.box)}  score {face.score:.3f}"
         + ("" if face.quality is None else f"  quality {face.quality:.2f}")
         for face in faces
     ]
-    return "\n".join([f"{path}: {count}", *rows])
+    return "\n".join([f"{shown_source(path)}: {count}", *rows])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from dataclasses import replace
@@ -13,6 +12,7 @@ import typer
 
 from spherecv.cli import options
 from spherecv.cli.counting import counted
+from spherecv.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from spherecv.records import Match
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 @options.grouped
 def find(
-    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="Whom to look for.")],
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to look: a folder or a list.")],
+    photo: Annotated[str | None, typer.Argument(metavar="PHOTO", help="Whom to look for.")] = None,
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="FOLDER", help="Where to look: a folder or a list.")
+    ] = None,
     *,
     pipeline: options.PipelineOptions,
     decision: options.DecisionOptions,
@@ -30,22 +32,34 @@ def find(
         Path | None, typer.Option("--index", help="Where to keep the index; by default in SphereCV's cache.")
     ] = None,
     face: options.Face = "largest",
+    forget: Annotated[
+        Path | None, typer.Option("--forget", metavar="FOLDER", help="Delete what is kept of a folder, and do no more.")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Find images of the person on PHOTO in FOLDER, the nearest first.
 
     The first call looks at every image of the folder and keeps what it saw; later ones look only at new and changed
-    images, and forget those that are gone.
+    images, and forget those that are gone. What is kept of a folder, one that is gone too, goes with --forget;
+    `spherecv gallery caches` lists all that is kept.
 
     Examples:
 
       spherecv find ann.jpg holiday/ --far 0.001
+
+      spherecv find --forget holiday/
     """
+    if forget is not None:
+        _forget(forget, as_json)
+        return
+    if photo is None or folder is None:
+        raise InvalidArgumentError("find needs PHOTO and FOLDER: whom to look for, and where")
     from spherecv.gallery import FaceGallery
+    from spherecv.gallery.caches import index_of
 
     which = options.which_face(face)
     config = pipeline.pipeline_config()
-    place = index or _index_of(folder, config.source.key, config.detector_name)
+    place = index or index_of(folder, config.source.key, config.detector_name)
     with FaceGallery.open(place, model=config, **decision.of_gallery()) as opened:
         settled = opened.threshold(**decision.question())  # before an hour of indexing, not after
         with counted("indexing") as progress:
@@ -74,9 +88,14 @@ def _listed(matches: list[Match], source: Path) -> list[Match]:
     return [replace(match, candidates=tuple(c for c in match.candidates if c.image in names)) for match in matches]
 
 
-def _index_of(folder: Path, *settings: str) -> Path:
-    """A file in the cache for this folder and this model: another model has an index of its own."""
-    from spherecv.zoo import cache_dir
+def _forget(folder: Path, as_json: bool) -> None:
+    from spherecv.gallery.caches import forget_folder
 
-    name = repr((os.path.abspath(folder), *settings))  # noqa: PTH100 - as the images are named
-    return cache_dir() / "find" / f"{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:24]}.db"
+    gone = forget_folder(folder)
+    if as_json:
+        typer.echo(json.dumps({"forgotten": [one.to_dict() for one in gone]}))
+        return
+    for one in gone:
+        typer.echo(f"forgot {one.images} images of {one.folder}")
+    if not gone:
+        typer.echo(f"nothing is kept of {folder}")

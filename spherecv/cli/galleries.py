@@ -38,6 +38,8 @@ def open_plainly(location: str) -> FaceGallery:
 
 def report(done: Enrolment, as_json: bool, *, quiet: bool = False) -> None:
     """Print what came of enrolling (quiet: failures only); an error where nothing at all could be used."""
+    from spherecv.images import passed_over_text
+
     if as_json:
         if not quiet:
             typer.echo(json.dumps(done.to_dict()))
@@ -50,6 +52,8 @@ def report(done: Enrolment, as_json: bool, *, quiet: bool = False) -> None:
         parts += [f"{len(done.failures)} failed"] if done.failures else []
         if not quiet:
             typer.echo(", ".join(parts))
+        if done.passed_over:
+            typer.echo(f"passed over {passed_over_text(done.passed_over)}", err=True)
     if done.failures and not (done.images or done.replaced or done.unchanged):
         raise done.failures[0][1]
 

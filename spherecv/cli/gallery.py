@@ -83,7 +83,7 @@ def enrol(
 @options.grouped
 def identify(
     location: galleries.Location,
-    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="Who is on it?")],
+    photo: Annotated[str, typer.Argument(metavar="PHOTO", help="Who is on it?")],
     *,
     pipeline: options.PipelineOptions,
     decision: options.DecisionOptions,
@@ -275,6 +275,36 @@ def stats(location: galleries.Location, as_json: options.Json = False) -> None:
 def _folder_name(image: str) -> str | None:
     """Who is on an image of a PERSON/IMAGE tree, or of a tar of one."""
     return Path(image.rpartition("#")[2]).parent.name or None
+
+
+@app.command("caches")
+def caches(
+    *,
+    clear: Annotated[bool, typer.Option("--clear", help="Delete all of them.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """List the indexes that `spherecv find` keeps of folders, or delete them.
+
+    Examples:
+
+      spherecv gallery caches
+
+      spherecv gallery caches --clear
+    """
+    from spherecv.gallery.caches import clear as delete
+    from spherecv.gallery.caches import folder_indexes
+
+    found = folder_indexes()
+    shown = [one.to_dict() for one in found]
+    if clear:
+        delete(found)
+    if as_json:
+        typer.echo(json.dumps({"cleared": clear, "indexes": shown}))
+        return
+    for row in shown:
+        state = "" if row["exists"] or row["folder"] is None else "  (gone)"
+        typer.echo(f"{row['images']:>6} images  {row['bytes']:>10,} bytes  {row['folder'] or row['index']}{state}")
+    typer.echo(f"{len(shown)} indexes {'deleted' if clear else 'kept'}")
 
 
 def _only(sources: list[Path]) -> Path:

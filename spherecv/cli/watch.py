@@ -104,7 +104,7 @@ def watch(
     if reference and gallery is not None:
         raise InvalidArgumentError("give --reference or --gallery, not both")
     with ExitStack() as stack:
-        from spherecv.video.capture import without_password
+        from spherecv.addresses import without_password
         from spherecv.video.frames import open_frames
         from spherecv.watch.events import EventLog
         from spherecv.watch.recording import VideoFile
@@ -155,7 +155,7 @@ def _verifier(stages: Any, decision: WatchDecision) -> FaceVerifier:
 
 def _references(texts: list[str]) -> dict[str, Any]:
     """`[NAME=]SRC` each; several of one name are one person."""
-    from spherecv.video.capture import without_password
+    from spherecv.addresses import without_password
     from spherecv.video.sets import is_set
 
     found: dict[str, list[str]] = {}

@@ -70,9 +70,9 @@ def use(verifier: FaceVerifier) -> None:
 
 
 def load_image_file(file: str | IO[bytes], mode: str = "RGB") -> NDArray[np.uint8]:
-    """Load a picture as RGB of shape (H, W, 3), or with `mode="L"` as grey of shape (H, W)."""
+    """Load a picture as RGB of shape (H, W, 3), or with `mode="L"` as grey of shape (H, W); a JPEG may break off."""
     check_choice("mode", mode, ("RGB", "L"))
-    image = load_image(file)
+    image = load_image(file, truncated=True)  # as face_recognition sets Pillow
     if mode == "RGB":
         return np.ascontiguousarray(image[:, :, ::-1])
     import cv2
@@ -100,6 +100,51 @@ def face_locations(img: NDArray[Any], number_of_times_to_upsample: int = 1, mode
     _check_ignored(number_of_times_to_upsample, model, ("hog", "cnn"))
     image = load_image(img, color="rgb")
     return [_location(face, image.shape) for face in _use_default().pipeline.detector.detect(image)]
+
+
+def batch_face_locations(
+    images: Sequence[NDArray[Any]], number_of_times_to_upsample: int = 1, batch_size: int = 128
+) -> list[list[Location]]:
+    """Find the faces of several images; `batch_size` is accepted and not needed."""
+    _check_ignored(batch_size, "cnn", ("cnn",))
+    return [face_locations(image, number_of_times_to_upsample, "cnn") for image in images]
+
+
+def face_landmarks(
+    face_image: NDArray[Any], face_locations: Sequence[Sequence[int]] | None = None, model: str = "large"
+) -> list[dict[str, list[tuple[int, int]]]]:
+    """Find the five landmarks of faces: dlib has 5 or 68 points, SphereCV's detectors have these.
+
+    Parameters
+    ----------
+    face_image : ndarray of uint8, shape (H, W, 3)
+        RGB.
+    face_locations : list of (top, right, bottom, left), optional
+        Which faces; by default all. Of a location where no face is found, the entry is empty.
+    model : {"large", "small"}
+        With `"large"` the corners of the mouth stand in both lips; `"small"` has eyes and nose only.
+
+    Returns
+    -------
+    list of dict
+        `left_eye` and `right_eye` as seen in the image, one point (x, y) each, `nose_tip`, `top_lip`, `bottom_lip`.
+    """
+    check_choice("model", model, ("large", "small"))
+    image = load_image(face_image, color="rgb")
+    found = _use_default().pipeline.detector.detect(image)
+    if face_locations is None:
+        return [_named_points(face, model) for face in found]
+    answers: list[dict[str, list[tuple[int, int]]]] = []
+    for top, right, bottom, left in face_locations:
+        near = [face for face in found if _overlap(face, (left, top, right, bottom)) >= _SAME_FACE]
+        answers.append(_named_points(near[0], model) if near else {})
+    return answers
+
+
+def _named_points(face: Face, model: str) -> dict[str, list[tuple[int, int]]]:
+    points = [(round(float(x)), round(float(y))) for x, y in np.asarray(face.landmarks)]
+    named = {"left_eye": points[:1], "right_eye": points[1:2], "nose_tip": points[2:3]}
+    return named if model == "small" else {**named, "top_lip": points[3:], "bottom_lip": points[3:]}
 
 
 def face_encodings(

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spherecv.errors import InvalidArgumentError
+
+T = TypeVar("T")
+
+
+def plain_name(name: T) -> T:
+    """A person's name in the one form it is kept in: Unicode NFC, without space around it; what is no text stays."""
+    return cast("T", unicodedata.normalize("NFC", name).strip()) if isinstance(name, str) else name
 
 
 def checked_rows(embeddings: ArrayLike) -> NDArray[np.float32]:

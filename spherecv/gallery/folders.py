@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from spherecv.errors import ImageError, NoFaceError, SphereCVError
+from spherecv.gallery.checks import plain_name
 from spherecv.gallery.intake import Enrolment, file_digest, new_faces
 from spherecv.gallery.rows import Added, Entry, ImageKey, StoredImage
 from spherecv.gallery.stages import Stages
 from spherecv.gallery.store import Store
-from spherecv.images import find_images
+from spherecv.images import find_images, survey_images
 from spherecv.pipeline import WhichFace
 
 AT_ONCE = 32
@@ -28,7 +29,14 @@ class Photo(NamedTuple):
     path: Path
 
 
-def labelled_files(folder: Path) -> list[Photo]:
+class Labelled(NamedTuple):
+    """Images of people, and the files beside them that are none."""
+
+    photos: list[Photo]
+    passed_over: list[Path]
+
+
+def labelled_files(folder: Path) -> Labelled:
     """Images of a tree whose first level is named after people.
 
     Raises
@@ -40,11 +48,12 @@ def labelled_files(folder: Path) -> list[Photo]:
         raise ImageError(f"{folder} is a file: to enrol images of one person, give the identity (--identity NAME)")
     if not folder.is_dir():
         raise ImageError(f"{folder}: no such folder")
-    parts = ((path, path.relative_to(folder).parts) for path in find_images(folder))
-    photos = [Photo(names[0], path) for path, names in parts if len(names) > 1]
+    found = survey_images(folder)
+    parts = ((path, path.relative_to(folder).parts) for path in found.images)
+    photos = [Photo(plain_name(names[0]), path) for path, names in parts if len(names) > 1]
     if not photos:
         raise ImageError(f"{folder} has no folder of images for each person in it, as in {folder}/Ann/1.jpg")
-    return photos
+    return Labelled(photos, found.passed_over)
 
 
 def unlabelled_files(source: Path) -> list[Photo]:

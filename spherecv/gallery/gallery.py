@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, Unpack, get_args
@@ -16,15 +17,17 @@ from spherecv.config import PipelineSettings
 from spherecv.errors import (
     GalleryError,
     GalleryKeyError,
+    GalleryLockedError,
     IdentityError,
     InvalidArgumentError,
     NotEnoughDataError,
     SphereCVError,
+    StorageError,
 )
 from spherecv.facetable import FaceTable, read_embeddings
 from spherecv.gallery import classifier, folders, intake, transfer
 from spherecv.gallery.bulk.shards import read_manifest, read_shards
-from spherecv.gallery.checks import checked_metadata, checked_rows
+from spherecv.gallery.checks import checked_metadata, checked_rows, plain_name
 from spherecv.gallery.classifier import Classifier
 from spherecv.gallery.clustering import Clustering, cluster_rows, pair_scores
 from spherecv.gallery.identify import Template, as_match, nearest_people
@@ -131,6 +134,7 @@ class FaceGallery:
         else:
             store = SqliteStore(location, create=create, key=key, timeout=timeout, index=index)
         try:
+            _settle_names(store)
             stages = Stages(store, model, metric=metric, calibration=calibration, **settings)
         except BaseException:
             store.close()
@@ -192,6 +196,7 @@ class FaceGallery:
         GalleryMismatchError, GalleryLockedError, StorageError
         """
         check_choice("if_exists", if_exists, get_args(IfExists))
+        identity = plain_name(identity)
         check_name(identity)
         notes = {} if metadata is None else {identity: checked_metadata(metadata)}
         keys, sources = zip(*(intake.keyed(image) for image in intake.as_images(images)), strict=True)
@@ -259,7 +264,8 @@ class FaceGallery:
         for name, count in given.items():
             if count not in (None, len(rows)):
                 raise InvalidArgumentError(f"{name} must have {len(rows)} entries, one a row, but got {count}")
-        notes = {name: checked_metadata(value) for name, value in (metadata or {}).items()}
+        identities = [plain_name(name) for name in identities]
+        notes = {plain_name(name): checked_metadata(value) for name, value in (metadata or {}).items()}
         paths = [f"embedding:{sha256(row.data).hexdigest()[:16]}" for row in rows] if images is None else images
         weights = None if weights is None else weights.astype(np.float32)
         table = FaceTable(paths=tuple(paths), embeddings=rows, qualities=weights)  # type: ignore[arg-type]
@@ -301,8 +307,9 @@ class FaceGallery:
         ImageError
             No such folder, or no images in it.
         """
-        files = folders.labelled_files(Path(folder))
-        return folders.Run(self.store, self._stages, face, progress).over(files, Path(folder), prune=prune)
+        files, others = folders.labelled_files(Path(folder))
+        done = folders.Run(self.store, self._stages, face, progress).over(files, Path(folder), prune=prune)
+        return replace(done, passed_over=tuple(map(str, others)))
 
     def enrol_shards(
         self,
@@ -517,6 +524,7 @@ class FaceGallery:
         IdentityError
             The gallery does not hold them.
         """
+        identity = plain_name(identity)
         check_name(identity)
         check_choice("template", template, get_args(Template))
         check_choice("face", face, ("largest", "center", "whole"))
@@ -575,7 +583,7 @@ class FaceGallery:
 
     def images(self, identity: str | None = None) -> Iterator[StoredImage]:
         """Images of one person, or all, with those that have no face and why."""
-        return self.store.images(identity)
+        return self.store.images(plain_name(identity))
 
     def remove(self, identity: str | None, image: str | os.PathLike[str] | None = None) -> Removed:
         """Forget a person, or one image of theirs.
@@ -601,6 +609,7 @@ class FaceGallery:
         IdentityError
             The gallery does not hold them.
         """
+        identity = plain_name(identity)
         if image is None:
             if identity is None:
                 raise InvalidArgumentError("say whom to remove, or which image")
@@ -639,11 +648,11 @@ class FaceGallery:
 
     def rename(self, old: str, new: str) -> None:
         """Give a person another name; raises `IdentityError` where it is taken (`merge` then)."""
-        self.store.rename(old, new)
+        self.store.rename(plain_name(old), plain_name(new))
 
     def merge(self, names: Sequence[str], into: str) -> None:
         """Make several people one, under a name that may be one of theirs or new."""
-        self.store.merge(list(names), into)
+        self.store.merge([plain_name(name) for name in names], plain_name(into))
 
     def cluster(
         self,
@@ -748,7 +757,22 @@ class FaceGallery:
 
 
 def _named(table: FaceTable, identity: Callable[[str], str | None] | None) -> list[str | None]:
-    return [None if identity is None else identity(path) for path in table.paths]
+    return [None if identity is None else plain_name(identity(path)) for path in table.paths]
+
+
+def _settle_names(store: Store) -> None:
+    """Bring the names of a gallery of an earlier version into their one form; who then bears one name is one person."""
+    for person in store.identities():
+        name = plain_name(person.name)
+        if name in ("", person.name):
+            continue
+        try:
+            if store.holds(name):
+                store.merge([name, person.name], name)
+            else:
+                store.rename(person.name, name)
+        except (StorageError, GalleryLockedError):  # read-only, or in use: the next opening tries again
+            return
 
 
 def _stacked(found: Sequence[EmbeddedFace]) -> Vector:

@@ -12,11 +12,12 @@ from typing import Any, cast
 
 import numpy as np
 
+from spherecv.addresses import is_text_image, read_text_image
 from spherecv.errors import ImageError, InvalidArgumentError, SphereCVError
 from spherecv.facetable import FaceTable
 from spherecv.files import sha256_of
 from spherecv.gallery.rows import Entry, ImageKey, NewFace
-from spherecv.images import ImageSource, find_images
+from spherecv.images import ImageSource, find_images, read_stream
 from spherecv.records import EmbeddedFace
 
 
@@ -33,6 +34,8 @@ class Enrolment:
         their file is gone.
     failures : tuple of (str, SphereCVError)
         Images that could not be used, and why. The rest went on.
+    passed_over : tuple of str
+        Files of the folder that are no images, hidden ones left out.
     """
 
     faces: int = 0
@@ -41,6 +44,7 @@ class Enrolment:
     unchanged: int = 0
     removed: int = 0
     failures: tuple[tuple[str, SphereCVError], ...] = field(default=())
+    passed_over: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The counts as plain Python values, ready for JSON."""
@@ -51,6 +55,7 @@ class Enrolment:
             "unchanged": self.unchanged,
             "removed": self.removed,
             "failures": [{"image": image, "error": str(error)} for image, error in self.failures],
+            "passed_over": list(self.passed_over),
         }
 
 
@@ -65,7 +70,7 @@ def as_images(images: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
         A folder without images.
     """
     if isinstance(images, str | os.PathLike):
-        return list(find_images(images)) if Path(images).is_dir() else [images]
+        return [images] if is_text_image(images) or not Path(images).is_dir() else list(find_images(images))
     several = isinstance(images, Iterable) and not isinstance(images, bytes | bytearray | memoryview | np.ndarray)
     if several and not hasattr(images, "read"):
         listed: list[ImageSource] = []
@@ -79,6 +84,8 @@ def as_images(images: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
 
 def keyed(image: ImageSource) -> tuple[ImageKey, ImageSource]:
     """Say how an image is known again, and give it in a form that can be read (again)."""
+    if is_text_image(image):
+        return keyed(read_text_image(cast("str", image)))
     if isinstance(image, str | os.PathLike):
         return file_key(Path(image)), image
     if isinstance(image, np.ndarray):
@@ -90,7 +97,7 @@ def keyed(image: ImageSource) -> tuple[ImageKey, ImageSource]:
     if hasattr(image, "tobytes"):
         return _unnamed(hashlib.sha256(image.tobytes()).hexdigest()), image
     if hasattr(image, "read"):
-        return keyed(image.read())
+        return keyed(read_stream(image).getvalue())
     return _unnamed(""), image  # not an image: the loader says so, better than here
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from spherecv.errors import GalleryError, StorageError
 from spherecv.facetable import FaceTable
 from spherecv.files import atomic_path
+from spherecv.gallery.checks import plain_name
 from spherecv.gallery.intake import entries_of
 from spherecv.gallery.rows import Added, Entry, ImageKey, Origin, Table
 from spherecv.gallery.sqlite import check_origin
@@ -117,7 +118,7 @@ def _read(
     faces = described["faces"]
     if embeddings.ndim != 2 or embeddings.dtype != np.float32 or not len(faces) == len(embeddings) == len(qualities):
         raise ValueError(f"{len(faces)} faces, embeddings {embeddings.dtype} {embeddings.shape}")
-    people = {str(name): dict(note) for name, note in described["people"].items()}
+    people = {plain_name(str(name)): dict(note) for name, note in described["people"].items()}
     origin = Origin(**(described["origin"] or {"model": "", "key": ""}))
     keys = [ImageKey(face["image"], face["digest"], _number(face["size"]), _number(face["time"])) for face in faces]
     for face, key in zip(faces, keys, strict=True):
@@ -127,7 +128,7 @@ def _read(
     table = FaceTable(
         paths=tuple(key.path for key in keys), embeddings=embeddings, boxes=boxes, qualities=qualities
     )
-    return origin, people, entries_of(table, [face["identity"] for face in faces], keys)
+    return origin, people, entries_of(table, [plain_name(face["identity"]) for face in faces], keys)
 
 
 def _number(value: Any) -> int | None:

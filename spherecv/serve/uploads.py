@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import io
 import re
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spherecv.addresses import decode_base64
 from spherecv.errors import ImageError
 from spherecv.images import load_image
 from spherecv.serve.parts import too_intricate
@@ -19,7 +18,6 @@ FORMATS = ("JPEG", "PNG", "WEBP")
 """What browsers and cameras send. A decoder that nobody needs is one more that a stranger can feed."""
 
 _MAGIC = {"JPEG": rb"\xff\xd8\xff", "PNG": rb"\x89PNG\r\n\x1a\n", "WEBP": rb"RIFF....WEBP"}
-_DATA_URL = re.compile(r"data:image/[a-z0-9.+-]+;base64,", re.IGNORECASE)
 
 
 class Upload(bytes):
@@ -81,9 +79,8 @@ def checked_upload(data: bytes, name: str, max_pixels: int) -> Upload:
 
 
 def from_base64(text: str) -> bytes:
-    """Decode base64, with or without the head of a data URL; raises ValueError with a sentence for people."""
-    start = _DATA_URL.match(text)
+    """Decode base64, on one line or several, with or without the head of a data URI; raises ValueError."""
     try:
-        return base64.b64decode(text[start.end() :] if start else text, validate=True)
-    except (binascii.Error, ValueError):
+        return decode_base64(text)
+    except ValueError:
         raise ValueError("must be an image in base64; paths and addresses are not opened") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -22,7 +21,6 @@ TIMEOUT = 10.0
 _MOST_RATE = 1000.0
 _MOST_CAMERAS = 9_999
 _MOST_STAMP = 1e12
-_OPENING = r"(?i)([?&;][^=&;#]*(?:pass|pwd|user|login|token|key|secret|auth|sig)[^=&;#]*=)[^&;#]*"
 
 
 class Capture(Protocol):
@@ -112,13 +110,6 @@ class OpenedCapture:
     def release(self) -> None:
         """Close the source."""
         self._capture.release()
-
-
-def without_password(address: str) -> str:
-    """Hide the credentials of an address, for messages and logs; rather too much than too little."""
-    # A password may hold an @, and one that nobody encoded a / or ?, after which nothing is an address any more.
-    shown = re.sub(r"(?<=://)[^/?#]*@|(?<=://)[^/?#@]*:(?!\d*[/?#]).*@", "***@", address)
-    return re.sub(_OPENING, r"\1***", shown)
 
 
 def _why_closed(source: str | int) -> str:

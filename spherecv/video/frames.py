@@ -10,9 +10,10 @@ from itertools import count
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
+from spherecv.addresses import brief, is_text_image, is_web_address, without_password
 from spherecv.errors import ImageError, InvalidArgumentError, SphereCVError, VideoError
 from spherecv.images import IMAGE_SUFFIXES, LIST_SUFFIXES, ImageSource, find_images, load_image
-from spherecv.video.capture import Capture, OpenedCapture, without_password
+from spherecv.video.capture import Capture, OpenedCapture
 from spherecv.video.live import LiveFrames, Notice
 from spherecv.video.tracks import RATE, Frame
 
@@ -166,6 +167,8 @@ def open_frames(
         return source  # type: ignore[return-value]
     if isinstance(source, int) or (isinstance(source, str) and source.isdecimal()):
         return _captured(int(source), f"camera {int(source)}", True if drop is None else drop, give_up)
+    if isinstance(source, str) and source.lower().startswith("file:"):
+        raise VideoError(f"{brief(source)}: name the file by its path")
     if isinstance(source, str) and "://" in source:
         stored = Path(re.split(r"[?#]", source)[0]).suffix.lower() in VIDEO_SUFFIXES and not source.startswith("rtsp")
         return _captured(source, without_password(source), not stored if drop is None else drop, give_up)
@@ -177,11 +180,20 @@ def open_frames(
 
 
 def is_video(source: object) -> bool:
-    """Whether a path or address names a video rather than an image, by its suffix or scheme."""
+    """Whether a path or address names a video rather than an image, by its suffix or scheme; data URIs are images."""
     if not isinstance(source, str | os.PathLike):
         return False
     text = os.fspath(source)
-    return isinstance(text, str) and ("://" in text or Path(text).suffix.lower() in VIDEO_SUFFIXES)
+    if not isinstance(text, str) or (is_text_image(text) and not _is_stream(text)):
+        return False
+    return "://" in text or Path(text).suffix.lower() in VIDEO_SUFFIXES
+
+
+def _is_stream(address: str) -> bool:
+    """Whether an address is a video's: a web address by its suffix, any other but a file's by its scheme."""
+    if is_web_address(address):
+        return Path(re.split(r"[?#]", address)[0]).suffix.lower() in VIDEO_SUFFIXES
+    return "://" in address and not address.lower().startswith("file:")
 
 
 def _captured(source: str | int, label: str, live: bool, give_up: float | None) -> FrameSource:

@@ -11,7 +11,8 @@ from typing import TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from spherecv.errors import ImageError, InvalidArgumentError, NoFaceError, SphereCVError
+from spherecv.addresses import brief, is_offline, is_text_image, is_web_address
+from spherecv.errors import ImageError, InvalidArgumentError, NoFaceError, SphereCVError, VideoError
 from spherecv.images import LIST_SUFFIXES, ImageSource, LabelledImage, find_images, load_labelled, load_or_error
 from spherecv.metrics import Metric
 from spherecv.pipeline import FacePipeline, WhichFace
@@ -58,7 +59,11 @@ def is_set(source: SetSource) -> bool:
         return True
     if not isinstance(source, str | os.PathLike) or not os.fspath(source):
         return False
-    return is_video(source) or Path(source).suffix.lower() in LIST_SUFFIXES or Path(source).is_dir()
+    if is_video(source):
+        return True
+    if is_text_image(source):
+        return False
+    return Path(source).suffix.lower() in LIST_SUFFIXES or Path(source).is_dir()
 
 
 def embed_set(
@@ -143,6 +148,8 @@ def _all_failed(failures: Sequence[SphereCVError]) -> SphereCVError:
 
 
 def _from_clip(pipeline: FacePipeline, source: object, best: int, metric: Metric) -> EmbeddedSet:
+    if is_web_address(source) and is_offline():
+        raise VideoError(f"{brief(source)} is not fetched: SPHERECV_OFFLINE forbids the network")
     frames = open_frames(source, drop=False)  # type: ignore[arg-type]
     tracker = FaceTracker(pipeline, best=best, metric=metric)
     weights: dict[int, float] = {}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spherecv.addresses import is_offline as is_offline
 from spherecv.errors import DownloadError, HashMismatchError, ModelNotFoundError
 from spherecv.files import cache_dir
 from spherecv.zoo.cache import mismatch
@@ -168,9 +168,6 @@ def _fits(path: Path, file: ModelFile) -> bool:
     return path.is_file() and file.size in (None, path.stat().st_size)
 
 
-def is_offline() -> bool:
-    """Whether `SPHERECV_OFFLINE` forbids the network: set, and not to 0, false, no or off."""
-    return os.environ.get("SPHERECV_OFFLINE", "").strip().lower() not in ("", "0", "false", "no", "off")
 
 
 def _info(model: str | ModelInfo) -> ModelInfo:

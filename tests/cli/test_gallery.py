@@ -100,6 +100,27 @@ def test_find_indexes_once(
     )
 
 
+def test_what_find_keeps_is_listed_and_forgotten(
+    run, failure, model, tree: Path, photos: Path, tmp_path: Path
+) -> None:
+    said = json.loads(run("find", photos / "img5.jpg", tree, *model, "--threshold", 0.5, "--json").stdout)
+    (kept,) = json.loads(run("gallery", "caches", "--json").stdout)["indexes"]
+    assert (kept["index"], kept["folder"], kept["exists"]) == (said["index"], str(tree), True)
+    assert "nothing is kept" in run("find", "--forget", tmp_path / "other").stdout
+    assert Path(said["index"]).exists()
+    shutil.rmtree(tree)
+    assert "(gone)" in run("gallery", "caches").stdout
+    assert f"images of {tree}" in run("find", "--forget", tree).stdout
+    assert not list((tmp_path / "cache" / "find").glob("*.db*"))
+    assert "needs PHOTO and FOLDER" in failure(run("find"))
+
+
+def test_all_that_find_keeps_can_be_cleared(run, model, tree: Path, photos: Path, tmp_path: Path) -> None:
+    run("find", photos / "img5.jpg", tree, *model, "--threshold", 0.5)
+    assert "1 indexes deleted" in run("gallery", "caches", "--clear").stdout
+    assert json.loads(run("gallery", "caches", "--json").stdout)["indexes"] == []
+
+
 def test_find_answers_from_the_list_as_it_is(run, model, tree: Path, photos: Path, tmp_path: Path) -> None:
     listing, command = tmp_path / "list.txt", ("--threshold", 0.5, "--index", tmp_path / "i.db", "--json")
     for names in (("img1", "img2"), ("img2",)):

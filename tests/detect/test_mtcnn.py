@@ -221,3 +221,11 @@ def test_the_name_says_what_is_not_default(sessions):
     assert Mtcnn(by_name.__getitem__, preset="sphereface").name == "mtcnn preset=sphereface"
     changed = Mtcnn(by_name.__getitem__, min_size=40, thresholds=(0.6, 0.7, 0.8)).name
     assert changed == "mtcnn min_size=40 thresholds=0.6/0.7/0.8"
+
+
+def test_small_faces_of_a_large_image_are_found_where_nobody_large_is(detectors, lfw):
+    around = np.full((1600, 2000, 3), 125, np.uint8)
+    around[700:950, 900:1150] = lfw[0]  # a face of a fifteenth of the image, below the preset's twelfth
+    alone, found = (detectors["fast"].find([image])[0].boxes for image in (lfw[0], around))
+    largest = alone[np.argmax(np.prod(alone[:, 2:] - alone[:, :2], axis=1))] + (900, 700, 900, 700)
+    assert np.abs(found - largest).max(axis=1).min() < 8

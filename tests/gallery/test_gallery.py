@@ -16,7 +16,9 @@ from spherecv.errors import (
     MissingThresholdError,
     NoFaceError,
 )
+from spherecv.facetable import FaceTable
 from spherecv.gallery import FaceGallery, Origin
+from spherecv.gallery.intake import entries_of
 from spherecv.metrics import distance
 from spherecv.pipeline import FacePipeline
 from spherecv.thresholds import CalibratedThreshold, Calibration
@@ -285,3 +287,26 @@ def test_questions_of_the_wrong_type_are_refused(known: FaceGallery, album: Path
     for settings, text in (({"threshold": True}, "a distance"), ({"far": "0.1"}, "a number"), ({"far": 2}, "a number")):
         with pytest.raises(InvalidArgumentError, match=text):
             known.identify(album / "Ann" / "1.png", **settings)
+
+
+def test_a_name_is_one_in_either_unicode_form_and_without_space_around_it(tmp_path: Path) -> None:
+    rows = np.eye(4, 8, dtype=np.float32)
+    with FaceGallery.open(tmp_path / "a.db", model=Origin("m", "k")) as gallery:
+        gallery.enrol_embeddings(["Jos\u00e9", "Jose\u0301", "Ann ", "Ann\n"], rows)
+        assert [(person.name, person.faces) for person in gallery.identities()] == [("Ann", 2), ("Jos\u00e9", 2)]
+        gallery.rename(" Ann", "Bea\u0301 ")
+        gallery.remove("Jose\u0301")
+        assert [person.name for person in gallery.identities()] == ["Be\u00e1"]
+
+
+def test_names_of_an_earlier_version_are_settled_on_opening(tmp_path: Path) -> None:
+    rows = np.eye(3, 8, dtype=np.float32)
+    with FaceGallery.open(tmp_path / "a.db", model=Origin("m", "k")) as gallery:
+        table = FaceTable(paths=("1", "2", "3"), embeddings=rows)
+        entries = entries_of(table, ["Jos\u00e9", "Jose\u0301", "Ann "])  # past the gallery, which settles names
+        gallery.store.add(entries, Origin("m", "k"))
+        assert len(gallery.identities()) == 3
+    with FaceGallery.open(tmp_path / "a.db") as gallery:
+        assert [(person.name, person.faces) for person in gallery.identities()] == [("Ann", 1), ("Jos\u00e9", 2)]
+        gallery.remove("Jos\u00e9")
+        assert [person.name for person in gallery.identities()] == ["Ann"]

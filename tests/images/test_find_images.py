@@ -3,9 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from spherecv.errors import ImageError
-from spherecv.images import find_images
+from spherecv.images import find_images, survey_images
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -54,3 +55,22 @@ def test_nothing_to_find_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00\xd8")
     with pytest.raises(ImageError, match="list of images"):
         find_images(tmp_path / "binary.txt")
+
+
+def test_files_are_judged_by_content_and_the_others_counted(tmp_path: Path) -> None:
+    for name, kind in (("a", "PNG"), ("b.upload", "JPEG"), ("c.x", "BMP"), ("d.y", "TIFF"), ("e.tga", "TGA")):
+        Image.new("RGB", (8, 8)).save(tmp_path / name, kind)
+    touch(tmp_path, "notes.md", "z.heic")
+    found = survey_images(tmp_path)
+    assert [path.name for path in found.images] == ["a", "b.upload", "c.x", "d.y", "e.tga", "z.heic"]
+    assert [path.name for path in found.passed_over] == ["notes.md"]
+
+
+def test_linked_folders_are_followed_once_and_loops_are_seen(tmp_path: Path) -> None:
+    touch(tmp_path, "in/ann/1.jpg", "out/2.jpg")
+    (tmp_path / "in/bob").symlink_to(tmp_path / "out", target_is_directory=True)
+    (tmp_path / "in/bob2").symlink_to(tmp_path / "out", target_is_directory=True)
+    (tmp_path / "in/aaa").symlink_to(tmp_path / "in/ann", target_is_directory=True)
+    (tmp_path / "out/loop").symlink_to(tmp_path / "in", target_is_directory=True)
+    names = [path.relative_to(tmp_path / "in").as_posix() for path in find_images(tmp_path / "in")]
+    assert names == ["ann/1.jpg", "bob/2.jpg"]

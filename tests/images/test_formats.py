@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import struct
+import sys
 import warnings
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from spherecv.errors import ImageError, MissingDependencyError
 from spherecv.images import load_image
 
 
@@ -125,3 +128,27 @@ def test_a_one_bit_and_a_one_pixel_picture(rgb, encoded) -> None:
     dots = Image.fromarray(rgb[:, :, 0] > 100).convert("1")
     np.testing.assert_array_equal(load_image(encoded(dots))[:, :, 1], (rgb[:, :, 0] > 100) * 255)
     assert load_image(encoded(Image.new("RGB", (1, 1), "red"))).tolist() == [[[0, 0, 255]]]
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_heic_is_read_upright_with_its_extra(orientation: int) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    rows = np.zeros((64, 96, 3), np.uint8)
+    rows[:, :48] = (255, 0, 0)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    out = io.BytesIO()
+    heif.from_pillow(Image.fromarray(rows)).save(out, quality=95, exif=exif.tobytes())
+    loaded = load_image(out)
+    red = loaded[..., 2] > 128
+    assert loaded.shape == ((64, 96, 3) if orientation == 1 else (96, 64, 3))
+    assert red[:40, :40].all()
+    assert not red[-8:, -8:].any()
+    with pytest.raises(ImageError, match="larger than the limit"):
+        load_image(out, max_pixels=100)
+
+
+def test_heic_without_its_extra_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(MissingDependencyError, match=r"spherecv\[heif\]"):
+        load_image(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200))

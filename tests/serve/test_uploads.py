@@ -76,7 +76,9 @@ def test_a_picture_that_breaks_off_is_refused_when_it_is_decoded() -> None:
 def test_base64() -> None:
     text = base64.b64encode(b"abc").decode()
     assert from_base64(text) == from_base64(f"data:image/png;base64,{text}") == b"abc"
-    for wrong in ("/etc/passwd", "http://127.0.0.1/x.jpg", "file:///x", "YWJ", "YWJj\n", "data:text/html;base64,YWJj"):
+    for wrapped in ("YW\r\nJj\n", "data:;base64,YWJj", "data:text/html;charset=utf-8;base64,YW\nJj"):
+        assert from_base64(wrapped) == b"abc"
+    for wrong in ("/etc/passwd", "http://127.0.0.1/x.jpg", "file:///x", "YWJ", "YW-j", "data:text/plain,YWJj"):
         if wrong == "/etc/passwd":
             continue
         with pytest.raises(ValueError, match="paths and addresses are not opened"):

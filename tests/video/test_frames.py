@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from spherecv.addresses import without_password
 from spherecv.errors import ImageError, InvalidArgumentError, VideoError
 from spherecv.video import Frame, VideoWarning, open_frames
-from spherecv.video.capture import without_password
 from spherecv.video.frames import is_video
 from spherecv.watch import VideoFile
 

@@ -101,5 +101,5 @@ def test_what_gives_no_face_is_an_error(pipeline, tmp_path: Path) -> None:
 
 
 def test_sets_are_told_from_images(tmp_path: Path) -> None:
-    assert all(map(is_set, (["a"], ("a", "b"), "a.mp4", tmp_path, "list.txt", "http://x/y")))
+    assert all(map(is_set, (["a"], ("a", "b"), "a.mp4", tmp_path, "list.txt", "http://x/y.mp4", "rtsp://x/y")))
     assert not any(map(is_set, ("", "a.jpg", Path("a"), b"bytes", np.zeros((4, 4, 3), np.uint8))))
