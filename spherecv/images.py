@@ -274,7 +274,7 @@ def _open_heif(stream: IO[bytes], max_pixels: int) -> PILImage:
     opened = pillow_heif.open_heif(stream)
     width, height = opened.size
     _check_size(width, height, "the HEIC image", max_pixels)  # before it is decoded
-    picture = opened.to_pillow()
+    picture: PILImage = opened.to_pillow()
     picture.getexif().pop(_ORIENTATION, None)  # the decoder has turned it already
     picture.info.pop("exif", None)
     return picture
