@@ -11,7 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.errors import GalleryLockedError, StorageError
-from spherecv.gallery.approximate import FaceIndex, IndexNote, Kind, add_all, check_index, index_path, sweep
+from spherecv.gallery.approximate import (
+    MOST_WASTED,
+    FaceIndex,
+    IndexNote,
+    Kind,
+    add_all,
+    check_index,
+    index_path,
+    sweep,
+)
 from spherecv.gallery.database import Database
 from spherecv.gallery.rows import Hit, Vector
 from spherecv.gallery.seal import Seal
@@ -132,7 +141,7 @@ class IndexKeeper:
     def _synchronised(self, connection: sqlite3.Connection, index: FaceIndex) -> FaceIndex:
         index.remove(np.setdiff1d(index.ids, self._owners.ids, assume_unique=True).tolist())
         missing = np.setdiff1d(self._owners.ids, index.ids, assume_unique=True)
-        if index.wasted > 0.2 or len(missing) > len(index.ids):
+        if index.wasted > MOST_WASTED or len(missing) > len(index.ids):
             return self._made(connection, index.note.kind, index.note.metric)
         if len(missing):
             # Ids grow: what is missing is nearly always the end, so reading from the first missing one is enough.
