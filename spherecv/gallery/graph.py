@@ -77,7 +77,7 @@ def _mended(
 
 def _away(codes: NDArray[np.uint8], node: int, others: NDArray[np.int32], inner: bool) -> NDArray[np.float32]:
     own, rest = codes[node].astype(np.float32) - 128.0, codes[others].astype(np.float32) - 128.0
-    return -(rest @ own) if inner else np.square(rest - own).sum(axis=1)
+    return np.asarray(-(rest @ own) if inner else np.square(rest - own).sum(axis=1))
 
 
 def _choose_entry(faiss: Any, hnsw: Any, dead: NDArray[np.bool_]) -> None:

@@ -198,11 +198,13 @@ class IndexKeeper:
         for start in range(0, len(faces), _FETCHED):
             part = faces[start : start + _FETCHED].tolist()
             marks = ",".join("?" * len(part))
-            for face, vector in connection.execute(
+            found = connection.execute(
                 f"SELECT face, vector FROM vectors WHERE face IN ({marks}) ORDER BY face", part  # noqa: S608 - question marks only
-            ):
-                rows[len(held)] = np.frombuffer(self._seal.open(vector), "<f4")
-                held.append(face)
+            ).fetchall()
+            ids = [row[0] for row in found]
+            kept, vectors = self._rows.vectors(connection, ids, [row[1] for row in found])
+            rows[len(held) : len(held) + len(kept)] = vectors
+            held += [ids[place] for place in kept]
         return np.array(held, np.int64), rows[: len(held)]
 
 
