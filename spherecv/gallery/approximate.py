@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from glob import escape
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -30,7 +31,9 @@ from spherecv.gallery.sealed_stream import PIECE, SealedReader, SealedWriter
 from spherecv.metrics import Metric
 
 Kind = Literal["hnsw", "ivf"]
-_MAGIC = b"SphereCV index 2\n"
+_MAGIC, _UNHASHED = b"SphereCV index 3\n", b"SphereCV index 2\n"
+_HASH_BYTES = 32
+"""SHA-256 of all before it, at the end of the file: changed codes would miss people in silence."""
 
 # Measured by benchmarks/gallery_search.py: at least 0.97 of the nearest faces found, at ten times the speed and more.
 _LINKS, _BUILD_WIDTH, _SEARCH_WIDTH = 16, 80, 30
@@ -221,13 +224,18 @@ class FaceIndex:
             pieces = SealedWriter(stream, seal)
             faiss.write_index(self._index, faiss.PyCallbackIOWriter(pieces.write, PIECE))
             pieces.close()
+            stream.flush()
+            with temporary.open("rb") as written:
+                digest = file_digest(written, "sha256").digest()
+            stream.write(digest)
 
     @classmethod
     def load(cls, path: Path, seal: Seal) -> FaceIndex | None:
-        """Read an index; None for a file that is missing, cut, sealed otherwise, or none of ours."""
+        """Read an index; None for a file that is missing, cut, changed, sealed otherwise, or none of ours."""
         faiss = import_faiss()
         try:
             with path.open("rb") as stream:
+                _check_hash(stream)
                 note = _read_note(stream, seal)
                 reader = SealedReader(stream, seal)
                 return cls(note, faiss.read_index(faiss.PyCallbackIOReader(reader.read, PIECE)))
@@ -236,8 +244,26 @@ class FaceIndex:
             return None
 
 
+def _check_hash(stream: IO[bytes]) -> None:
+    """Refuse a file that is not as it was written; those of earlier versions have no hash."""
+    hashed = stream.read(len(_MAGIC)) == _MAGIC
+    stream.seek(0)
+    if not hashed:
+        return
+    left = stream.seek(0, os.SEEK_END) - _HASH_BYTES
+    stream.seek(0)
+    digest = sha256()
+    while left > 0:
+        block = stream.read(min(left, PIECE))
+        digest.update(block)
+        left -= len(block)
+    if stream.read() != digest.digest():
+        raise ValueError("changed")
+    stream.seek(0)
+
+
 def _read_note(stream: IO[bytes], seal: Seal) -> IndexNote:
-    if stream.read(len(_MAGIC)) != _MAGIC:
+    if stream.read(len(_MAGIC)) not in (_MAGIC, _UNHASHED):
         raise ValueError("not an index")
     return IndexNote(**json.loads(seal.open(stream.read(struct.unpack("<I", stream.read(4))[0]))))
 

@@ -144,6 +144,20 @@ def test_a_broken_or_foreign_index_is_made_anew(crowded, tmp_path: Path, numbers
         assert other.identify_embeddings(rows[2] + 1, threshold=0.01)[0].identity == names[2]
 
 
+def test_a_changed_byte_of_an_index_is_seen(crowded, tmp_path: Path, numbers) -> None:
+    gallery, names, rows, _ = crowded
+    gallery.build_index("hnsw")
+    path = tmp_path / "g.db.index"
+    whole = path.read_bytes()
+    for place in np.random.default_rng(0).integers(18, len(whole), 40):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
+        assert FaceIndex.load(path, NoSeal()) is None
+    with opened(tmp_path / "g.db", numbers, index="hnsw") as other:
+        assert other.identify_embeddings(rows[8], threshold=0.01)[0].identity == names[8]
+    path.write_bytes(whole.replace(b"index 3", b"index 2", 1)[:-32])  # as written so far
+    assert len(FaceIndex.load(path, NoSeal()).ids) == len(rows)
+
+
 def test_large_galleries_get_an_index_by_themselves(crowded, monkeypatch: pytest.MonkeyPatch) -> None:
     gallery, names, rows, _ = crowded
     assert not gallery.store.index.serves("cosine")
