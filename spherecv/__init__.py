@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Face": "records",
     "FaceAligner": "align",
+    "FaceClassifier": "classify",
     "FaceDetector": "detect",
     "FaceEmbedder": "embed",
     "FaceGallery": "gallery",
@@ -30,6 +31,7 @@ __all__ = [
     "DecisionRule",
     "Face",
     "FaceAligner",
+    "FaceClassifier",
     "FaceDetector",
     "FaceEmbedder",
     "FaceGallery",
@@ -47,6 +49,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from spherecv.align import FaceAligner
+    from spherecv.classify import FaceClassifier
     from spherecv.config import PipelineConfig
     from spherecv.decision import DecisionRule
     from spherecv.detect import FaceDetector

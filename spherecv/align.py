@@ -25,11 +25,14 @@ class FaceAligner:
         Where the landmarks shall lie in the crop, `x, y` in pixels.
     size : tuple of int, optional
         Height and width of the crop. Known for the named templates, (112, 96) and (112, 112).
-    alignment : {"cp2tform", "umeyama"}
+    alignment : {"cp2tform", "umeyama", "box"}
         `cp2tform` fits the template, less the 1 that MATLAB counts from, to the landmarks, and inverts, so that the
         residual is in the image: what the SphereFace authors ran. `umeyama` fits the landmarks to the template as it
         is, so that the residual is in the crop: what 112x112 embedders were trained behind (Umeyama 1991, with
-        reflections left out).
+        reflections left out). `box` cuts out the box and resizes it: what FaceNet's nets were trained behind.
+    margin : int
+        Of `box`: pixels of the image that the box is made wider and higher by, half of them on each side, as far as the
+        image reaches.
 
     Examples
     --------
@@ -47,6 +50,7 @@ class FaceAligner:
         *,
         size: tuple[int, int] | None = None,
         alignment: Alignment = "cp2tform",
+        margin: int = 0,
     ) -> None:
         if isinstance(template, str):
             check_choice("template", template, TEMPLATES)
@@ -64,6 +68,7 @@ class FaceAligner:
         self.template = points
         self.size = size
         self.alignment = alignment
+        self.margin = margin
 
     def transform(self, landmarks: ArrayLike) -> NDArray[np.float64]:
         """Find the similarity transform from the image to the crop.
@@ -83,6 +88,8 @@ class FaceAligner:
         InvalidArgumentError
             Another shape, values that are not finite, or points that all coincide.
         """
+        if self.alignment == "box":
+            raise InvalidArgumentError("a crop by its box has no transform from landmarks")
         points = np.asarray(landmarks, dtype=np.float64)
         if points.shape not in ((5, 2), (2, 2)) or not np.isfinite(points).all():
             raise InvalidArgumentError(
@@ -100,12 +107,12 @@ class FaceAligner:
         ----------
         image : ndarray of uint8, shape (H, W, 3)
         faces : sequence of Face
-            With landmarks: five, or the two eyes.
+            With landmarks: five, or the two eyes; for `box` alignment without any.
 
         Returns
         -------
         ndarray of uint8, shape (N, height, width, 3)
-            Sampled bilinearly, black beyond the image's border.
+            Sampled bilinearly, black beyond the image's border; boxes end at the border.
 
         Raises
         ------
@@ -125,10 +132,27 @@ class FaceAligner:
         height, width = self.size
         crops = np.empty((len(faces), height, width, 3), np.uint8)
         for crop, face in zip(crops, faces, strict=True):
+            if self.alignment == "box":
+                crop[:] = self._by_box(image, face)
+                continue
             if face.landmarks is None:
                 raise InvalidArgumentError("a face without landmarks cannot be aligned: use a detector that finds them")
             cv2.warpAffine(image, self.transform(face.landmarks), (width, height), dst=crop, flags=cv2.INTER_LINEAR)
         return crops
+
+
+    def _by_box(self, image: NDArray[np.uint8], face: Face) -> NDArray[np.uint8]:
+        """Cut out a box as FaceNet's `align_dataset_mtcnn.py` does: whole pixels, and Pillow's filter for resizing."""
+        from PIL import Image
+
+        rows, columns = image.shape[:2]
+        x1, y1, x2, y2 = (float(side) for side in face.box)
+        half = self.margin / 2
+        left, top = (min(int(max(low - half, 0)), limit - 1) for low, limit in ((x1, columns), (y1, rows)))
+        right, bottom = (int(min(high + half, limit)) for high, limit in ((x2, columns), (y2, rows)))
+        part = image[top : max(bottom, top + 1), left : max(right, left + 1)]
+        height, width = self.size
+        return np.asarray(Image.fromarray(part).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _fit_similarity(source: NDArray[np.float64], goal: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -51,7 +51,7 @@ class PipelineConfig:
         The name of a model (`spherecv models list`), the path of an `.onnx` file, or a prototxt and a caffemodel.
     recipe : Recipe, str, path or mapping, optional
         How the model wants its input; by default what the manifest says.
-    detector : {"mtcnn", "yunet", "retinaface"}
+    detector : {"mtcnn", "yunet", "retinaface", "ssd"}
     preset : {"fast", "sphereface"}, optional
         Settings of `mtcnn`; `fast` is its default.
     min_size : float, optional

@@ -127,7 +127,7 @@ class FaceEmbedder:
 
     def _chunks(self, crops: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
         for start in range(0, max(len(crops), 1), _BATCH):
-            blob = self._blob(crops[start : start + _BATCH])
+            blob = blob_of(crops[start : start + _BATCH], self.recipe)
             embeddings = self._forward(blob)
             if self.recipe.mirror:
                 # After the mean was subtracted, as in Caffe: a mean image is mirrored too.
@@ -137,28 +137,6 @@ class FaceEmbedder:
     def _forward(self, blob: NDArray[np.float32]) -> NDArray[np.float32]:
         answer = self._session.run({self._input: blob})[self._output]
         return answer.reshape(len(blob), -1) if len(blob) else answer.reshape(0, int(np.prod(answer.shape[1:])))
-
-    def _blob(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Net input of shape (N, C, H, W): (pixel - mean) * scale, in the recipe's order of channels."""
-        import cv2
-
-        recipe = self.recipe
-        height, width = recipe.size
-        if not len(crops):
-            return np.empty((0, recipe.channels, height, width), np.float32)
-        if recipe.channels == 1 and crops.shape[3] == 3:
-            crops = np.stack([cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY) for crop in crops])
-        scale = recipe.scale
-        swap = recipe.color == "RGB"
-        if isinstance(recipe.mean, MeanImage):
-            blob = np.asarray(cv2.dnn.blobFromImages(list(crops), 1.0, swapRB=swap)) - recipe.mean.array
-            blob *= np.float32(scale[0])
-        else:
-            # OpenCV subtracts before it scales, and takes the mean in the order after the swap.
-            blob = np.asarray(cv2.dnn.blobFromImages(list(crops), scale[0], mean=recipe.mean, swapRB=swap))
-        if len(set(scale)) > 1:
-            blob *= (np.array(scale) / scale[0]).astype(np.float32).reshape(1, -1, 1, 1)
-        return blob
 
     def _blobs(self) -> tuple[str, str]:
         """Names of the input and of the output that the recipe means."""
@@ -174,3 +152,51 @@ class FaceEmbedder:
         if wanted not in outputs:
             raise ModelFileError(f"{self.name} has the outputs {', '.join(outputs)}: say in the recipe which one it is")
         return name, wanted
+
+
+def blob_of(crops: NDArray[np.uint8], recipe: Recipe) -> NDArray[np.float32]:
+    """Make net input of crops, by a recipe.
+
+    Parameters
+    ----------
+    crops : ndarray of uint8, shape (N, H, W, 3)
+        BGR, of the recipe's size; for a recipe of color GRAY also of shape (N, H, W, 1).
+    recipe : Recipe
+
+    Returns
+    -------
+    ndarray of float32, shape (N, C, H, W)
+        (pixel - mean) * scale, in the recipe's order of channels.
+    """
+    import cv2
+
+    height, width = recipe.size
+    if not len(crops):
+        return np.empty((0, recipe.channels, height, width), np.float32)
+    if recipe.channels == 1 and crops.shape[3] == 3:
+        crops = np.stack([cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY) for crop in crops])
+    scale = recipe.scale
+    swap = recipe.color == "RGB"
+    if recipe.standardize:
+        return _standardized(crops[..., ::-1] if swap else crops)
+    if isinstance(recipe.mean, MeanImage):
+        blob = np.asarray(cv2.dnn.blobFromImages(list(crops), 1.0, swapRB=swap)) - recipe.mean.array
+        blob *= np.float32(scale[0])
+    else:
+        # OpenCV subtracts before it scales, and takes the mean in the order after the swap.
+        blob = np.asarray(cv2.dnn.blobFromImages(list(crops), scale[0], mean=recipe.mean, swapRB=swap))
+    if len(set(scale)) > 1:
+        blob *= (np.array(scale) / scale[0]).astype(np.float32).reshape(1, -1, 1, 1)
+    return blob
+
+
+def _standardized(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Each crop less its mean, over its deviation, which is at least 1 / root of the number of values."""
+    shaped = crops.reshape(*crops.shape[:3], -1)  # grey crops have no axis of channels
+    values = np.ascontiguousarray(shaped.transpose(0, 3, 1, 2), dtype=np.float32)
+    flat = values.reshape(len(values), -1)
+    mean = flat.mean(axis=1, keepdims=True, dtype=np.float64)
+    deviation = np.sqrt(np.square(flat - mean).mean(axis=1, keepdims=True))
+    flat -= mean.astype(np.float32)
+    flat /= np.maximum(deviation, 1.0 / np.sqrt(flat.shape[1])).astype(np.float32)
+    return values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import secrets
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from spherecv.errors import SphereCVError, StorageError
+
+_RELEASED = 1 << 25
+"""Bytes of a mapped file between two givings back: what stays in memory of it."""
 
 
 @contextmanager
@@ -95,6 +99,28 @@ def _without_none(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _without_none(item) for key, item in value.items() if item is not None}
     return [_without_none(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+class Reading:
+    """Pages of a mapped file that is read once, from its beginning: those behind are given back as the reading goes on.
+
+    Parameters
+    ----------
+    mapped : mmap.mmap
+        Opened for reading.
+    """
+
+    def __init__(self, mapped: mmap.mmap) -> None:
+        self._mapped = mapped
+        self._behind = 0
+        self._advice = getattr(mmap, "MADV_DONTNEED", None)  # not on every system; there the kernel decides alone
+
+    def reached(self, place: int) -> None:
+        """Say that the bytes before a place are not needed at the moment; they can still be read again."""
+        if self._advice is not None and place - self._behind >= _RELEASED:
+            start = self._behind
+            self._behind = place - place % mmap.PAGESIZE
+            self._mapped.madvise(self._advice, start, self._behind - start)
 
 
 def sha256_of(path: Path) -> str:

@@ -34,7 +34,7 @@ class FacePipeline:
     embedder : FaceEmbedder or str
         The embedder, or the name of a model. Its recipe says how to align.
     detector : FaceDetector or str
-        The detector, or the name of a kind: `"mtcnn"`, `"yunet"`, `"retinaface"`.
+        The detector, or the name of a kind: `"mtcnn"`, `"yunet"`, `"retinaface"`, `"ssd"`.
     device : {"cpu", "cuda", "auto"}
         Where the stages named by a string run.
 
@@ -52,7 +52,7 @@ class FacePipeline:
         self.detector = FaceDetector(detector, device=device) if isinstance(detector, str) else detector
         check_stage(f"detector must be a FaceDetector or one of {', '.join(KINDS)}", self.detector, "detect_batch")
         recipe = self.embedder.recipe
-        self.aligner = FaceAligner(recipe.template, size=recipe.size, alignment=recipe.alignment)
+        self.aligner = FaceAligner(recipe.template, size=recipe.size, alignment=recipe.alignment, margin=recipe.margin)
 
     @property
     def source(self) -> ModelSource:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from spherecv.align import FaceAligner
 from spherecv.errors import InvalidArgumentError
@@ -123,3 +124,37 @@ def test_unusable_landmarks_are_refused() -> None:
     for faces in (None, Face(box=(0, 0, 5, 5)), [None], [np.zeros((5, 2))]):
         with pytest.raises(InvalidArgumentError, match="list of Face"):
             FaceAligner().align(np.zeros((9, 9, 3), np.uint8), faces)
+
+
+def facenet_crop(image: np.ndarray, box: np.ndarray, margin: int, size: int) -> np.ndarray:
+    """What FaceNet's `align_dataset_mtcnn.py` does with a detection, SciPy's `imresize` being Pillow's `resize`."""
+    bounds = np.zeros(4, dtype=np.int32)
+    bounds[0] = np.maximum(box[0] - margin / 2, 0)
+    bounds[1] = np.maximum(box[1] - margin / 2, 0)
+    bounds[2] = np.minimum(box[2] + margin / 2, image.shape[1])
+    bounds[3] = np.minimum(box[3] + margin / 2, image.shape[0])
+    part = image[bounds[1] : bounds[3], bounds[0] : bounds[2], ::-1]
+    return np.asarray(Image.fromarray(part).resize((size, size), Image.BILINEAR))[:, :, ::-1]
+
+
+@given(
+    corner=st.tuples(st.floats(-20, 60), st.floats(-20, 40)),
+    sides=st.tuples(st.floats(30, 90), st.floats(30, 90)),
+    margin=st.sampled_from([0, 7, 32, 44]),
+    size=st.sampled_from([160, 182]),
+)
+@settings(deadline=None, max_examples=50)
+def test_a_box_with_a_margin_is_cut_out_as_facenet_does(corner, sides, margin, size) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
+    box = np.array([*corner, corner[0] + sides[0], corner[1] + sides[1]], np.float32)
+    crop = FaceAligner(size=(size, size), alignment="box", margin=margin).align(image, [Face(box=box)])
+    np.testing.assert_array_equal(crop[0], facenet_crop(image, box.astype(np.float64), margin, size))
+
+
+def test_a_box_needs_no_landmarks_and_never_is_empty() -> None:
+    image = np.full((50, 60, 3), 7, np.uint8)
+    aligner = FaceAligner(size=(8, 8), alignment="box")
+    for box in ((70, 10, 90, 30), (-30, -30, -10, -10), (5.2, 5.2, 5.4, 5.4), (10, 55, 20, 80)):
+        assert (aligner.align(image, [Face(box=box)]) == 7).all()
+    with pytest.raises(InvalidArgumentError, match="no transform"):
+        aligner.transform(np.zeros((5, 2)))

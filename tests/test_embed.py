@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spherecv.embed import FaceEmbedder
+from spherecv.embed import FaceEmbedder, _standardized
 from spherecv.errors import InvalidArgumentError, ModelFileError
 from spherecv.zoo import ModelSource, Recipe, get_recipe
 
@@ -29,6 +29,8 @@ def plain_embedding(source: ModelSource, crops: np.ndarray, recipe: Recipe) -> n
     for crop in crops:
         pixels = crop.astype(np.float64) if recipe.color == "BGR" else crop[:, :, ::-1].astype(np.float64)
         views = [pixels, pixels[:, ::-1]] if recipe.mirror else [pixels]
+        if recipe.standardize:
+            views = [(view - view.mean()) / max(view.std(), 1.0 / np.sqrt(view.size)) for view in views]
         blobs = [((view - recipe.mean) * recipe.scale).transpose(2, 0, 1)[None].astype(np.float32) for view in views]
         row = np.concatenate([session.run(None, {"data": blob})[0].ravel() for blob in blobs])
         rows.append(row / np.linalg.norm(row) if recipe.normalize else row)
@@ -42,6 +44,7 @@ def plain_embedding(source: ModelSource, crops: np.ndarray, recipe: Recipe) -> n
         {},
         {"color": "BGR", "normalize": False},
         {"mirror": True},
+        {"standardize": True, "mean": 0.0, "scale": 1.0, "mirror": True},
         {"mean": (123.7, 116.3, 103.5), "scale": (1 / 58.4, 1 / 57.1, 1 / 57.4), "normalize": False},
     ],
 )
@@ -101,3 +104,13 @@ def test_a_net_with_several_outputs_needs_the_name_of_one(tmp_path: Path) -> Non
 def test_what_is_no_model_is_refused(model: object) -> None:
     with pytest.raises(InvalidArgumentError, match=r"^a model must be a name, the path of an \.onnx file"):
         FaceEmbedder(model)
+
+
+def test_a_crop_without_contrast_is_scaled_by_the_floor_of_the_deviation() -> None:
+    flat = np.full((1, 160, 160, 3), 90, np.uint8)
+    nearly = flat.copy()
+    nearly[0, 0, 0, 0] = 91
+    blobs = _standardized(np.concatenate([flat, nearly]))
+    assert (blobs[0] == 0).all()
+    # One value of 76,800 is off by 1: its deviation, 1 / root of 76,800, is just below the floor.
+    assert blobs[1].max() == pytest.approx(np.sqrt(76_800), rel=1e-4)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import tempfile
 from pathlib import Path
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spherecv.errors import DatasetError, StorageError
-from spherecv.files import atomic_path, check_writable, read_toml, write_bytes, write_toml
+from spherecv.files import Reading, atomic_path, check_writable, read_toml, write_bytes, write_toml
 
 
 def test_a_file_appears_whole_in_a_new_folder_with_ordinary_permissions(tmp_path: Path) -> None:
@@ -96,3 +97,15 @@ def test_what_cannot_be_read_is_one_line_that_names_the_file(tmp_path: Path, con
         read_toml(path, DatasetError, "recipe")
     assert str(caught.value).startswith(f"recipe {path} {words}")
     assert "\n" not in str(caught.value)
+
+
+def test_pages_behind_are_given_back_and_can_be_read_again(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("spherecv.files._RELEASED", 3 * mmap.PAGESIZE)
+    content = bytes(range(256)) * (mmap.PAGESIZE // 16)
+    (tmp_path / "a").write_bytes(content)
+    with (tmp_path / "a").open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        reading = Reading(mapped)
+        for place in range(0, len(content), 1000):
+            reading.reached(place)
+            assert mapped[place : place + 100] == content[place : place + 100]
+        assert mapped[:] == content

@@ -171,3 +171,15 @@ def test_stages_of_the_wrong_type_are_refused(parts) -> None:
         FacePipeline(3)
     with pytest.raises(InvalidArgumentError, match=r"^detector must be a FaceDetector or one of .*, but got 3$"):
         FacePipeline(parts.embedder, detector=3)
+
+
+def test_a_recipe_of_boxes_cuts_with_its_margin() -> None:
+    embedder = MeanEmbedder()
+    embedder.recipe = get_recipe("facenet")
+    pipeline = FacePipeline(embedder, detector=ScriptedDetector())
+    picture = np.random.default_rng(0).integers(0, 255, (200, 200, 3)).astype(np.uint8)
+    picture[0, 0, 0] = 2
+    found = pipeline.faces(picture)
+    # The second box is (20, 0, 60, 50): a margin of 32 makes it (4, 0, 76, 66).
+    expected = Image.fromarray(picture[0:66, 4:76]).resize((160, 160), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(found[1].crop, np.asarray(expected))

@@ -106,6 +106,7 @@ class Slow:
         Path(sys.argv[1], f"done-{{item}}").touch()
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits it ignored
     try:
         list(run_in_processes(Slow, range(100), 2, threads=1))
     except KeyboardInterrupt:

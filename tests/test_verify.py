@@ -112,7 +112,7 @@ def test_files_that_nobody_knows_need_a_recipe(mobilefacenet: tuple[Path, Path])
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"detector": 3}, "detector must be a FaceDetector or one of mtcnn, yunet, retinaface, but got 3"),
+        ({"detector": 3}, "detector must be a FaceDetector or one of mtcnn, yunet, retinaface, ssd, but got 3"),
         ({"far": "0.001"}, "far must be a number within 0..1, both exclusive, but got '0.001'"),
         ({"far": float("nan")}, "far must be a number within 0..1, both exclusive, but got nan"),
         ({"far": 0}, "far must be a number within 0..1, both exclusive, but got 0"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypedDict, Unpack
 
 from spherecv.caffe.spherecv_caffe_pb2 import (
     ConvolutionParameter,
@@ -21,6 +22,14 @@ Multipliers = Sequence[tuple[float, float]]
 # Rate and decay of weights and bias in the authors' prototxts: the bias learns twice as fast and does not decay.
 WEIGHT_AND_BIAS: Multipliers = ((1, 1), (2, 0))
 FROZEN: Multipliers = ((0, 0), (0, 0))
+
+
+class Learning(TypedDict, total=False):
+    """What only a training reads of a layer: fillers, and (lr_mult, decay_mult) of weights and bias."""
+
+    weight_filler: FillerParameter
+    bias_filler: FillerParameter
+    multipliers: Multipliers
 
 
 def xavier() -> FillerParameter:
@@ -123,13 +132,11 @@ class NetBuilder:
         pad: int = 0,
         group: int = 1,
         bias: bool = True,
-        weight_filler: FillerParameter | None = None,
-        bias_filler: FillerParameter | None = None,
-        multipliers: Multipliers = (),
         bottom: str | None = None,
+        **learning: Unpack[Learning],
     ) -> NetBuilder:
-        """Add a Convolution; `multipliers` are (lr_mult, decay_mult) of weights and bias."""
-        layer = self._add(name, "Convolution", bottom, multipliers=multipliers)
+        """Add a Convolution."""
+        layer = self._add(name, "Convolution", bottom, multipliers=learning.get("multipliers", ()))
         param = layer.convolution_param
         param.num_output = num_output
         param.kernel_size.append(kernel)
@@ -139,7 +146,7 @@ class NetBuilder:
             param.pad.append(pad)
         if group != 1:
             param.group = group
-        _weights(param, bias, weight_filler, bias_filler)
+        _weights(param, bias, learning.get("weight_filler"), learning.get("bias_filler"))
         return self
 
     def inner_product(

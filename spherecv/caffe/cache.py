@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
+import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +22,8 @@ _SUFFIX = ".onnx-cache"
 _MAGIC = b"spherecv onnx cache\n"
 _DIGEST_BYTES = 32
 _MOST_ENTRIES = 16
+_whole: dict[str, tuple[str, int, int, int]] = {}
+"""Entries that were found to be whole, and place, size and times that they had; a few a program."""
 
 
 def ending_key(outputs: Sequence[str] | None) -> str:
@@ -60,6 +64,59 @@ def cached_onnx(
         write_bytes(entry, b"".join((_MAGIC, hashlib.sha256(model).digest(), model)))
         _prune(folder)
     return model
+
+
+def cached_file(
+    key: str, convert: Callable[[], bytes], *, cache_dir: str | os.PathLike[str] | None = None
+) -> Path | bytes:
+    """Return the file in which the ONNX of a key is kept, or make and keep it.
+
+    For those who load the file itself: nothing is copied, and the checksum, CRC-32, takes a tenth of SHA-256's time.
+
+    Parameters
+    ----------
+    key, convert, cache_dir
+        As for `cached_onnx`.
+
+    Returns
+    -------
+    Path or bytes
+        A plain ONNX file; what `convert` returned where the folder cannot be written to.
+    """
+    folder = default_cache_dir() / "onnx" if cache_dir is None else Path(cache_dir)
+    stem = f"{key}-{CONVERTER_VERSION}-{fingerprint()}file"
+    for entry in folder.glob(f"{stem}-*{_SUFFIX}"):
+        if _is_whole(entry):
+            return entry
+        with suppress(OSError):
+            entry.unlink()
+    model = convert()
+    entry = folder / f"{stem}-{zlib.crc32(model):08x}{_SUFFIX}"
+    try:
+        write_bytes(entry, model)
+    except StorageError:
+        return model
+    _prune(folder)
+    return entry
+
+
+def _is_whole(entry: Path) -> bool:
+    """Tell whether a file has the checksum that its name states; looked at once in a program, while it lies still."""
+    try:
+        state = entry.stat()
+        seen = (str(entry), state.st_ino, state.st_size, state.st_ctime_ns)
+        if seen == _whole.get(entry.name):
+            return True
+        os.utime(entry)  # used just now, says it to `_prune`
+        state = entry.stat()
+        seen = (str(entry), state.st_ino, state.st_size, state.st_ctime_ns)
+        with entry.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            whole = f"{zlib.crc32(content):08x}" == entry.stem[-8:]
+    except (OSError, ValueError):
+        return False
+    if whole:
+        _whole[entry.name] = seen
+    return whole
 
 
 def _read(entry: Path) -> bytes | None:

@@ -210,3 +210,19 @@ def _upgrade_layer(legacy: V1LayerParameter, modern: LayerParameter) -> None:
             spec.lr_mult = legacy.blobs_lr[index]
         if index < len(legacy.weight_decay):
             spec.decay_mult = legacy.weight_decay[index]
+    _move_transform(modern)
+
+
+def _move_transform(modern: LayerParameter) -> None:
+    """Move what a data layer's own settings say of the transformation to where it is read.
+
+    Caffe does so in this form of layers alone: in today's, those fields have no effect.
+    """
+    for name in ("data_param", "image_data_param", "window_data_param"):
+        if not modern.HasField(name):
+            continue
+        own = getattr(modern, name)
+        for field in ("scale", "mean_file", "crop_size", "mirror"):
+            if own.HasField(field):
+                setattr(modern.transform_param, field, getattr(own, field))
+                own.ClearField(field)

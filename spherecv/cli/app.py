@@ -14,6 +14,7 @@ from spherecv import __version__
 from spherecv.cli import (
     align,
     calibrate,
+    classify,
     convert,
     demo,
     doctor,
@@ -102,6 +103,7 @@ def _complain(kind: str, message: object) -> None:
 
 app.command("verify")(verify.verify)
 app.command("detect")(faces.detect)
+app.command("classify")(classify.classify)
 app.command("align")(align.align)
 app.command("embed")(embed.embed)
 app.add_typer(evaluate.app, name="evaluate")
@@ -110,6 +112,7 @@ app.add_typer(gallery.app, name="gallery")
 app.command("find")(find.find)
 app.command("watch")(watch.watch)
 train.app.command("list")(lists.write_list)
+train.app.command("unpack")(lists.unpack)
 app.add_typer(train.app, name="train")
 app.command("serve")(serve.serve)
 app.command("convert")(convert.convert)

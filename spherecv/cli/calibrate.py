@@ -50,9 +50,9 @@ def calibrate(
 
     Examples:
 
-      spherecv calibrate pairs.csv --images photos/ --far 0.01 --out door.toml
+      spherecv calibrate pairs.csv --images images/ --far 0.01 --out door.toml
 
-      spherecv calibrate photos/ --far 0.001 --out door.toml
+      spherecv calibrate images/ --far 0.001 --out door.toml
     """
     from spherecv.evaluate.calibrating import Choice, calibrate_subject
     from spherecv.metrics import check_metric

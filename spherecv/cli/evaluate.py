@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from spherecv.cli import options, subjects
+from spherecv.cli.bins import evaluate_bin
+from spherecv.cli.classes import classify_folds
 from spherecv.cli.counting import counted
+from spherecv.cli.featuresets import megaface_features, trillion
+from spherecv.cli.ijb import ijb
 from spherecv.cli.megaface import megaface
+from spherecv.cli.nist import nist
+from spherecv.cli.rfw import rfw
 from spherecv.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -18,8 +25,15 @@ if TYPE_CHECKING:
 
     from spherecv.evaluate import Experiment, Subject
 
-app = typer.Typer(no_args_is_help=True, help="Measure a model: LFW, YTF, MegaFace-style, or pairs of your own.")
+app = typer.Typer(no_args_is_help=True, help="Measure a model: the protocols of the literature, or pairs of your own.")
 app.command("megaface")(megaface)
+app.command("megaface-features")(megaface_features)
+app.command("trillion")(trillion)
+app.command("bin")(evaluate_bin)
+app.command("rfw")(rfw)
+app.command("ijb")(ijb)
+app.command("nist")(nist)
+app.command("classify")(classify_folds)
 
 Images = Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of the images, as PERSON/IMAGE.")]
 Groups = Annotated[
@@ -72,7 +86,7 @@ def lfw(
         )
 
     chosen = subject.subjects()
-    _answer(_run(run, chosen, embeddings, groups, group_images, group_by), report, as_json)
+    _answer(_run(run, chosen, embeddings, groups, group_images, group_by), report, as_json, replicates)
 
 
 @app.command("ytf")
@@ -83,6 +97,10 @@ def ytf(
     corrections: Annotated[
         Path | None,
         typer.Option("--corrections", help="Known label errors: two videos and same, different or drop, a line each."),
+    ] = None,
+    faulty: Annotated[
+        Path | None,
+        typer.Option("--faulty", help="Videos known to be faulty, PERSON/NUMBER a line: figures with and without."),
     ] = None,
     frames: Annotated[
         int | None, typer.Option("--frames", help="Frames taken of each video, evenly spread; all by default.")
@@ -99,7 +117,7 @@ def ytf(
 
     Example:
 
-      spherecv evaluate ytf frame_images_DB/ --splits splits.txt --frames 100
+      spherecv evaluate ytf frame_images_DB/ --splits splits.txt --frames 100 --faulty faulty-videos.txt
     """
     from spherecv.evaluate.run import evaluate_ytf
 
@@ -109,6 +127,7 @@ def ytf(
             splits,
             one,
             corrections=corrections,
+            faulty=faulty,
             frames=frames,
             pooling=cast(Any, pooling),
             saved=saved,
@@ -117,7 +136,7 @@ def ytf(
         )
 
     chosen = subject.subjects()
-    _answer(_run(run, chosen, embeddings), report, as_json)
+    _answer(_run(run, chosen, embeddings), report, as_json, replicates)
 
 
 @app.command("pairs")
@@ -146,13 +165,13 @@ def pairs_command(
 ) -> None:
     """Pairs of your own, compared by the model's recipe as `spherecv verify` does.
 
-    Without --pairs, every photo of a PERSON/IMAGE folder is compared with every other, in blocks.
+    Without --pairs, every image of a PERSON/IMAGE folder is compared with every other, in blocks.
 
     Examples:
 
-      spherecv evaluate pairs photos/ --pairs photos/pairs.csv --report my-report/
+      spherecv evaluate pairs images/ --pairs images/pairs.csv --report my-report/
 
-      spherecv evaluate pairs photos/
+      spherecv evaluate pairs images/
     """
     from spherecv.cli.allpairs import compare_folder
     from spherecv.evaluate.run import evaluate_pairs
@@ -180,7 +199,7 @@ def pairs_command(
     if listed is None:
         compare_folder(images, chosen, embeddings, replicates, as_json)
         return
-    _answer(_run(run, chosen, embeddings, groups, group_images, group_by), report, as_json)
+    _answer(_run(run, chosen, embeddings, groups, group_images, group_by), report, as_json, replicates)
 
 
 def _run(
@@ -226,13 +245,19 @@ def _with_groups(
     return replace(experiment, groups=rates, notes=(*experiment.notes, note))
 
 
-def _answer(experiments: list[Experiment], report: Path | None, as_json: bool) -> None:
+def _answer(experiments: list[Experiment], report: Path | None, as_json: bool, replicates: int) -> None:
+    from spherecv.evaluate.paired import compare_experiments
+
+    compared = compare_experiments(experiments, replicates=replicates)
     if report is not None:
         from spherecv.evaluate.report import write_report
 
-        page = write_report(report, experiments)
+        page = write_report(report, experiments, comparisons=compared)
         typer.echo(f"wrote {page}", err=True)
     if as_json:
-        typer.echo(json.dumps([experiment.to_dict() for experiment in experiments]))
+        rows = [{**one.to_dict(), "comparisons": []} for one in experiments]
+        for (row, _), test in zip(combinations(rows, 2), compared, strict=True):
+            row["comparisons"].append(test.to_dict())
+        typer.echo(json.dumps(rows))
     else:
-        typer.echo("\n\n".join(str(experiment) for experiment in experiments))
+        typer.echo("\n\n".join(str(part) for part in (*experiments, *compared)))

@@ -1,4 +1,4 @@
-"""`spherecv train list`: the list of images and labels that Caffe trains from."""
+"""`spherecv train list` and `unpack`: lists that Caffe trains from, and folders made of RecordIO files."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ def write_list(
     ] = None,
     absolute: Annotated[bool, typer.Option("--absolute", help="Whole paths, not relative to the list.")] = False,
     min_images: Annotated[int, typer.Option("--min-images", help="Leave out identities with fewer images.")] = 1,
+    mix: Annotated[
+        list[Path] | None,
+        typer.Option("--mix", help="Another folder of other people, whose labels follow; several times for more."),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Write the training list of a data set: labels from 0, in the order of the identities' names.
@@ -29,10 +33,14 @@ def write_list(
     Example:
 
       spherecv train list casia-112x96/ --out casia.txt --exclude casia-lfw
+
+      spherecv train list casia-112x96/ --mix umd-frames-112x96/ --out both.txt
     """
     from spherecv.dataset import write_training_list
 
-    made = write_training_list(folder, out, exclude=exclude or (), relative=not absolute, min_images=min_images)
+    made = write_training_list(
+        folder, out, exclude=exclude or (), relative=not absolute, min_images=min_images, mix=mix or ()
+    )
     if as_json:
         values = {"out": str(made.path), "images": made.images, "identities": made.identities}
         typer.echo(json.dumps({**values, "excluded": list(made.excluded), "not_there": list(made.not_there)}))
@@ -41,3 +49,28 @@ def write_list(
     if made.excluded or made.not_there:
         excluded, missing = ", ".join(made.excluded) or "nobody", ", ".join(made.not_there) or "none"
         typer.echo(f"left out: {excluded}; not there: {missing}")
+
+
+def unpack(
+    records: Annotated[Path, typer.Argument(metavar="REC", help="A .rec of InsightFace or MXNet.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the images, as LABEL/NUMBER.jpg.")],
+    as_json: options.Json = False,
+) -> None:
+    """Write the images of a RecordIO file into a folder for each identity; training reads the .rec itself.
+
+    A run that was broken off goes on where it stood.
+
+    Example:
+
+      spherecv train unpack faces_emore/train.rec ms1m/
+    """
+    from spherecv.cli.counting import counted
+    from spherecv.dataset.unpack import unpack_records
+
+    with counted("unpacking") as progress:
+        made = unpack_records(records, out, progress=progress)
+    if as_json:
+        values = {"out": str(made.folder), "images": made.images, "identities": made.identities}
+        typer.echo(json.dumps({**values, "written": made.written}))
+        return
+    typer.echo(f"{made.folder}: {made.images:,} images of {made.identities:,} identities, {made.written:,} of them new")

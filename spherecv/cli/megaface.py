@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,6 +34,8 @@ def megaface(
 
       spherecv evaluate megaface facescrub/ megaface-1M.npy -m sphereface-20
     """
+    from spherecv.evaluate.paired import compare_searches
+
     chosen = subject.subjects()
     results = [(s.source.name, _identify(s, probes, distractors, embeddings, len(chosen) > 1)) for s in chosen]
     if report is not None:
@@ -41,10 +44,16 @@ def megaface(
 
         write_bytes(report / "cmc.png", cmc_png(results))
         typer.echo(f"wrote {report / 'cmc.png'}", err=True)
+    pairs = list(combinations(results, 2))
+    compared = [compare_searches(a, b, names=(one, two)) for (one, a), (two, b) in pairs]
     if as_json:
-        typer.echo(json.dumps([{"model": name, **result.to_dict()} for name, result in results]))
+        rows = [{"model": name, **result.to_dict(), "comparisons": []} for name, result in results]
+        for (row, _), tests in zip(combinations(rows, 2), compared, strict=True):
+            row["comparisons"] += [test.to_dict() for test in tests]
+        typer.echo(json.dumps(rows))
     else:
-        typer.echo("\n\n".join(_text(name, result) for name, result in results))
+        parts = [shown(name, result) for name, result in results]
+        typer.echo("\n\n".join([*parts, *("\n".join(map(str, tests)) for tests in compared if tests)]))
 
 
 def _identify(
@@ -92,7 +101,8 @@ def _strangers(subject: Subject, distractors: Path, several: bool) -> Any:
     return found.by(subject.source.recipe)[found.rows([name for name in names if name not in found.failures])]
 
 
-def _text(name: str, result: Identification) -> str:
+def shown(name: str, result: Identification) -> str:
+    """Draw the figures as text."""
     lines = [f"{name}: {result.trials:,} trials"]
     lines += [f"  rank-1 among {count:,} distractors: {100 * share:.2f} %" for count, share in result.rank1().items()]
     lines += [f"  TAR at FAR {far:g}: {100 * tar:.2f} %" for far, tar in result.tar.items()]

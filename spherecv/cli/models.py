@@ -179,7 +179,7 @@ def _description(info: ModelInfo) -> list[str]:
     ]
     for file in info.files:
         lines.append(f"  {file.role:10} {paths.get(file.role, f'in the package {file.wheel}, which is not installed')}")
-        lines += [f"             from {source}" for source in (*file.urls, file.manual) if source]
+        lines += [f"             from {source}" for source in (*file.urls, file.index, file.manual) if source]
         lines += [f"             {algorithm} {digest}" for algorithm, digest in file.digests]
     if info.recipe:
         recipe = get_recipe(info.recipe)

@@ -51,7 +51,7 @@ Config: TypeAlias = Annotated[
 ]
 Detector: TypeAlias = Annotated[
     str | None,
-    typer.Option("--detector", "-d", help="mtcnn, yunet or retinaface.  [default: mtcnn]", show_default=False),
+    typer.Option("--detector", "-d", help="mtcnn, yunet, retinaface or ssd.  [default: mtcnn]", show_default=False),
 ]
 Preset: TypeAlias = Annotated[
     str | None,

@@ -78,7 +78,7 @@ def serve(
         queue=queue, time_limit=time_limit,
     )  # fmt: skip
     config = pipeline.pipeline_config()
-    DecisionRule.of(config, **decision.settings())  # what could never be answered is refused before the nets are opened
+    _ = DecisionRule.of(config, **decision.settings()).threshold  # or refused, before the nets are opened
     pool = open_pool(config, workers=workers, batch=settings.batch)
     service = FaceService.open(pool, gallery, settings, **decision.settings())
     run(

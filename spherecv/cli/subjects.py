@@ -90,6 +90,23 @@ class OwnSubjectOptions(SubjectOptions):
     face: Face = "largest"
 
 
+@dataclass
+class CropOptions:
+    """What is evaluated on ready-made crops: a model, and where it runs."""
+
+    model: Models = None
+    prototxt: options.Prototxt = None
+    caffemodel: options.Caffemodel = None
+    recipe: Recipes = None
+    backend: options.Backend = None
+    device: options.AnyDevice = None
+    threads: options.Threads = None
+
+    def subjects(self) -> list[Subject]:
+        """Describe what the options name; nothing is opened before a crop must be embedded."""
+        return SubjectOptions(**vars(self), preset=None, face="whole").subjects()
+
+
 def saved_at(path: Path | None, subject: Subject, several: bool) -> SavedAt:
     """Where embeddings are kept: where the option says, or in the cache."""
     from spherecv.evaluate.collection import saved_path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +47,7 @@ def write_training_list(
     exclude: Iterable[str] = (),
     relative: bool = True,
     min_images: int = 1,
+    mix: Sequence[str | os.PathLike[str]] = (),
 ) -> TrainingList:
     """List the images of an `identity/image` folder with their labels.
 
@@ -62,6 +63,9 @@ def write_training_list(
         Whether paths are relative to the list's own folder, so that both can move together; otherwise absolute.
     min_images : int
         Identities with fewer are left out.
+    mix : sequence of path
+        Further folders of other people: their labels follow. A name that comes again in another folder is another
+        person, but for `exclude`, which holds everywhere.
 
     Returns
     -------
@@ -74,25 +78,28 @@ def write_training_list(
     StorageError
         The list cannot be written.
     """
-    root, goal = Path(folder), Path(path)
-    if not root.is_dir():
-        raise DatasetError(f"{root}: no such folder of identities")
+    goal = Path(path)
+    roots = [Path(folder), *map(Path, mix)]
+    if len({root.resolve() for root in roots}) < len(roots):
+        raise DatasetError(f"a folder is named twice: {', '.join(map(str, roots))}")
     unwanted = excluded_identities(exclude)
-    names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
     base = goal.absolute().parent
     lines: list[str] = []
+    present: set[str] = set()
     kept = 0
-    for name in names:
-        images = () if name in unwanted else _images(root / name)
-        if len(images) < max(min_images, 1):
-            continue
-        shown = (os.path.relpath(image.absolute(), base) if relative else str(image.absolute()) for image in images)
-        lines += [f"{_checked(text)} {kept}\n" for text in shown]
-        kept += 1
-    if not kept:
-        raise DatasetError(f"{root} holds no identities with images: they must lie as {root}/IDENTITY/IMAGE")
+    for root in roots:
+        names, before = _identities(root), kept
+        present.update(names)
+        for name in names:
+            images = () if name in unwanted else _images(root / name)
+            if len(images) < max(min_images, 1):
+                continue
+            shown = (os.path.relpath(image.absolute(), base) if relative else str(image.absolute()) for image in images)
+            lines += [f"{_checked(text)} {kept}\n" for text in shown]
+            kept += 1
+        if kept == before:
+            raise DatasetError(f"{root} holds no identities with images: they must lie as {root}/IDENTITY/IMAGE")
     write_bytes(goal, "".join(lines).encode())
-    present = set(names)
     return TrainingList(
         goal, len(lines), kept, tuple(sorted(unwanted & present)), tuple(sorted(unwanted - present))
     )
@@ -119,6 +126,12 @@ def excluded_identities(exclude: Iterable[str]) -> set[str]:
         else:
             names.add(item)
     return names
+
+
+def _identities(root: Path) -> list[str]:
+    if not root.is_dir():
+        raise DatasetError(f"{root}: no such folder of identities")
+    return sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
 
 
 def _names(path: Path) -> Collection[str]:

@@ -169,6 +169,8 @@ def align_dataset(
     check_table(sheet)
     if origin.is_dir() and is_inside(goal, origin):
         raise DatasetError(f"{goal} lies in {origin}: its crops would be taken for images of the data set")
+    if origin.suffix.lower() == ".mat" and work.recipe.alignment == "box":
+        raise InvalidArgumentError(f"{origin} holds landmarks, but {work.recipe.name} aligns by boxes: give a folder")
     jobs = jobs_of(origin, SUFFIXES[image_format], None if images is None else Path(images))
     if restart:
         (goal / JOURNAL).unlink(missing_ok=True)

@@ -67,6 +67,7 @@ class Work:
             "template": [list(point) for point in self.recipe.template_points],
             "size": list(self.recipe.size),
             "alignment": self.recipe.alignment,
+            **({"margin": self.recipe.margin} if self.recipe.margin else {}),
             **self._detector(),
             "face": self.face,
             "no_face": self.no_face,
@@ -94,7 +95,10 @@ class Aligning:
         self._work = work
         stages = work.stages
         self._detector = stages.open_detector() if isinstance(stages, PipelineConfig) else stages.detector
-        self._aligner = FaceAligner(work.recipe.template, size=work.recipe.size, alignment=work.recipe.alignment)
+        recipe = work.recipe
+        self._aligner = FaceAligner(
+            recipe.template, size=recipe.size, alignment=recipe.alignment, margin=recipe.margin
+        )
 
     def row(self, job: Job) -> TableRow:
         """Align one image and write its crop.

@@ -140,6 +140,43 @@ class Cascade:
         return Outputs(*(np.concatenate(column) for column in zip(nothing, *self.map(look, parts), strict=True)))
 
 
+def landmarks_in(
+    onet: NetPool, images: Sequence[Image], boxes: FloatArray, owners: NDArray[np.intp]
+) -> FloatArray:
+    """Find the landmarks of faces that another detector found, with the third net.
+
+    Each box is squared about its centre, and the landmarks are the means of those found in it and in its mirror image,
+    as in the cascade. A second look, at the box that the third net makes of the first one, is what is answered: other
+    detectors cut faces otherwise than the net was trained on.
+
+    Parameters
+    ----------
+    onet : NetPool
+    images : sequence of ndarray of uint8, shape (H, W, 3)
+    boxes : ndarray of float32, shape (N, 4)
+        The edges, `x1, y1, x2, y2` in pixels, as in `Detections`.
+    owners : ndarray of int, shape (N,)
+        Which image each box belongs to.
+
+    Returns
+    -------
+    ndarray of float32, shape (N, 5, 2)
+        As in `Detections`.
+    """
+    square: FloatArray = np.trunc(squared(boxes + np.array((1, 1, 0, 0), np.float32)))
+    landmarks: list[FloatArray] = [np.empty((0, 5, 2), np.float32)]
+    for start in range(0, len(boxes), _CROPS[_LARGE]):
+        part = slice(start, start + _CROPS[_LARGE])
+        first = onet.run(as_net_input(cut(images, owners[part], square[part], _LARGE)))
+        closer = np.trunc(squared(moved(square[part], first.offsets, inclusive=True)))
+        crops = cut(images, owners[part], closer, _LARGE)
+        points = onet.run(as_net_input(crops)).points
+        mirrored = onet.run(as_net_input(crops[:, :, ::-1])).points
+        points = np.asarray((points + _mirrored_back(mirrored)) / 2, np.float32)
+        landmarks.append(_placed(points, closer) - np.float32(1))
+    return np.concatenate(landmarks)
+
+
 def _in_a_row(boxes: Sequence[FloatArray]) -> tuple[FloatArray, NDArray[np.intp]]:
     owners = np.repeat(np.arange(len(boxes)), [len(some) for some in boxes])
     return np.concatenate([np.empty((0, 4), np.float32), *boxes]), owners

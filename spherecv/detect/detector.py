@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,12 @@ from spherecv.images import ImageSource, LabelledImage, load_batches
 from spherecv.quality import face_quality
 from spherecv.records import Face
 from spherecv.runtime.devices import check_settings
+from spherecv.zoo import Recipe
 
 Image = NDArray[np.uint8]
 Model = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
-KINDS = ("mtcnn", "yunet", "retinaface")
+KINDS = ("mtcnn", "yunet", "retinaface", "ssd")
 
 _BATCH_IMAGES = 16
 
@@ -31,10 +32,12 @@ class FaceDetector:
 
     Parameters
     ----------
-    kind : {"mtcnn", "yunet", "retinaface"}
+    kind : {"mtcnn", "yunet", "retinaface", "ssd"}
         `mtcnn` is what the SphereFace authors used; it runs on any backend, and its weights come with the installation.
         `yunet` is OpenCV's own, faster and less exact, for video; its file of 233 kB is downloaded when it is first
         used. `retinaface` is the package retina-face, for the hardest pictures, slow; it downloads 109 MB.
+        `ssd` is OpenCV's SSD face detector of Caffe's days (res10), for one or a few large faces; its file of 11 MB is
+        downloaded when it is first used. Its landmarks are found by the third net of MTCNN.
     preset : {"fast", "sphereface"}, optional
         Of `mtcnn` only. `fast`, the default: faces from a twelfth of the image's shorter side, and from 20 pixels.
         `sphereface`: as the SphereFace authors cut their faces out, from 20 pixels whatever the image, with scales
@@ -46,13 +49,17 @@ class FaceDetector:
         Ratio of each scale of the image to the one before, 0.1..0.95; of `mtcnn` only.
     thresholds : sequence of three floats, or float, optional
         Least score, 0..1: of the three nets of `mtcnn` (0.7, 0.7, 0.9; 0.6, 0.7, 0.9 with `sphereface`), or of the one
-        net of `yunet` (0.7) and `retinaface` (0.9).
+        net of `yunet` (0.7), `retinaface` (0.9) and `ssd` (0.5).
     model : path or sequence of paths, optional
         Files of your own instead of those that SphereCV knows. `mtcnn`: a folder with `det1` to `det3` as `.prototxt`
-        and `.caffemodel`, or these six files, net by net, or three `.onnx` files. The others: an `.onnx` file.
+        and `.caffemodel`, or these six files, net by net, or three `.onnx` files. `ssd`: prototxt and caffemodel of any
+        SSD net whose label 1 is a face. The others: an `.onnx` file.
+    recipe : Recipe, str, path or mapping, optional
+        Of `ssd` only: how a net of your own wants its images, by `size`, `color`, `mean` and `scale`. By default BGR
+        less (104, 177, 123).
     backend : {"opencv", "onnxruntime", "openvino", "auto"}, optional
-        What runs the nets of `mtcnn`: OpenCV by default on the CPU, the fastest that there is on CUDA. `yunet` runs on
-        OpenCV only, `retinaface` on ONNX Runtime only.
+        What runs the nets of `mtcnn` and `ssd`: OpenCV by default on the CPU, the fastest that there is on CUDA.
+        `yunet` runs on OpenCV only, `retinaface` on ONNX Runtime only.
     device : {"cpu", "cuda", "auto"}
         A device that is asked for and is not there is an error.
     threads : int, optional
@@ -85,13 +92,18 @@ class FaceDetector:
         factor: float | None = None,
         thresholds: Sequence[float] | float | None = None,
         model: Model | None = None,
+        recipe: Recipe | str | os.PathLike[str] | Mapping[str, Any] | None = None,
         backend: str | None = None,
         device: str = "cpu",
         threads: int | None = None,
     ) -> None:
         check_kind(kind, preset=preset, min_size=min_size, factor=factor)
+        if recipe is not None and kind != "ssd":
+            raise InvalidArgumentError(f"recipe cannot be set for {kind}, only for ssd")
         check_settings(backend or "auto", device, threads)
-        self._settings = _Settings(kind, preset, min_size, factor, thresholds, model, backend, device, threads)
+        self._settings = _Settings(
+            kind, preset, min_size, factor, thresholds, model, recipe, backend, device, threads
+        )
         self._kind = self._settings.open()
         self.name = self._kind.name
 
@@ -195,6 +207,7 @@ class _Settings:
     factor: float | None
     thresholds: Sequence[float] | float | None
     model: Model | None
+    recipe: Recipe | str | os.PathLike[str] | Mapping[str, Any] | None
     backend: str | None
     device: str
     threads: int | None
@@ -212,6 +225,12 @@ class _Settings:
         thresholds, model = self.thresholds, self.model
         if thresholds is not None and not isinstance(thresholds, int | float):
             raise InvalidArgumentError(f"thresholds must be one number for {self.kind}, but got {thresholds!r}")
+        if self.kind == "ssd":
+            from spherecv.detect.ssd import Ssd
+
+            files = None if model is None else [model] if isinstance(model, str | os.PathLike) else list(model)
+            options: dict[str, Any] = {"backend": self.backend, "device": device, "threads": threads}
+            return Ssd(files, recipe=self.recipe, threshold=thresholds, **options)
         if model is not None and not isinstance(model, str | os.PathLike):
             raise InvalidArgumentError(f"model must be the path of one file for {self.kind}, but got {model!r}")
         if self.kind == "yunet":

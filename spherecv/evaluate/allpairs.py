@@ -1,4 +1,4 @@
-"""Every photo against every other, as Trillion Pairs does: in blocks, whatever the number of photos."""
+"""Every image against every other, as Trillion Pairs does: in blocks, whatever the number of images."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class AllPairs:
     Attributes
     ----------
     genuine : ndarray of float64, shape (G,)
-        Cosine distance of every pair of photos of one person.
+        Cosine distance of every pair of images of one person.
     genuine_people : ndarray of int, shape (G,)
         Whose they are: positions in the sorted unique labels.
     impostors : int
@@ -125,7 +125,7 @@ def compare_all(
     ----------
     embeddings : array_like of float, shape (N, D)
     identities : array_like, shape (N,)
-        Who is on each photo.
+        Who is on each image.
     rates : sequence of float
         False accept rates to find thresholds for.
     min_false_accepts : int

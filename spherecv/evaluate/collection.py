@@ -99,7 +99,7 @@ class ImageEmbeddings(FaceTable):
             with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
                 meta = json.loads(str(archive["meta"]))
                 if meta["format"] != _FORMAT:
-                    raise DatasetError(f"{path} is of another format: embed anew")
+                    raise DatasetError(f"{path} is of another format: embed again")
                 stamps = zip(archive["stamped"].tolist(), archive["stamps"].tolist(), strict=True)
                 loaded = cls(
                     paths=tuple(archive["names"].tolist()),
@@ -136,7 +136,7 @@ def embed_images(
     mirror : bool
         Keep the mirror image's embedding beside the image's own, whatever the recipe says.
     saved : path, optional
-        An `.npz` to take from and to write to. Images that changed since are embedded anew.
+        An `.npz` to take from and to write to. Images that changed since are embedded again.
     progress : callable, optional
         Called with the number of images done and in all.
 

@@ -51,6 +51,11 @@ class GroupRates:
     high: FloatArray
     notes: tuple[str, ...] = ()
 
+    @property
+    def ratio(self) -> float:
+        """Worst false match rate within a group over the geometric mean of the groups'; NaN where one is 0."""
+        return worst_over_mean(np.diag(self.rates))
+
     def to_dict(self) -> dict[str, Any]:
         """The rates as plain Python values, ready for JSON."""
         return {
@@ -64,6 +69,7 @@ class GroupRates:
                 [None if np.isnan(a) else [float(a), float(b)] for a, b in zip(*row, strict=True)]
                 for row in zip(self.low, self.high, strict=True)
             ],
+            "fmr_worst_over_geometric_mean": None if np.isnan(self.ratio) else self.ratio,
             "notes": list(self.notes),
         }
 
@@ -137,6 +143,26 @@ def false_match_rates(
         high,
         notes,
     )
+
+
+def worst_over_mean(rates: ArrayLike) -> float:
+    """Largest rate over the geometric mean of all (NIST IR 8429): 1 is even.
+
+    Parameters
+    ----------
+    rates : array_like of float, shape (G,)
+        NaN, of groups without pairs, are passed over.
+
+    Returns
+    -------
+    float
+        From 1 on; NaN without rates, or where one is 0: its true value is not known, only that it is small.
+    """
+    values = np.asarray(rates, dtype=np.float64)
+    values = values[~np.isnan(values)]
+    if not len(values) or values.min() <= 0:
+        return float("nan")
+    return float(values.max() / np.exp(np.log(values).mean()))
 
 
 def read_groups(path: str | os.PathLike[str], columns: Sequence[str] = ()) -> tuple[list[str], dict[str, list[str]]]:

@@ -1,4 +1,4 @@
-"""MegaFace-style identification: find a person's other photo among a growing number of strangers."""
+"""MegaFace-style identification: find a person's other image among a growing number of strangers."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Identification:
     distractors : tuple of int
         The numbers of distractors measured at.
     ranks : ndarray of int, shape (C, T)
-        For each number of distractors and each trial (a probe and one photo of the same person in the gallery): how
-        many distractors were at least as near as that photo; 0 is found first. A tie counts against the photo.
+        For each number of distractors and each trial (a probe and one image of the same person in the gallery): how
+        many distractors were at least as near as that image; 0 is found first. A tie counts against the image.
     tar : dict of float to float
         Share of the trials whose similarity lies above all but a share FAR of the probe-distractor similarities.
     thresholds : dict of float to float
@@ -41,6 +41,8 @@ class Identification:
     trials, impostors : int
         Genuine trials, and probe-distractor pairs.
     notes : tuple of str
+    owners : ndarray, shape (T,), or None
+        Whose trial each is.
     """
 
     distractors: tuple[int, ...]
@@ -51,6 +53,7 @@ class Identification:
     trials: int
     impostors: int
     notes: tuple[str, ...] = ()
+    owners: NDArray[Any] | None = None
 
     def rank1(self) -> dict[int, float]:
         """Share of the trials found first, by number of distractors."""
@@ -89,7 +92,7 @@ def identify(
 ) -> Identification:
     """Run MegaFace's first challenge on embeddings.
 
-    Every photo of a person is a probe against every other photo of that person, hidden among the distractors; the
+    Every image of a person is a probe against every other image of that person, hidden among the distractors; the
     first 10, 100, ... of them in their order, so that the numbers nest.
 
     Parameters
@@ -97,7 +100,7 @@ def identify(
     probes : array_like of float, shape (P, D)
         Embeddings of the people looked for.
     identities : array_like, shape (P,)
-        Who is who; people with one photo have no trial, but count as impostors.
+        Who is who; people with one image have no trial, but count as impostors.
     distractors : ndarray of float, shape (N, D)
         Strangers; may be memory-mapped (`numpy.load(path, mmap_mode="r")`), and is read once.
     counts : sequence of int
@@ -120,7 +123,7 @@ def identify(
     InvalidArgumentError
         Shapes that do not fit, values that are not finite, counts or rates out of range.
     NotEnoughDataError
-        No distractors, or nobody with two photos.
+        No distractors, or nobody with two images.
     """
     rows = unit_rows(np.asarray(probes))
     first, second = _trials(np.asarray(identities), len(rows))
@@ -156,15 +159,16 @@ def identify(
         trials=len(first),
         impostors=impostors,
         notes=notes,
+        owners=np.asarray(identities)[first],
     )
 
 
 class _Ahead:
-    """Counts, for each trial, the distractors that are at least as near as the photo looked for.
+    """Counts, for each trial, the distractors that are at least as near as the image looked for.
 
     Trials lie in the order of their probe and similarity. A distractor is ahead of those trials of its probe that begin
     the probe's stretch, up to its own similarity: one more at its beginning, one less behind its end, summed up once at
-    the very end. So a distractor costs one search, however many photos a person has.
+    the very end. So a distractor costs one search, however many images a person has.
     """
 
     def __init__(self, probe: NDArray[np.intp], genuine: Rows, probes: int, counts: tuple[int, ...]) -> None:
@@ -201,14 +205,14 @@ def _keys(rows: NDArray[np.intp], values: Rows) -> NDArray[np.int64]:
 
 
 def _trials(identities: NDArray[Any], count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Ordered pairs of different photos of one person: probe and photo in the gallery."""
+    """Ordered pairs of different images of one person: probe and image in the gallery."""
     if identities.shape != (count,):
         raise InvalidArgumentError(f"identities must have shape ({count},), but got {identities.shape}")
     order = np.argsort(identities, kind="stable")
     groups = np.split(order, np.flatnonzero(identities[order][1:] != identities[order][:-1]) + 1)
     pairs = [np.stack(np.nonzero(~np.eye(len(group), dtype=bool))) for group in groups if len(group) > 1]
     if not pairs:
-        raise NotEnoughDataError("nobody has two photos: there is nothing to find")
+        raise NotEnoughDataError("nobody has two images: there is nothing to find")
     large = [group for group in groups if len(group) > 1]
     first = np.concatenate([group[pair[0]] for group, pair in zip(large, pairs, strict=True)])
     second = np.concatenate([group[pair[1]] for group, pair in zip(large, pairs, strict=True)])

@@ -15,7 +15,7 @@ from spherecv.evaluate.curves import FloatArray, checked_pairs, tie_ends
 Interval = tuple[float, float]
 
 _CHUNK_VALUES = 100_000
-"""Weights held at once: 0.8 MB an array, which stays in the cache; larger ones are paged in anew each time."""
+"""Weights held at once: 0.8 MB an array, which stays in the cache; larger ones are paged in again each time."""
 
 
 @dataclass(frozen=True)
@@ -89,26 +89,16 @@ def bootstrap(
     InvalidArgumentError
         Shapes that do not fit.
     """
-    values, labels = checked_pairs(distances, same)
-    people = np.asarray(identities)
-    if people.shape != (len(values), 2):
-        raise InvalidArgumentError(f"identities must have shape ({len(values)}, 2), but got {people.shape}")
-    numbers = np.unique(people, return_inverse=True)[1].reshape(people.shape)
-    order = np.argsort(values, kind="stable")
-    values, labels, numbers = values[order], labels[order], numbers[order]
-    right = None if threshold is None else (_ordered(threshold, order) >= values) == labels
-    corners = _corners(values, labels)
-    figures = [
-        _figures(genuine, impostor, corners, right, rates)
-        for genuine, impostor in _weights(labels, numbers, replicates, seed)
-    ]
-    table = np.concatenate(figures) if figures else np.empty((0, 3 + len(rates)))
+    values, labels, numbers = _numbered(distances, same, identities)
+    table = replicate_figures(
+        values, labels, numbers, threshold=threshold, rates=rates, replicates=replicates, seed=seed
+    )
     table = table[~np.isnan(table[:, 1])]
     low, high = percentiles(table, level)
     rows = [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
     matched = len(np.unique(numbers[labels])) if labels.any() else 1
     return Bootstrap(
-        accuracy=None if right is None else opened(rows[0], int(numbers.max()) + 1),
+        accuracy=None if threshold is None else opened(rows[0], int(numbers.max()) + 1),
         eer=opened(rows[1], matched),
         auc=opened(rows[2], min(matched, len(np.unique(numbers[~labels])) or 1)),
         tar={far: opened(row, matched) for far, row in zip(rates, rows[3:], strict=True)},
@@ -117,6 +107,56 @@ def bootstrap(
         used=len(table),
         identities=int(numbers.max()) + 1,
     )
+
+
+def replicate_figures(
+    distances: ArrayLike,
+    same: ArrayLike,
+    identities: ArrayLike,
+    *,
+    threshold: float | ArrayLike | None = None,
+    rates: Sequence[float] = (),
+    replicates: int = 1000,
+    seed: int = 0,
+) -> FloatArray:
+    """Compute the figures of every replicate of `bootstrap`.
+
+    Parameters
+    ----------
+    distances, same, identities, threshold, rates, replicates, seed
+        As for `bootstrap`. The people drawn depend on `seed` and the numbers of people and pairs alone, so that two
+        models on the same pairs see the same replicates.
+
+    Returns
+    -------
+    ndarray of float64, shape (replicates, 3 + rates)
+        Accuracy (NaN without a threshold), EER, AUC and the TARs; NaN where a class was not drawn.
+
+    Raises
+    ------
+    InvalidArgumentError
+        Shapes that do not fit.
+    """
+    values, labels, numbers = _numbered(distances, same, identities)
+    order = np.argsort(values, kind="stable")
+    values, labels, numbers = values[order], labels[order], numbers[order]
+    right = None if threshold is None else (_ordered(threshold, order) >= values) == labels
+    corners = _corners(values, labels)
+    figures = [
+        _figures(genuine, impostor, corners, right, rates)
+        for genuine, impostor in _weights(labels, numbers, replicates, seed)
+    ]
+    return np.concatenate(figures) if figures else np.empty((0, 3 + len(rates)))
+
+
+def _numbered(
+    distances: ArrayLike, same: ArrayLike, identities: ArrayLike
+) -> tuple[FloatArray, NDArray[np.bool_], NDArray[np.intp]]:
+    values, labels = checked_pairs(distances, same)
+    people = np.asarray(identities)
+    if people.shape != (len(values), 2):
+        raise InvalidArgumentError(f"identities must have shape ({len(values)}, 2), but got {people.shape}")
+    return values, labels, np.unique(people, return_inverse=True)[1].reshape(people.shape)
 
 
 def opened(interval: Interval, count: float) -> Interval:

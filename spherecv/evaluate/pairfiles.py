@@ -11,6 +11,7 @@ from pathlib import Path
 
 from spherecv.dataset.matlab import read_structure
 from spherecv.errors import DatasetError
+from spherecv.evaluate.fieldlists import cfp_rows, is_two_line, two_line_rows
 from spherecv.evaluate.pairs import PairList, PairRow, make_pairs
 
 _LABELS = {
@@ -32,7 +33,8 @@ def read_pairs(path: str | os.PathLike[str], *, fold_size: int | None = None) ->
         `.csv` or `.tsv`: two columns of paths and one of labels (yes/no, 1/0, same/different, ...), with or without a
         header, and optionally the columns `fold`, `identity1` and `identity2`. `.mat`: the structure `pairs` with
         `fileL, fileR, fold, flag` that the SphereFace authors save. Anything else: LFW's `pairs.txt` and
-        `pairsDev*.txt` (tabs), or a `path path label` line each.
+        `pairsDev*.txt` (tabs), a `path path label` line each, or CALFW's two `IMAGE LABEL` lines for each pair. Of a
+        folder: a protocol of CFP, as `Protocol/Split/FP`.
     fold_size : int, optional
         Pairs of a fold, in the order of the file, for files without folds of their own.
 
@@ -50,12 +52,17 @@ def read_pairs(path: str | os.PathLike[str], *, fold_size: int | None = None) ->
     suffix = file.suffix.lower()
     if suffix == ".mat":
         rows = list(_matlab_rows(file))
+    elif file.is_dir():
+        rows = list(cfp_rows(file))
     else:
         lines = _read_lines(file)
         if suffix in (".csv", ".tsv"):
             rows = list(_table_rows(lines, "\t" if suffix == ".tsv" else ",", str(file)))
         elif _is_lfw(lines):
             rows = _lfw_rows(lines, str(file))
+        elif is_two_line([_fields(line) for line in lines]):
+            fields = [(number, words) for number, line in enumerate(lines, start=1) if (words := _fields(line))]
+            rows = list(two_line_rows(fields, str(file)))
         else:
             rows = list(_path_rows(lines, str(file)))
     if fold_size is not None:

@@ -225,14 +225,8 @@ def _named(rows: Sequence[PairRow], images: Sequence[str], source: str, trust_la
 
 
 def _joined(rows: Sequence[PairRow], position: dict[str, int], source: str) -> NDArray[np.intp]:
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     links = np.array([(position[row.first], position[row.second]) for row in rows if row.same], dtype=np.intp)
-    links = links.reshape(-1, 2)
-    size = len(position)
-    graph = coo_array((np.ones(len(links)), (links[:, 0], links[:, 1])), shape=(size, size))
-    labels = np.asarray(connected_components(graph, directed=False)[1], dtype=np.intp)
+    labels = linked(links, len(position))
     for row in rows:
         if not row.same and labels[position[row.first]] == labels[position[row.second]]:
             raise DatasetError(
@@ -240,6 +234,16 @@ def _joined(rows: Sequence[PairRow], position: dict[str, int], source: str) -> N
                 "but genuine pairs of the list join them"
             )
     return labels
+
+
+def linked(links: NDArray[np.intp], size: int) -> NDArray[np.intp]:
+    """Number the groups of `size` images that links of shape (L, 2) join, directly or through others."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    ends = links.reshape(-1, 2)
+    graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(size, size))
+    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.intp)
 
 
 def folder_pairs(folder: str | os.PathLike[str]) -> tuple[tuple[str, ...], NDArray[np.intp], tuple[str, ...]]:

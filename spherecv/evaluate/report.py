@@ -1,4 +1,4 @@
-"""Reports: one self-contained HTML page, and its pictures as PNG beside it."""
+"""Reports: one self-contained HTML page, and its plots as PNG beside it."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from spherecv.errors import InvalidArgumentError, SphereCVError
 from spherecv.evaluate import plots
 from spherecv.evaluate.experiment import Experiment
 from spherecv.evaluate.groups import GroupRates
+from spherecv.evaluate.paired import PairedTest
 from spherecv.files import write_bytes
 
 _PACKAGES = ("numpy", "scipy", "opencv-contrib-python-headless", "onnxruntime", "openvino", "pillow")
@@ -44,10 +45,11 @@ def write_report(
     folder: str | os.PathLike[str],
     experiments: Sequence[Experiment],
     *,
+    comparisons: Sequence[PairedTest] = (),
     command: Sequence[str] | None = None,
     worst: int = _WORST,
 ) -> Path:
-    """Write `report.html`, `report.json` and the pictures of one or more experiments.
+    """Write `report.html`, `report.json` and the plots of one or more experiments.
 
     Parameters
     ----------
@@ -55,6 +57,8 @@ def write_report(
         Made if it is not there; files of the same names are replaced.
     experiments : sequence of Experiment
         Shown side by side, in this order.
+    comparisons : sequence of PairedTest
+        Of two of the models each.
     command : sequence of str, optional
         What made them; by default the command line of this process.
     worst : int
@@ -89,6 +93,7 @@ def write_report(
         f"<h1>{escape(experiments[0].protocol)}: {escape(', '.join(e.model for e in experiments))}</h1>",
         _figures_table(experiments),
         _side([_picture(pictures["roc.png"], "ROC"), _picture(pictures["det.png"], "DET")]),
+        *(f"<h2>Two models compared</h2><pre>{escape(str(test))}</pre>" for test in comparisons),
         *(_section(number, experiment, pictures, worst) for number, experiment in enumerate(experiments, start=1)),
         _reproduction(experiments, facts),
     ]
@@ -97,7 +102,11 @@ def write_report(
         f"<style>{_STYLE}</style></head><body>{''.join(body)}</body></html>\n"
     )
     write_bytes(root / "report.html", page.encode())
-    answers = {"experiments": [experiment.to_dict() for experiment in experiments], "provenance": facts}
+    answers = {
+        "experiments": [experiment.to_dict() for experiment in experiments],
+        "comparisons": [test.to_dict() for test in comparisons],
+        "provenance": facts,
+    }
     write_bytes(root / "report.json", (json.dumps(answers, indent=1) + "\n").encode())
     return root / "report.html"
 
@@ -200,7 +209,9 @@ def _groups(rates: GroupRates, picture: bytes) -> str:
         )
         for i, name in enumerate(rates.names)
     ]
-    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in rates.notes)
+    worst = "not known, since a group has none" if np.isnan(rates.ratio) else f"{rates.ratio:.2f}"
+    ratio = f"worst within a group over the geometric mean of the groups: {worst}"
+    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in (*rates.notes, ratio))
     return (
         f"<h3>False match rate by {escape(rates.column)}, threshold {rates.threshold:.4f}</h3>"
         f"{_picture(picture, rates.column)}<table><tr><th></th>{head}</tr>{''.join(rows)}</table>{notes}"
@@ -224,9 +235,10 @@ def _pairs(experiment: Experiment, chosen: NDArray[np.intp]) -> str:
 
 
 def _photo(folder: Path, name: str) -> str:
-    """Small picture of an image, or of the middle frame of a video."""
+    """Thumbnail of an image, or of the middle frame of a video."""
     import cv2
 
+    from spherecv.evaluate.cropsets import load_crop
     from spherecv.images import find_images, load_image
 
     try:
@@ -234,7 +246,7 @@ def _photo(folder: Path, name: str) -> str:
         if path.is_dir():
             frames = find_images(path)
             path = frames[len(frames) // 2]
-        image = load_image(path)
+        image = load_crop(folder, name) if folder.is_file() else load_image(path)
     except SphereCVError as error:
         return f"<i>{escape(str(error))}</i>"
     scale = _THUMBNAIL * 2 / max(image.shape[:2])

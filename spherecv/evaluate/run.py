@@ -18,7 +18,7 @@ from spherecv.evaluate.groups import GroupRates, false_match_rates, read_groups
 from spherecv.evaluate.pairfiles import read_pairs
 from spherecv.evaluate.pairs import PairList, find_pairs
 from spherecv.evaluate.subject import Subject
-from spherecv.evaluate.ytf import Pooling, frames_of, make_templates, read_splits
+from spherecv.evaluate.ytf import Pooling, frames_of, make_templates, read_splits, read_videos
 from spherecv.metrics import Metric, distance
 
 AnyPath = str | os.PathLike[str]
@@ -50,7 +50,7 @@ def evaluate_lfw(
     Parameters
     ----------
     images : path
-        Photos, or aligned crops, as `Name/Name_0001.jpg`, of any suffix.
+        Images, or aligned crops, as `Name/Name_0001.jpg`, of any suffix.
     pairs : path
         `pairs.txt` (view 2), or `pairsDevTest.txt` (view 1).
     subject : Subject
@@ -186,6 +186,7 @@ def evaluate_ytf(
     subject: Subject,
     *,
     corrections: AnyPath | None = None,
+    faulty: AnyPath | None = None,
     frames: int | None = None,
     pooling: Pooling = "mean",
     saved: SavedAt = keep_nothing,
@@ -203,6 +204,8 @@ def evaluate_ytf(
     subject : Subject
     corrections : path, optional
         Known label errors; see `read_splits`.
+    faulty : path, optional
+        Names of videos known to be faulty, `PERSON/NUMBER` a line: the same figures without their pairs stand beside.
     frames : int, optional
         Frames taken of each video, evenly spread; by default all.
     pooling : {"mean", "quality"}
@@ -225,7 +228,9 @@ def evaluate_ytf(
     found = embed_images(images, names, subject, mirror=True, saved=saved(images, True), progress=progress)
     position = {name: i for i, name in enumerate(found.names)}
     rows = {video: [position[name] for name in of if name in position] for video, of in videos.items()}
-    variants = []
+    variants: list[Variant] = []
+    corrected: list[Variant] = []
+    bad = () if faulty is None else read_videos(faulty, tested)
     notes = list(tested.notes)
     used, left_out = tested, 0
     for name, refined in ((f"{_REFINED}, {pooling} of frames", True), (f"{_PLAIN}, {pooling} of frames", False)):
@@ -234,18 +239,24 @@ def evaluate_ytf(
         used = tested.without(empty)
         left_out = len(tested) - len(used)
         require_pairs(used)
-        left, right = (np.stack([templates[used.images[i]] for i in side]) for side in (used.first, used.second))
-        folds = evaluate_folds(left, right, used.same, used.folds, subtract_mean=refined, authors_threshold=refined)
-        variants.append(
-            make_variant(
-                name, used, folds.distances, table=folds, threshold_from="threshold of the other folds",
-                replicates=replicates,
+        kinds = [(name, used, variants)]
+        if faulty is not None:
+            title = f"{name}; without {len(bad)} faulty videos, {len(used) - len(used.without(bad))} pairs"
+            kinds.append((title, used.without(bad), corrected))
+        for title, pairs, goal in kinds:
+            left, right = (
+                np.stack([templates[pairs.images[i]] for i in side]) for side in (pairs.first, pairs.second)
             )
-        )
-        notes += [note for note in folds.notes if note not in notes]
-    return _experiment(
-        "YouTube Faces", subject, used, images, tuple(variants), found, tested, left_out, notes, videos
-    )
+            folds = evaluate_folds(
+                left, right, pairs.same, pairs.folds, subtract_mean=refined, authors_threshold=refined
+            )
+            where = "threshold of the other folds"
+            goal.append(
+                make_variant(title, pairs, folds.distances, table=folds, threshold_from=where, replicates=replicates)
+            )
+            notes += [note for note in folds.notes if note not in notes]
+    both = (*variants, *corrected)
+    return _experiment("YouTube Faces", subject, used, images, both, found, tested, left_out, notes, videos)
 
 
 def evaluate_groups(

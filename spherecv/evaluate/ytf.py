@@ -53,6 +53,33 @@ def read_splits(path: str | os.PathLike[str], *, corrections: str | os.PathLike[
     return PairList(**{**vars(pairs), "notes": (*pairs.notes, *notes)})
 
 
+def read_videos(path: str | os.PathLike[str], pairs: PairList) -> tuple[str, ...]:
+    """Read a list of videos of the splits, such as those known to be faulty.
+
+    Parameters
+    ----------
+    path : path
+        `PERSON/NUMBER` a line; `#` begins a remark.
+    pairs : PairList
+        Of the splits.
+
+    Returns
+    -------
+    tuple of str
+
+    Raises
+    ------
+    DatasetError
+        The file cannot be read, or names a video that the splits do not hold.
+    """
+    file = Path(path)
+    names = [cells[0] for cells in _lines(file) if cells and cells[0] and not cells[0].startswith("#")]
+    strange = next((name for name in names if name not in set(pairs.images)), None)
+    if strange is not None:
+        raise DatasetError(f"{file} names {strange}, a video that the splits do not hold")
+    return tuple(dict.fromkeys(names))
+
+
 def frames_of(pairs: PairList, folder: str | os.PathLike[str], *, limit: int | None = None) -> dict[str, list[str]]:
     """Find the frames of every video of a list.
 

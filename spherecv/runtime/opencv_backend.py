@@ -22,7 +22,7 @@ from spherecv.runtime.signature import Signature
 
 # What the classic engine was checked on with batches that change from call to call (tests/runtime). What computes with
 # shapes (Shape, Gather, Constant) is not among it, because that engine does so once: a Reshape here is to a constant.
-_CLASSIC_OPERATORS = frozenset(
+CLASSIC_OPERATORS = frozenset(
     ("Add", "AveragePool", "Concat", "Conv", "Dropout", "Flatten", "Gemm", "GlobalAveragePool", "Identity", "LeakyRelu",
      "MaxPool", "Mul", "PRelu", "Relu", "Reshape", "Sigmoid", "Slice", "Softmax", "Tanh")
 )  # fmt: skip
@@ -125,7 +125,7 @@ def _engines(cv2: Any, signature: Signature, device: str) -> list[int]:
     classic: int = cv2.dnn.ENGINE_CLASSIC
     if device == "cuda":
         return [classic]
-    known = all(node.operator in _CLASSIC_OPERATORS for node in signature.nodes)
+    known = all(node.operator in CLASSIC_OPERATORS for node in signature.nodes)
     suits = known and signature.fixed_size and not signature.grouped
     return [classic, new] if suits else [new, classic]
 

@@ -282,7 +282,7 @@ class FaceService:
         """The aligned crop, and where the landmarks are in it."""
         landmarks = embedded.face.landmarks
         places = None
-        if landmarks is not None:
+        if landmarks is not None and self.pool.aligner.alignment != "box":
             matrix = self.pool.aligner.transform(landmarks)
             places = np.round(landmarks @ matrix[:, :2].T + matrix[:, 2], 2).tolist()
         return {"png": None if embedded.crop is None else _png(embedded.crop), "landmarks": places}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from spherecv.train.backend import open_backend
     from spherecv.train.deploy import export
     from spherecv.train.distill import DistillRecipe, open_distillation
-    from spherecv.train.finetune import open_finetuning
+    from spherecv.train.finetune import open_finetuning, plan
     from spherecv.train.net import Net
     from spherecv.train.policies import Policy
     from spherecv.train.recipes import save
@@ -38,6 +38,7 @@ _HOME = {
     "open_finetuning": "finetune",
     "open_run": "run",
     "pair_accuracy": "angles",
+    "plan": "finetune",
     "save": "recipes",
 }
 
@@ -57,6 +58,7 @@ __all__ = [
     "open_finetuning",
     "open_run",
     "pair_accuracy",
+    "plan",
     "save",
 ]
 

@@ -60,6 +60,20 @@ def pair_accuracy(embeddings: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     return float(((accepted + rejected) / 2).max())
 
 
+def pair_distances(
+    embeddings: npt.ArrayLike, labels: npt.ArrayLike
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the cosine distances of all genuine and of all impostor pairs, each sorted.
+
+    Parameters
+    ----------
+    embeddings : array (count, width)
+    labels : array of int (count,)
+    """
+    cosine, same, other = _pairs(embeddings, labels)
+    return np.sort(1.0 - cosine[same]), np.sort(1.0 - cosine[other])
+
+
 def _pairs(embeddings: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[npt.NDArray[np.float64], ...]:
     rows, names = np.asarray(embeddings, dtype=np.float64), np.asarray(labels)
     if rows.ndim != 2 or names.shape != rows.shape[:1]:

@@ -39,7 +39,7 @@ def deploy_definition(definition: NetParameter, *, shape: Shape | None = None) -
     size = shape or declared.get(name)
     if size is None:
         raise InvalidArgumentError(
-            f"the net {definition.name!r} does not say how large its pictures are: pass the size, as in 112x96"
+            f"the net {definition.name!r} does not say how large its images are: pass the size, as in 112x96"
         )
     deployed = NetParameter(name=definition.name)
     entry = deployed.layer.add(name=name, type="Input", top=[name])

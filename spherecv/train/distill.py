@@ -16,7 +16,6 @@ import numpy.typing as npt
 from spherecv.caffe.reader import Source
 from spherecv.errors import InvalidArgumentError
 from spherecv.files import read_toml
-from spherecv.train.backend import open_backend
 from spherecv.train.data import Augmentation, Batch, Dataset, Loader, ShuffledOrder, View, combine, open_mixtures
 from spherecv.train.log import Log
 from spherecv.train.losses import EmbeddingRegression
@@ -24,8 +23,9 @@ from spherecv.train.net import Net, input_shapes
 from spherecv.train.parallel import group_of_environment
 from spherecv.train.policies import Policy
 from spherecv.train.recipes import deployed
+from spherecv.train.resources import Resources, taken
 from spherecv.train.solver import SolverSettings
-from spherecv.train.teacher import Teacher, TeacherRecipe, centre, targets
+from spherecv.train.teacher import Teacher, TeacherRecipe, centre, check_crops, targets
 from spherecv.train.trainer import Feed, Pixels, Trainer
 from spherecv.train.weights import load_weights
 
@@ -159,13 +159,9 @@ def open_distillation(
     weights: Source | None = None,
     cache: str | Path | None = None,
     resume: str | Path | None = None,
-    device: str = "cpu",
-    threads: int | None = None,
-    workers: int = 1,
-    skip_limit: int = 100,
     log: Log | None = None,
     progress: Callable[[int, int], None] | None = None,
-    **changes: Any,
+    **settings: Any,
 ) -> Iterator[Trainer]:
     """Make ready to distil a teacher into a student.
 
@@ -181,12 +177,12 @@ def open_distillation(
         A caffemodel the student starts from.
     cache : path, optional
         Where the teacher's embeddings are kept.
-    resume, device, threads, workers, skip_limit, log
+    resume, log
         As for `open_run`.
     progress : callable, optional
         Called while the teacher embeds the data set.
-    **changes
-        Settings of the solver to change, ``snapshot`` and ``snapshot_prefix`` among them.
+    **settings
+        `Resources`, and settings of the solver, ``snapshot`` and ``snapshot_prefix`` among them.
 
     Raises
     ------
@@ -195,9 +191,11 @@ def open_distillation(
     """
     definition, shape, embedding = deployed(student)
     _, _, height, width = shape
+    check_crops(teacher, dataset, (height, width))
     whole = View(teacher.recipe.height, teacher.recipe.width, augmentation=recipe.augmentation)
-    backend = open_backend(device, threads=threads)
-    settings = recipe.solver_settings(len(dataset.items), **changes)
+    resources = taken(Resources, settings)
+    backend = resources.open_backend()
+    solving = recipe.solver_settings(len(dataset.items), **settings)
     group = group_of_environment(backend)
     share, rest = divmod(recipe.batch_size, group.size)
     if rest or not share:
@@ -225,10 +223,10 @@ def open_distillation(
         crop=lambda images: centre(images, height, width),
     )
     order = ShuffledOrder(len(dataset.items), share, seed=recipe.seed)
-    place = {"rank": group.rank, "ranks": group.size}
-    with Loader(dataset, order, whole, workers=workers, seed=recipe.seed, limit=skip_limit, **place) as loader:
+    place = {"rank": group.rank, "ranks": group.size, "workers": resources.workers, "limit": resources.skip_limit}
+    with Loader(dataset, order, whole, seed=recipe.seed, **place) as loader:
         loss = EmbeddingRegression(width_of_teacher)
-        trainer = Trainer(net, settings, loader, loss=loss, embedding=embedding, feed=feed, log=log, group=group)
+        trainer = Trainer(net, solving, loader, loss=loss, embedding=embedding, feed=feed, log=log, group=group)
         if resume is not None:
             trainer.resume(resume)
         try:

@@ -2,37 +2,273 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from spherecv.caffe.reader import Source
-from spherecv.train.backend import open_backend
+from spherecv.errors import InvalidArgumentError, TrainingError
 from spherecv.train.data import Augmentation, BalancedOrder, Dataset, Loader, Order, ShuffledOrder, View
 from spherecv.train.log import Log
 from spherecv.train.losses import LambdaSchedule
 from spherecv.train.net import Net, input_shapes
-from spherecv.train.recipes import deployed, freeze, make_loss
+from spherecv.train.policies import Policy
+from spherecv.train.recipes import deployed, freeze, last_layer, make_loss
+from spherecv.train.rescale import Rescaling, balance_rates, rescale
+from spherecv.train.resources import Resources, taken
 from spherecv.train.solver import SolverSettings
 from spherecv.train.trainer import Feed, Pixels, Trainer
+from spherecv.train.validation import Validation, embed, hold_out, read_images, validate
 from spherecv.train.weights import LoadReport, load_weights
 
+VARIED = Augmentation(mirror=True, shift=6, zoom=0.2, rotate=8, light=0.2)
+"""How images are varied by default: few people are learned by heart without."""
+CLIP = 5.0
+"""The length at which gradients are cut by default; those of a trained net are shorter."""
+_RATE, _RATE_FROM_NOTHING, _RATE_HEAD = 0.04, 0.01, 0.003
+_EPOCHS, _FEWEST, _MOST = 8, 60, 4000
+_LOOKS, _APART = 10, 200
+_PATIENCE = 5
+_NEARLY = 0.9
+_SCALED_ON = 64
+_IMPRINTED_ON = 20_000
 
-@dataclass(frozen=True)
+
+class RedFirst(Pixels):
+    """Pixels for a net that takes RGB; `mean` in that order."""
+
+    def __call__(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Return (images, height, width, channels) as float32, red first."""
+        return super().__call__(np.ascontiguousarray(images[..., ::-1]))
+
+
+def plan(
+    images: int,
+    *,
+    batch_size: int = 32,
+    iterations: int | None = None,
+    base_lr: float | None = None,
+    head_only: bool = False,
+    from_nothing: bool = False,
+    **changes: Any,
+) -> SolverSettings:
+    """Return the solver that fits what is trained.
+
+    Parameters
+    ----------
+    images : int
+        In the data set.
+    batch_size : int
+    iterations : int, optional
+        Eight times through the data by default, but 60 at least and 4,000 at most.
+    base_lr : float, optional
+        0.04 by default, 0.003 where only the last layer learns, 0.01 from nothing. It rises over the first tenth and
+        falls along half a cosine.
+    head_only, from_nothing : bool
+    **changes
+        Other settings of `SolverSettings`.
+    """
+    count = iterations or min(_MOST, max(_FEWEST, math.ceil(_EPOCHS * images / batch_size)))
+    rate = base_lr or (_RATE_FROM_NOTHING if from_nothing else _RATE_HEAD if head_only else _RATE)
+    policy = Policy("cosine", rate, max_iter=count, warmup=max(1, count // 10))
+    settings = SolverSettings(
+        policy=policy, momentum=0.9, weight_decay=5e-4, clip_gradients=CLIP, max_iter=count, average_loss=20
+    )
+    return settings.replaced(**changes)
+
+
+def annealed(
+    iterations: int, *, base: float | None = None, minimum: float | None = None, from_nothing: bool = False
+) -> LambdaSchedule:
+    """Return a lambda that falls from `base` to `minimum` over the first half of the iterations.
+
+    Parameters
+    ----------
+    iterations : int
+    base : float, optional
+        20 by default: a trained net with imprinted class weights bears the margin at once. 1000 from nothing, as in
+        SphereFace's own prototxt.
+    minimum : float, optional
+        5 by default.
+    from_nothing : bool
+    """
+    least = 5.0 if minimum is None else minimum
+    start = (1000.0 if from_nothing else 20.0) if base is None else base
+    if not (0 <= least < math.inf and 0 <= start < math.inf):
+        raise InvalidArgumentError(f"lambda must be at least 0, but base is {start} and the minimum {least}")
+    gamma = max(0.0, start / max(least, 0.1) - 1.0) / max(1.0, iterations / 2)
+    return LambdaSchedule(base=start, gamma=gamma, lambda_min=least)
+
+
+@dataclass
 class FineTuning:
     """A fine-tuning that is ready to start.
 
     Attributes
     ----------
     trainer : Trainer
-        ``trainer.run()`` trains; `recipes.save` writes ``trainer.net`` for use.
+        ``trainer.run()`` trains alone; `recipes.save` writes ``trainer.net`` for use.
     weights : LoadReport or None
         What was taken from the caffemodel and what was not.
+    rescaling : Rescaling or None
+        What was done to the lengths of the features.
+    held : Dataset or None
+        The people held out.
+    before, best : Validation or None
+        Of the people held out, before the first iteration and at the best.
+    best_iteration : int
+    looks : list of (int, Validation)
+        Every look at the people held out, with the iterations done.
     """
 
     trainer: Trainer
     weights: LoadReport | None
+    rescaling: Rescaling | None = None
+    held: Dataset | None = None
+    before: Validation | None = None
+    best: Validation | None = None
+    best_iteration: int = 0
+    looks: list[tuple[int, Validation]] = field(default_factory=list)
+    look: Callable[[], Validation] | None = None
+    _best_weights: list[Any] = field(default_factory=list, repr=False)
+
+    def run(self, *, on_best: Callable[[], None] | None = None) -> float:
+        """Train, look at the people held out now and then, stop when they gain no more, and keep the best weights.
+
+        Parameters
+        ----------
+        on_best : callable, optional
+            Called whenever the net holds the best weights so far: the place to write them.
+
+        Returns
+        -------
+        float
+            The last smoothed loss.
+
+        Raises
+        ------
+        TrainingError
+            The loss exploded; the message says what mends it. The net holds the best weights before that.
+        """
+        # An explosion is told by its loss and its features; NumPy's own warnings of it would only come before.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self._run(on_best or (lambda: None))
+
+    def _run(self, save: Callable[[], None]) -> float:
+        trainer = self.trainer
+        if self.look is None:
+            try:
+                loss = trainer.run()
+            except TrainingError as error:
+                raise TrainingError(self._advice(error)) from None
+            save()
+            return loss
+        self.before = self._note(save)
+        end, since = trainer.settings.max_iter, 0
+        every = max(1, min(_APART, end // _LOOKS))
+        try:
+            while trainer.iteration < end and since < _PATIENCE:
+                trainer.run(min(every, end - trainer.iteration))
+                gained = self._note(save) is self.best
+                # While the rate is high the net gets worse before it gets better: that is no reason to stop.
+                since = since + 1 if not gained and trainer.iteration > end // 2 else 0
+        except TrainingError as error:
+            self._restore()
+            raise TrainingError(self._advice(error)) from None
+        if trainer.settings.snapshot_after_train:
+            trainer.snapshot()
+        self._restore()
+        return trainer.smoothed
+
+    def _note(self, save: Callable[[], None]) -> Validation:
+        assert self.look is not None  # noqa: S101 - `run` looks first
+        found = self.look()
+        self.looks.append((self.trainer.iteration, found))
+        done = self.trainer.iteration
+        # Of a few people a rate is a matter of single pairs, and the separation one of all of them. Of looks that are
+        # nearly as good the latest counts: weights under a falling rate are the better ones for people not looked at.
+        top = max(look.separation for _, look in self.looks)
+        first = self.looks[0][1].separation
+        if self.best is None or found.separation > max(first, _NEARLY * top):
+            self.best, self.best_iteration = found, done
+            backend = self.trainer.net.backend
+            self._best_weights = [np.array(backend.numpy(param.data)) for param in self.trainer.net.params]
+            save()
+        return found
+
+    def _restore(self) -> None:
+        backend = self.trainer.net.backend
+        for param, values in zip(self.trainer.net.params, self._best_weights, strict=True):
+            param.data = backend.asarray(values)
+
+    def _advice(self, error: TrainingError) -> str:
+        settings = self.trainer.settings
+        what = str(error).partition(":")[0]
+        rate = settings.policy.base_lr
+        mends = [f"a base_lr of {rate / 10:g} in place of {rate:g} (--base-lr {rate / 10:g})"]
+        if not 0 < settings.clip_gradients <= CLIP:
+            mends.append(f"gradients cut at {CLIP:g} (--clip-gradients {CLIP:g})")
+        schedule = getattr(self.trainer.loss, "schedule", None)
+        if schedule is not None:
+            least = max(10.0, 2 * schedule.lambda_min)
+            mends.append(f"a weaker margin (--lambda-min {least:g})")
+        kept = f"the weights of iteration {self.best_iteration} stay" if self._best_weights else "no weights are kept"
+        return f"{what}: the steps are too long for these weights; {', or '.join(mends)} mends it; {kept}"
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a fine-tuning minimises.
+
+    Attributes
+    ----------
+    loss : str
+        See `recipes.LOSSES`.
+    margin : int
+        Of A-Softmax.
+    schedule : LambdaSchedule or None
+        Of A-Softmax; `annealed` gives it by default.
+    pictures : int
+        K of the batches that triplets need; P is ``batch_size // K``.
+    """
+
+    loss: str = "a-softmax"
+    margin: int = 4
+    schedule: LambdaSchedule | None = None
+    pictures: int = 4
+
+
+@dataclass(frozen=True)
+class Sight:
+    """How images reach the net.
+
+    Attributes
+    ----------
+    augmentation : Augmentation
+        The mirror by default.
+    pixels : Pixels
+        SphereFace's by default: (pixel - 127.5) / 128.
+    resize : bool
+        Scale images to the net's size, where they are not aligned to it.
+    """
+
+    augmentation: Augmentation = field(default_factory=lambda: Augmentation(mirror=True))
+    pixels: Pixels = field(default_factory=Pixels)
+    resize: bool = False
+
+
+@dataclass(frozen=True)
+class Course:
+    """From where a training goes on, and where it is logged; see `open_run`."""
+
+    resume: str | Path | None = None
+    log: Log | None = None
 
 
 @contextmanager
@@ -40,25 +276,19 @@ def open_finetuning(
     prototxt: Source,
     caffemodel: Source | None,
     dataset: Dataset,
-    settings: SolverSettings,
+    settings: SolverSettings | None = None,
     *,
-    loss: str = "a-softmax",
-    margin: int = 4,
-    schedule: LambdaSchedule | None = None,
     batch_size: int = 32,
-    pictures: int = 4,
     frozen: Sequence[str] = (),
-    augmentation: Augmentation | None = None,
-    pixels: Pixels | None = None,
-    resize: bool = False,
-    resume: str | Path | None = None,
-    device: str = "cpu",
-    threads: int | None = None,
-    workers: int = 1,
-    skip_limit: int = 100,
-    log: Log | None = None,
+    head_only: bool = False,
+    validate_share: float = 0.0,
+    **more: Any,
 ) -> Iterator[FineTuning]:
     """Make ready to train a net on the identities of a data set.
+
+    With a caffemodel, the net is rescaled so that its features have the length that margins are made for (see
+    `rescale`), every layer learns at one pace (`balance_rates`), and the class weights start from the mean features of
+    their identities.
 
     Parameters
     ----------
@@ -68,54 +298,77 @@ def open_finetuning(
         Its weights; without, the net starts from nothing. What does not fit is left out and listed.
     dataset : Dataset
         Aligned faces of the net's size, with identities.
-    settings : SolverSettings
-    loss : str
-        See `recipes.LOSSES`.
-    margin, schedule
-        Of A-Softmax. Lambda falls from 1000 to 5 over the first half of the iterations by default.
+    settings : SolverSettings, optional
+        `plan` makes them by default.
     batch_size : int
-    pictures : int
-        K of the batches that triplets need; P is ``batch_size // K``.
     frozen : sequence of str
         Layers that stay as they are.
-    augmentation : Augmentation, optional
-        The mirror by default.
-    pixels : Pixels, optional
-        SphereFace's by default: (pixel - 127.5) / 128.
-    resize : bool
-        Scale pictures to the net's size, where they are not aligned to it.
-    resume, device, threads, workers, skip_limit, log
-        As for `open_run`.
+    head_only : bool
+        Whether all layers stay but the last, which makes the features.
+    validate_share : float
+        Of the identities, held out of the training to choose the best weights by (`FineTuning.run`).
+    **more
+        The fields of `Objective` (``loss``, ``margin``, ``schedule``, ``pictures``), `Sight` (``augmentation``,
+        ``pixels``, ``resize``), `Course` (``resume``, ``log``) and `Resources` (``device``, ``threads``, ...).
     """
+    aim, sight = taken(Objective, more), taken(Sight, more)
+    course, resources = taken(Course, more), taken(Resources, more)
+    if more:
+        raise InvalidArgumentError(f"a fine-tuning has no setting {', '.join(more)}")
     definition, shape, embedding = deployed(prototxt)
-    backend = open_backend(device, threads=threads)
+    backend = resources.open_backend()
     _, channels, height, width = shape
     (data,) = input_shapes(definition)
-    net = Net(definition, {data: (batch_size, *shape[1:])}, backend, seed=settings.random_seed)
-    report = None if caffemodel is None else load_weights(net, caffemodel, partial=True)
-    freeze(net, frozen)
-    schedule = schedule or LambdaSchedule(gamma=max(0.12, 400.0 / max(1, settings.max_iter)))
-    order: Order
-    if loss == "triplet":
-        order = BalancedOrder(
-            dataset.check().labels(),
-            identities=batch_size // pictures,
-            pictures=pictures,
-            seed=settings.random_seed,
-        )
-    else:
-        order = ShuffledOrder(len(dataset.check().items), batch_size, seed=settings.random_seed)
-    view = View(
-        height,
-        width,
-        resize=(height, width) if resize else (0, 0),
-        colour=channels == 3,
-        augmentation=augmentation or Augmentation(mirror=True),
+    known, held = hold_out(dataset.check(), validate_share, seed=0 if settings is None else settings.random_seed)
+    settings = settings or plan(
+        len(known.items), batch_size=batch_size, head_only=head_only, from_nothing=caffemodel is None
     )
-    objective = make_loss(loss, dataset.classes, margin=margin, schedule=schedule)
-    feed = Feed(pixels or Pixels(), data=data)
-    with Loader(dataset, order, view, workers=workers, seed=settings.random_seed, limit=skip_limit) as loader:
-        trainer = Trainer(net, settings, loader, loss=objective, embedding=embedding, feed=feed, log=log)
-        if resume is not None:
-            trainer.resume(resume)
-        yield FineTuning(trainer, report)
+    seed = settings.random_seed
+    net = Net(definition, {data: (batch_size, *shape[1:])}, backend, seed=seed)
+    report = None if caffemodel is None else load_weights(net, caffemodel, partial=True)
+    if head_only:
+        frozen = [*frozen, *(layer.name for layer in net.layers if layer.params and layer is not last_layer(net))]
+    freeze(net, frozen)
+    order: Order
+    if aim.loss == "triplet":
+        people = batch_size // aim.pictures
+        order = BalancedOrder(known.labels(), identities=people, pictures=aim.pictures, seed=seed)
+    else:
+        order = ShuffledOrder(len(known.items), batch_size, seed=seed)
+    plain = View(height, width, resize=(height, width) if sight.resize else (0, 0), colour=channels == 3)
+    view = View(**{**vars(plain), "augmentation": sight.augmentation})
+    falling = annealed(settings.max_iter, from_nothing=caffemodel is None)
+    objective = make_loss(aim.loss, known.classes, margin=aim.margin, schedule=aim.schedule or falling)
+    feed = Feed(sight.pixels, data=data)
+    rescaling = None
+    if report is not None:
+        images, _ = read_images(known, plain, most=_SCALED_ON, seed=seed)
+        rescaling = rescale(net, embedding, {data: backend.asarray(feed.pixels(images))})
+        balance_rates(net)
+    with Loader(known, order, view, workers=resources.workers, seed=seed, limit=resources.skip_limit) as loader:
+        trainer = Trainer(net, settings, loader, loss=objective, embedding=embedding, feed=feed, log=course.log)
+        if report is not None and not report.differing and not report.missing:
+            images, labels = read_images(known, plain, most=_IMPRINTED_ON, seed=seed)
+            objective.imprint(embed(net, embedding, data, images, feed.pixels), labels)
+        if course.resume is not None:
+            trainer.resume(course.resume)
+        tuning = FineTuning(trainer, report, rescaling, held)
+        if held is not None:
+            tuning.look = _looking(trainer, embedding, held, plain)
+        yield tuning
+
+
+def _looking(trainer: Trainer, embedding: str, held: Dataset, view: View) -> Callable[[], Validation]:
+    """Return what looks at the people held out, whose images are read once."""
+    images, labels = read_images(held, view)
+    mirrored = np.ascontiguousarray(images[:, :, ::-1])
+
+    def look() -> Validation:
+        feed = trainer.feed
+        sides = [embed(trainer.net, embedding, feed.data, part, feed.pixels) for part in (images, mirrored)]
+        rows = np.concatenate(sides, axis=1)
+        if not np.isfinite(rows).all():
+            raise TrainingError(f"the features are not numbers after iteration {trainer.iteration}")
+        return validate(rows, labels)
+
+    return look

@@ -1,4 +1,4 @@
-"""Caffe's ImageData layer: what a train prototxt says about its pictures."""
+"""Caffe's ImageData layer: what a train prototxt says about its images."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from spherecv.images import load_image
 from spherecv.train.data import Augmentation, Dataset, Order, SequentialOrder, ShuffledOrder, View, from_list
 from spherecv.train.data.dataset import Location, open_dataset
 from spherecv.train.data.reading import bytes_of
+from spherecv.train.feed import Feed, Pixels
 from spherecv.train.params import Shape
-from spherecv.train.trainer import Feed, Pixels
 
-_TRIED = 100  # pictures whose size is asked for before the list is given up
+_TRIED = 100  # images whose size is asked for before the list is given up
 
 
 @dataclass(frozen=True)
 class Source:
-    """The pictures of an ImageData layer.
+    """The images of an ImageData layer.
 
     Attributes
     ----------
@@ -55,6 +55,7 @@ def source_of(
     batch_size: int | None = None,
     augmentation: Augmentation | None = None,
     seed: int = 0,
+    training: bool = True,
 ) -> Source:
     """Read an ImageData layer and its list.
 
@@ -72,12 +73,20 @@ def source_of(
         In place of the layer's, which can be the mirror only.
     seed : int
         Of the order.
+    training : bool
+        Whether `crop_size` cuts at a random place; else in the middle.
     """
     if spec.type != "ImageData":
-        raise spec.unsupported("the trainer reads its pictures through ImageData layers only")
+        raise spec.unsupported("the trainer reads its images through ImageData layers only")
     if len(spec.tops) != 2:
-        raise spec.mistake("needs two tops: pictures and labels")
+        raise spec.mistake("needs two tops: images and labels")
+    # As in Caffe, scale, mirror, crop_size and mean_file are transform_param's: image_data_param's have no effect here
+    # (in the older `layers` they were moved), nor has what is for encoded records, force_color and force_gray.
     image, transform = spec.param.image_data_param, spec.param.transform_param
+    if image.rand_skip:
+        raise spec.unsupported("rand_skip is not known: use shuffle")
+    if bool(image.new_height) != bool(image.new_width):
+        raise spec.mistake("needs new_height and new_width, or neither")
     dataset = open_dataset(*data).check() if data else from_list(_found(image.source, folder), root=image.root_folder)
     count = batch_size or image.batch_size
     order: Order
@@ -85,20 +94,21 @@ def source_of(
         order = ShuffledOrder(len(dataset.items), count, seed=seed)
     else:
         order = SequentialOrder(len(dataset.items), count)
-    mirror = bool(transform.mirror or image.mirror)
-    crop = int(transform.crop_size or image.crop_size)
+    mirror, crop = bool(transform.mirror), int(transform.crop_size)
     resize = (int(image.new_height), int(image.new_width))
     height, width = (crop, crop) if crop else (resize if all(resize) else _first_size(dataset))
     view = View(
         height,
         width,
         resize=resize if all(resize) else (0, 0),
-        random_crop=bool(crop),
-        colour=bool(image.is_color) and not transform.force_gray,
+        random_crop=bool(crop) and training,
+        colour=bool(image.is_color),
         augmentation=Augmentation(mirror=mirror) if augmentation is None else augmentation,
     )
-    mean, factor = _mean(spec, folder), transform.scale * image.scale
-    return Source(dataset, order, view, Feed(Pixels(mean, factor), spec.tops[0], spec.tops[1]), count)
+    mean = _mean(spec, folder)
+    if len(mean) not in (1, view.channels):
+        raise spec.mistake(f"has {len(mean)} means for {view.channels} channels: give one, or one for each")
+    return Source(dataset, order, view, Feed(Pixels(mean, transform.scale), spec.tops[0], spec.tops[1]), count)
 
 
 def _found(name: str, folder: Path) -> Path:
@@ -109,7 +119,7 @@ def _found(name: str, folder: Path) -> Path:
 
 
 def _first_size(dataset: Dataset) -> tuple[int, int]:
-    """Return the size of the first picture that can be read, as Caffe takes the first one's."""
+    """Return the size of the first image that can be read, as Caffe takes the first one's."""
     failure: ImageError | None = None
     for item in dataset.items[:_TRIED]:
         try:
@@ -118,12 +128,14 @@ def _first_size(dataset: Dataset) -> tuple[int, int]:
             failure = failure or error
         else:
             return int(height), int(width)
-    raise ImageError(f"none of the first {_TRIED} pictures can be read: {failure}")
+    raise ImageError(f"none of the first {_TRIED} images can be read: {failure}")
 
 
 def _mean(spec: Spec, folder: Path) -> tuple[float, ...]:
     transform = spec.param.transform_param
-    named = transform.mean_file or spec.param.image_data_param.mean_file
+    named = transform.mean_file
+    if named and transform.mean_value:
+        raise spec.mistake("has mean_file and mean_value: keep one")
     if not named:
         return tuple(transform.mean_value) or (0.0,)
     values = read_blob(read_message(_found(named, folder), BlobProto)).reshape(-1, *[1] * 2)

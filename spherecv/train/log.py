@@ -7,7 +7,7 @@ import io
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,12 +109,14 @@ class Log:
 
     def _row(self, rows: IO[str], progress: Progress) -> None:
         if not self._columns:
-            self._columns = [*_COLUMNS, *progress.parts]
+            self._columns = [*_COLUMNS, *_columns(progress.parts).values()]
             if rows.tell() == 0:
                 rows.write(_line(self._columns))
         values = [progress.iteration, f"{progress.loss:.7g}", f"{progress.lr:.7g}"]
         values += [f"{progress.images_per_second:.2f}", f"{progress.seconds:.4f}"]
-        values += [f"{progress.parts.get(name, float('nan')):.7g}" for name in self._columns[len(_COLUMNS) :]]
+        names = _columns(progress.parts)
+        parts = {names[name]: value for name, value in progress.parts.items()}
+        values += [f"{parts.get(name, float('nan')):.7g}" for name in self._columns[len(_COLUMNS) :]]
         rows.write(_line(values))
         rows.flush()
 
@@ -126,7 +128,7 @@ class Log:
         shown = {
             "loss": f"{progress.loss:.4f}",
             "lr": f"{progress.lr:.3g}",
-            **{name: f"{value:.4g}" for name, value in progress.parts.items()},
+            **{_columns(progress.parts)[name]: f"{value:.4g}" for name, value in progress.parts.items()},
             "images/s": f"{progress.images_per_second:.1f}",
             "time left": f"{int(left // 3600)}:{int(left // 60 % 60):02d}:{int(left % 60):02d}",
         }
@@ -134,6 +136,17 @@ class Log:
             table.add_column(name, justify="right")
         table.add_row(*shown.values())
         return table
+
+
+def _columns(parts: Collection[str]) -> dict[str, str]:
+    """Return the column of each part: a net's output may have the name of one that every run has, such as ``loss``."""
+    found: dict[str, str] = {}
+    for part in parts:
+        name = part
+        while name in _COLUMNS or (name != part and name in parts):
+            name = f"output {name}"
+        found[part] = name
+    return found
 
 
 def _line(values: list[Any]) -> str:

@@ -1,3 +1,4 @@
+# ruff: noqa: D102 - a view's methods are documented where they come from
 """Learnable arrays, and how their order in memory relates to Caffe's."""
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ class BlobOrder:
 
     @classmethod
     def plain(cls, shape: Shape) -> BlobOrder:
-        """Return the order of a blob that is stored as Caffe stores it."""
-        return cls(shape, shape, tuple(range(len(shape))), shape)
+        """Return the order of a blob that is stored as Caffe stores it; a number without axes has one here."""
+        return cls(shape, shape, tuple(range(len(shape))), shape or (1,))
 
     @classmethod
     def convolution(cls, filters: int, channels: int, height: int, width: int) -> BlobOrder:
@@ -54,6 +55,24 @@ class BlobOrder:
             return cls.plain((filters, length))
         height, width, channels = bottom
         return cls((filters, length), (filters, channels, height, width), (0, 2, 3, 1), (filters, length))
+
+    @classmethod
+    def dense_transposed(cls, filters: int, bottom: Shape) -> BlobOrder:
+        """Return the order of an inner product's weight that files hold with a row per input; a row per output here."""
+        length = math.prod(bottom)
+        if len(bottom) != 3:
+            return cls((length, filters), (length, filters), (1, 0), (filters, length))
+        height, width, channels = bottom
+        return cls((length, filters), (channels, height, width, filters), (3, 1, 2, 0), (filters, length))
+
+    def flat(self, xp: Any, values: Array) -> Array:
+        """Return an array of our order as one row in Caffe's."""
+        inner = xp.reshape(values, tuple(self.split[axis] for axis in self.axes))
+        return xp.reshape(xp.permute_dims(inner, tuple(int(axis) for axis in np.argsort(self.axes))), (-1,))
+
+    def unflat(self, xp: Any, row: Array) -> Array:
+        """Undo `flat`."""
+        return xp.reshape(xp.permute_dims(xp.reshape(row, self.split), self.axes), self.internal)
 
     def to_internal(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return an array of Caffe's order in ours."""
@@ -93,6 +112,11 @@ class Param:
     learned: bool = True
 
     @property
+    def owner(self) -> Param:
+        """The parameter that the solver sees: of several layers that share one, the first one's."""
+        return self
+
+    @property
     def trainable(self) -> bool:
         """Whether the solver changes it."""
         return self.learned and self.lr_mult != 0
@@ -111,3 +135,58 @@ class Param:
     def from_caffe(self, backend: Backend, values: npt.NDArray[Any]) -> None:
         """Take values in Caffe's order."""
         self.data = backend.asarray(self.order.to_internal(values))
+
+
+class ParamView(Param):
+    """Another layer's parameter in a shape or an order of its own, for layers that share it.
+
+    Parameters
+    ----------
+    owner : Param
+    order : BlobOrder
+        With as many numbers as the owner has.
+    backend : Backend
+    """
+
+    def __init__(self, owner: Param, order: BlobOrder, backend: Backend) -> None:
+        self._owner, self.order, self._xp = owner, order, backend.xp
+        self.name = owner.name
+
+    @property
+    def owner(self) -> Param:
+        return self._owner
+
+    @property
+    def trainable(self) -> bool:
+        return self._owner.trainable
+
+    @property
+    def lr_mult(self) -> float:
+        return self._owner.lr_mult
+
+    @lr_mult.setter
+    def lr_mult(self, value: float) -> None:
+        self._owner.lr_mult = value
+
+    @property
+    def data(self) -> Array:
+        return self.order.unflat(self._xp, self._owner.order.flat(self._xp, self._owner.data))
+
+    @data.setter
+    def data(self, values: Array) -> None:
+        self._owner.data = self._theirs(values)
+
+    @property
+    def grad(self) -> Array | None:
+        grad = self._owner.grad
+        return None if grad is None else self.order.unflat(self._xp, self._owner.order.flat(self._xp, grad))
+
+    @grad.setter
+    def grad(self, values: Array | None) -> None:
+        self._owner.grad = None if values is None else self._theirs(values)
+
+    def add_grad(self, backend: Backend, term: Array) -> None:
+        self._owner.add_grad(backend, self._theirs(term))
+
+    def _theirs(self, values: Array) -> Array:
+        return self._owner.order.unflat(self._xp, self.order.flat(self._xp, values))

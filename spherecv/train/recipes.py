@@ -13,6 +13,7 @@ from spherecv.caffe.upgrade import upgrade
 from spherecv.caffe.writer import write_caffemodel, write_prototxt
 from spherecv.errors import InvalidArgumentError, PrototxtError
 from spherecv.train.deploy import deploy_definition, deploy_weights
+from spherecv.train.layers.base import Layer
 from spherecv.train.losses import (
     ArcFace,
     ASoftmax,
@@ -21,7 +22,9 @@ from spherecv.train.losses import (
     LambdaSchedule,
     Loss,
     SoftmaxLoss,
+    SphereFace2,
     SphereFacePlus,
+    SphereFaceR,
     TripletLoss,
     WeightedSum,
 )
@@ -33,6 +36,7 @@ def _video(classes: int, margin: int, schedule: LambdaSchedule) -> Loss:
     return WeightedSum([(1.0, ASoftmax(classes, margin=margin, schedule=schedule)), (0.1, CentreLoss(classes))])
 
 
+_SOFT = 20.0  # the length that rescaling gives features: drawing them to another one is all a short training would do
 _Maker = Callable[[int, int, LambdaSchedule], Loss]
 LOSSES: dict[str, tuple[str, _Maker]] = {
     "a-softmax": ("SphereFace's angular margin m", lambda n, m, s: ASoftmax(n, margin=m, schedule=s)),
@@ -41,10 +45,21 @@ LOSSES: dict[str, tuple[str, _Maker]] = {
         "A-Softmax with minimum hyperspherical energy",
         lambda n, m, s: SphereFacePlus(n, margin=m, schedule=s),
     ),
+    "sphereface-r": ("margin on the angle, stable; features of fixed length", lambda n, _m, _s: SphereFaceR(n)),
+    "sphereface-r-soft": (
+        "the same, features drawn to a length",
+        lambda n, _m, _s: SphereFaceR(n, feature="soft", scale=_SOFT),
+    ),
+    "sphereface-r-v2": ("margin on the angles to the others", lambda n, _m, _s: SphereFaceR(n, version="v2")),
+    "sphereface-r-v2-soft": (
+        "the same, features drawn to a length",
+        lambda n, _m, _s: SphereFaceR(n, version="v2", feature="soft", scale=_SOFT),
+    ),
+    "sphereface2": ("a yes or no for each identity, no choice among all", lambda n, _m, _s: SphereFace2(n)),
     "cosface": ("additive cosine margin", lambda n, _m, _s: CosFace(n)),
     "arcface": ("additive angular margin", lambda n, _m, _s: ArcFace(n)),
     "video": ("A-Softmax and a centre term, for frames of videos", _video),
-    "triplet": ("semi-hard triplets; batches of P identities with K pictures", lambda _n, _m, _s: TripletLoss()),
+    "triplet": ("semi-hard triplets; batches of P identities with K images", lambda _n, _m, _s: TripletLoss()),
 }
 
 
@@ -69,11 +84,16 @@ def deployed(prototxt: Source) -> tuple[NetParameter, tuple[int, ...], str]:
     definition = deploy_definition(upgrade(read_definition(prototxt).message))
     (shape,) = input_shapes(definition).values()
     if len(shape) != 4:
-        raise PrototxtError(f"the net {definition.name!r} takes {shape}: pictures are (1, channels, height, width)")
+        raise PrototxtError(f"the net {definition.name!r} takes {shape}: images are (1, channels, height, width)")
     ends = open_ends(layers_of(definition))
     if len(ends) != 1:
         raise PrototxtError(f"the net {definition.name!r} ends with {', '.join(ends)}: one embedding is needed")
     return definition, tuple(shape), ends[0]
+
+
+def last_layer(net: Net) -> Layer:
+    """Return the layer that makes the features: the last one with arrays of its own."""
+    return [layer for layer in net.layers if layer.params][-1]
 
 
 def freeze(net: Net, patterns: Sequence[str]) -> int:

@@ -1,124 +1,21 @@
-"""Solvers: what turns gradients into new weights. Caffe's SGD, Nesterov and Adam."""
+"""Solvers: what turns gradients into new weights. Caffe's six."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-from spherecv.caffe.reader import Source, read_message
-from spherecv.caffe.spherecv_caffe_pb2 import SolverParameter
-from spherecv.errors import InvalidArgumentError
+import numpy as np
+import numpy.typing as npt
+
+from spherecv.errors import SnapshotError
 from spherecv.train.backend.base import Array, Backend
 from spherecv.train.params import Param
-from spherecv.train.policies import Policy
+from spherecv.train.settings import SolverSettings, beside, net_path
 
-_OLD_TYPES = ("SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam")
-
-
-@dataclass(frozen=True)
-class SolverSettings:
-    """What a solver prototxt says.
-
-    Attributes
-    ----------
-    kind : {"SGD", "Nesterov", "Adam"}
-    policy : Policy
-    momentum, momentum2, delta, weight_decay : float
-        `momentum2` and `delta` are Adam's.
-    clip_gradients : float
-        The largest length of all gradients together, as summed over `iter_size` batches; below 0 there is none.
-    iter_size : int
-        Batches whose gradients are averaged into one update.
-    max_iter, snapshot, display, average_loss : int
-        `snapshot` and `display` of 0 mean never.
-    snapshot_prefix : str
-    random_seed : int
-        Below 0: 0, so that a run can be repeated.
-    net : str
-        The train prototxt, as the solver names it.
-    """
-
-    kind: str = "SGD"
-    policy: Policy = field(default_factory=Policy)
-    momentum: float = 0.0
-    momentum2: float = 0.999
-    delta: float = 1e-8
-    weight_decay: float = 0.0
-    clip_gradients: float = -1.0
-    iter_size: int = 1
-    max_iter: int = 0
-    snapshot: int = 0
-    display: int = 0
-    average_loss: int = 1
-    snapshot_prefix: str = "snapshot"
-    snapshot_after_train: bool = True
-    random_seed: int = 0
-    net: str = ""
-
-    def __post_init__(self) -> None:
-        if self.kind not in _UPDATES:
-            raise InvalidArgumentError(f"solver type must be one of {', '.join(_UPDATES)}, but got {self.kind!r}")
-        if self.iter_size < 1:
-            raise InvalidArgumentError(f"iter_size must be at least 1, but got {self.iter_size}")
-        if not 0 <= self.momentum < 1 or not 0 <= self.momentum2 < 1:
-            raise InvalidArgumentError(f"momenta must be in [0, 1), but got {self.momentum} and {self.momentum2}")
-        if self.max_iter < 0 or self.snapshot < 0 or self.display < 0:
-            raise InvalidArgumentError("max_iter, snapshot and display must not be negative")
-
-    @classmethod
-    def from_prototxt(cls, source: Source) -> SolverSettings:
-        """Read a solver prototxt: a path, or its text as bytes."""
-        message = read_message(source, SolverParameter)
-        if message.regularization_type != "L2":
-            raise InvalidArgumentError("regularization_type: only L2 is known")
-        kind = message.type if message.HasField("type") else _OLD_TYPES[message.solver_type]
-        if message.HasField("type") and message.HasField("solver_type"):
-            raise InvalidArgumentError("the solver has both type and solver_type: keep one")
-        policy = Policy(
-            kind=message.lr_policy or "fixed",
-            base_lr=message.base_lr,
-            gamma=message.gamma,
-            power=message.power,
-            stepsize=message.stepsize,
-            stepvalue=tuple(message.stepvalue),
-            max_iter=message.max_iter,
-        )
-        return cls(
-            kind=kind,
-            policy=policy,
-            momentum=message.momentum,
-            momentum2=message.momentum2,
-            delta=message.delta,
-            weight_decay=message.weight_decay,
-            clip_gradients=message.clip_gradients,
-            iter_size=message.iter_size,
-            max_iter=message.max_iter,
-            snapshot=message.snapshot,
-            display=message.display,
-            average_loss=max(1, message.average_loss),
-            snapshot_prefix=message.snapshot_prefix or "snapshot",
-            snapshot_after_train=message.snapshot_after_train,
-            random_seed=max(0, message.random_seed),
-            net=message.train_net or message.net,
-        )
-
-    def replaced(self, **changes: Any) -> SolverSettings:
-        """Return the settings with some changed; ``lr_policy`` and the policy's own settings work too."""
-        known = {*self.__dataclass_fields__, *Policy.__dataclass_fields__, "lr_policy"}
-        unknown = [name for name in changes if name not in known]
-        if unknown:
-            raise InvalidArgumentError(f"unknown setting {unknown[0]!r}: known are {', '.join(sorted(known))}")
-        own = {name: value for name, value in changes.items() if name in self.__dataclass_fields__}
-        of_policy = {name: value for name, value in changes.items() if name not in own and name != "lr_policy"}
-        if "lr_policy" in changes:
-            of_policy["kind"] = changes["lr_policy"]
-        if "max_iter" in own:
-            of_policy["max_iter"] = own["max_iter"]
-        policy = own.pop("policy", self.policy)
-        return replace(self, policy=replace(policy, **of_policy), **own)
+__all__ = ["Solver", "SolverSettings", "beside", "net_path"]
 
 
 class Solver:
@@ -130,13 +27,27 @@ class Solver:
         All of a net's: those that do not learn are passed over, and have a history of zeros in files, as in Caffe.
     settings : SolverSettings
     backend : Backend
+
     """
 
     def __init__(self, params: Sequence[Param], settings: SolverSettings, backend: Backend) -> None:
         self.settings, self.backend = settings, backend
         self.params = list(params)
-        self.slots = 2 if settings.kind == "Adam" else 1
+        self.slots = 2 if settings.kind in ("Adam", "AdaDelta") else 1
+        self._step: int | None = None
         self.history: list[list[Array]] = [[] for _ in self.params]  # filled when first needed: frozen nets need none
+
+    @property
+    def current_step(self) -> int:
+        """The counter of the policies ``step`` and ``multistep`` at the last update.
+
+        A solver that begins later than at 0 and was not given one counts as if it had run from there.
+        """
+        return self._step or 0
+
+    @current_step.setter
+    def current_step(self, value: int) -> None:
+        self._step = value
 
     def step(self, iteration: int) -> float:
         """Update every parameter from its gradient, drop the gradients, and return the rate used.
@@ -147,7 +58,10 @@ class Solver:
             Counted from 0.
         """
         settings, backend = self.settings, self.backend
-        rate = settings.policy(iteration)
+        if self._step is None and iteration:
+            self._step = settings.policy.step_of(iteration - 1)
+        self.current_step = settings.policy.advance(self.current_step, iteration)
+        rate = settings.policy(iteration, self.current_step)
         factor = self._clip_factor() / settings.iter_size
         update = _UPDATES[settings.kind]
         with backend.active():
@@ -159,6 +73,40 @@ class Solver:
                     update(_Update(backend, settings, param, history, rate * param.lr_mult, decay, factor, iteration))
                 param.grad = None
         return rate
+
+    def to_caffe(self) -> list[npt.NDArray[np.float32]]:
+        """Return the history as Caffe's files hold it: all first slots, then all second ones."""
+        return [
+            param.order.to_caffe(self.backend.numpy(history[slot]))
+            if history
+            else np.zeros(param.order.caffe, np.float32)
+            for slot in range(self.slots)
+            for param, history in zip(self.params, self.history, strict=True)
+        ]
+
+    def from_caffe(self, history: Sequence[npt.NDArray[Any]], origin: str = "the state") -> None:
+        """Take a history as Caffe's files hold it.
+
+        Raises
+        ------
+        SnapshotError
+            It is of another net or solver.
+        """
+        if len(history) != self.slots * len(self.params):
+            raise SnapshotError(
+                f"{origin} holds {len(history)} blobs of history, but this net and solver have "
+                f"{self.slots * len(self.params)}: it is of another run"
+            )
+        restored: list[list[Array]] = [[] for _ in self.params]
+        for index, values in enumerate(history):
+            param = self.params[index % len(self.params)]
+            if values.size != np.prod(param.order.caffe, dtype=int):
+                raise SnapshotError(
+                    f"{origin} holds the history of {param.name} as {values.shape}: it is of another run"
+                )
+            values = param.order.to_internal(values.reshape(param.order.caffe))
+            restored[index % len(self.params)].append(self.backend.asarray(values))
+        self.history = restored
 
     def gradient_length(self) -> float:
         """Return the length of all gradients together, summed over `iter_size` batches as Caffe's limit sees them."""
@@ -198,7 +146,7 @@ class _Update:
         """Return the gradient with its factor and the weight decay, as an array of its own."""
         if not self.decay:
             return self.factor * g
-        own = self.decay * w
+        own = self.decay * (w if self.settings.regularization == "L2" else self.backend.xp.sign(w))
         own += g if self.factor == 1 else self.factor * g
         return own
 
@@ -250,15 +198,48 @@ def _adam(at: _Update) -> None:
     at.apply(*at.backend.blocks(update, [at.rows(array) for array in arrays], news=3))
 
 
-_UPDATES: dict[str, Callable[[_Update], None]] = {"SGD": _sgd, "Nesterov": _nesterov, "Adam": _adam}
+def _adagrad(at: _Update) -> None:
+    """AdaGrad: h = h + g^2; w = w - rate g / (sqrt(h) + delta)."""
+    _scaled(at, 1.0, 1.0)
 
 
-def net_path(settings: SolverSettings, solver: Path) -> Path:
-    """Return the train prototxt a solver names: as it stands, or beside the solver's file."""
-    if not settings.net:
-        raise InvalidArgumentError(f"{solver} names no net: add a line net: 'train.prototxt'")
-    named = Path(settings.net)
-    for candidate in (named, solver.parent / named, solver.parent / named.name):
-        if candidate.is_file():
-            return candidate
-    raise InvalidArgumentError(f"{solver} names the net {settings.net!r}, which is neither there nor beside it")
+def _rmsprop(at: _Update) -> None:
+    """RMSProp: h = decay h + (1 - decay) g^2; w = w - rate g / (sqrt(h) + delta)."""
+    _scaled(at, at.settings.rms_decay, 1.0 - at.settings.rms_decay)
+
+
+def _scaled(at: _Update, keep: float, share: float) -> None:
+    xp, delta = at.backend.xp, at.settings.delta
+
+    def update(w: Array, g: Array, h: Array) -> tuple[Array, Array]:
+        g = at.gradient(g, w)
+        h = keep * h + share * (g * g)
+        return w - at.rate * (g / (xp.sqrt(h) + delta)), h
+
+    arrays = (at.param.data, at.param.grad, at.history[0])
+    at.apply(*at.backend.blocks(update, [at.rows(array) for array in arrays], news=2))
+
+
+def _adadelta(at: _Update) -> None:
+    """AdaDelta: h of g^2 and s of step^2 decay by `momentum`, step = sqrt((delta + s) / (delta + h)) g."""
+    xp, keep, delta = at.backend.xp, at.settings.momentum, at.settings.delta
+
+    def update(w: Array, g: Array, h: Array, s: Array) -> tuple[Array, Array, Array]:
+        g = at.gradient(g, w)
+        h = keep * h + (1 - keep) * (g * g)
+        step = g * xp.sqrt((delta + s) / (delta + h))
+        s = keep * s + (1 - keep) * (step * step)
+        return w - at.rate * step, h, s
+
+    arrays = (at.param.data, at.param.grad, *at.history)
+    at.apply(*at.backend.blocks(update, [at.rows(array) for array in arrays], news=3))
+
+
+_UPDATES: dict[str, Callable[[_Update], None]] = {
+    "SGD": _sgd,
+    "Nesterov": _nesterov,
+    "AdaGrad": _adagrad,
+    "RMSProp": _rmsprop,
+    "AdaDelta": _adadelta,
+    "Adam": _adam,
+}

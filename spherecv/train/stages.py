@@ -56,8 +56,10 @@ class Stage:
         """Turn the gradients that are due of what the layers make into those of what they read."""
         for layer in reversed(self.layers):
             arriving = [due.pop(top, None) for top in layer.spec.tops]
-            needed = [name in needs for name in layer.spec.bottoms]
+            needed = layer.needed(needs)
             learns = any(param.trainable for param in layer.params)
+            if not layer.differentiable and any(needed) and any(grad is not None for grad in arriving):
+                raise layer.spec.unsupported("it has no gradient: put propagate_down: false, or no loss after it")
             if all(grad is None for grad in arriving) or not (any(needed) or learns) or not layer.differentiable:
                 layer.forget()
                 continue

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from spherecv.errors import InvalidArgumentError, TrainingError
+from spherecv.caffe.blobs import read_blob
+from spherecv.errors import CaffeModelError, InvalidArgumentError, SnapshotError, TrainingError
 from spherecv.train.backend.base import Array
 from spherecv.train.data.loader import Batch
+from spherecv.train.feed import Batches, Feed, Pixels
 from spherecv.train.log import Log, Progress
 from spherecv.train.losses.base import Loss
 from spherecv.train.net import Net
@@ -23,59 +23,15 @@ from spherecv.train.parallel import ALONE, Group
 from spherecv.train.params import Param
 from spherecv.train.snapshot import read_snapshot, write_snapshot
 from spherecv.train.solver import Solver, SolverSettings
+from spherecv.train.state import Rest, TrainingState
+from spherecv.train.testing import NetTest, TestResult
+from spherecv.train.weights import load_weights, to_caffemodel
+
+__all__ = ["Batches", "Feed", "Pixels", "Trainer"]
 
 STUCK = 87.3  # -log of the smallest normal float: what a loss reads whose softmax has died
 _STUCK_FOR = 20
 _ADVICE = "lower base_lr (try a tenth), raise lambda_min or start with a larger lambda (base), or clip_gradients"
-
-
-class Batches(Protocol):
-    """What a trainer draws from: a `Loader`, or anything alike."""
-
-    next_number: int
-
-    def next(self) -> Batch:
-        """Return the next batch."""
-
-    def seek(self, number: int) -> None:
-        """Go to a batch."""
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """How uint8 pixels become the net's numbers: (pixel - mean) * scale, mean per channel or one for all."""
-
-    mean: tuple[float, ...] = (127.5,)
-    scale: float = 1.0 / 128.0
-
-    def __call__(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Return (images, height, width, channels) as float32."""
-        values = images.astype(np.float32)
-        values -= np.asarray(self.mean, dtype=np.float32)
-        values *= np.float32(self.scale)
-        return values
-
-
-@dataclass
-class Feed:
-    """How a batch is given to a net and to its loss.
-
-    Attributes
-    ----------
-    pixels : Pixels
-    data, label : str
-        The names of the net's inputs.
-    target : callable, optional
-        ``target(batch)`` returns what the loss compares with; the labels by default.
-    crop : callable, optional
-        ``crop(images)`` returns the part of the loader's pictures that the net sees; all of them by default.
-    """
-
-    pixels: Pixels = field(default_factory=Pixels)
-    data: str = "data"
-    label: str = "label"
-    target: Callable[[Batch], npt.NDArray[Any]] | None = None
-    crop: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]] | None = None
 
 
 class Trainer:
@@ -95,6 +51,8 @@ class Trainer:
         Silent by default.
     group : Group, optional
         Other trainers with the same net, each with its own batches.
+    tests : sequence of NetTest
+        Run every `test_interval` iterations, by the first of several trainers.
     """
 
     def __init__(
@@ -108,6 +66,7 @@ class Trainer:
         feed: Feed | None = None,
         log: Log | None = None,
         group: Group = ALONE,
+        tests: Sequence[NetTest] = (),
     ) -> None:
         if (loss is None) != (embedding is None):
             raise InvalidArgumentError("loss and embedding belong together: pass both or none")
@@ -116,6 +75,7 @@ class Trainer:
         self.net, self.settings, self.batches = net, settings, batches
         self.loss, self.embedding = loss, embedding
         self.feed, self.log, self.group = feed or Feed(), log or Log(), group
+        self.tests = tests if group.rank == 0 else ()
         if loss is not None and embedding is not None:
             loss.build(net.backend, net.width(embedding), net.context.rng)
         self.solver = Solver(self.params, settings, net.backend)
@@ -140,6 +100,8 @@ class Trainer:
         end = self.settings.max_iter if iterations is None else self.iteration + iterations
         with self.log.running(end):
             while self.iteration < end:
+                if self._test_is_due and (self.iteration or self.settings.test_initialization):
+                    self.test()
                 self.step()
                 every = self.settings.snapshot
                 if every and self.iteration % every == 0:
@@ -147,7 +109,26 @@ class Trainer:
             finished = iterations is None and (not self.settings.snapshot or self.iteration % self.settings.snapshot)
             if finished and self.settings.snapshot_after_train:
                 self.snapshot()
+            if iterations is None and self._test_is_due:
+                self.test()
         return self.smoothed
+
+    def test(self) -> list[TestResult]:
+        """Test each of the nets for it with the weights as they are, log what Caffe logs, and return what was found."""
+        found = []
+        for place, test in enumerate(self.tests):
+            self.log.say(f"Iteration {self.iteration}, Testing net (#{place})")
+            result = test.run(self.net)
+            if self.settings.test_compute_loss:
+                self.log.say(f"Test loss: {result.loss:.6g}")
+            for line in result.lines(test.net.losses):
+                self.log.say(line)
+            found.append(result)
+        return found
+
+    @property
+    def _test_is_due(self) -> bool:
+        return bool(self.tests) and self.iteration % self.settings.test_interval == 0
 
     @property
     def smoothed(self) -> float:
@@ -176,23 +157,118 @@ class Trainer:
 
     def snapshot(self, prefix: str | Path | None = None) -> Path:
         """Write a snapshot and return its `.solverstate`; only the first of several trainers writes."""
-        return write_snapshot(self, prefix or self.settings.snapshot_prefix) if self.group.rank == 0 else Path()
+        if self.group.rank != 0:
+            return Path()
+        return write_snapshot(self.state(), prefix or self.settings.snapshot_prefix)
 
     def resume(self, solverstate: str | Path) -> None:
-        """Go on from a snapshot: ours, exactly; or a bare one of Caffe's, with its weights, momentum and iteration."""
-        read_snapshot(self, solverstate)
+        """Go on from a snapshot: ours, exactly; or a bare one of Caffe's, with its weights, momentum and iteration.
+
+        Raises
+        ------
+        SnapshotError
+            The snapshot is damaged, incomplete, or of another net or solver.
+        """
+        self.restore(read_snapshot(solverstate))
+
+    # ------------------------------------------------------------------------------------------------ at rest
+    def state(self) -> TrainingState:
+        """Return where the training is."""
+        backend, solver = self.net.backend, self.solver
+        extra = []
+        if self.loss is not None and self.loss.params:
+            extra = [(self.loss.name, self.loss.layer_type, self.loss.params)]
+        exact: dict[str, npt.NDArray[Any]] = {}
+        if backend.dtype_name != "float32":
+            # Caffe's files hold single precision only.
+            for param, history in zip(solver.params, solver.history, strict=True):
+                exact[f"data:{param.name}"] = backend.numpy(param.data)
+                exact |= {f"history{n}:{param.name}": backend.numpy(part) for n, part in enumerate(history)}
+        rest = Rest(
+            next_batch=self.batches.next_number,
+            lanes=backend.lanes,
+            ranks=self.group.size,
+            layers=self.net.state(),
+            loss=self.loss.state() if self.loss is not None else {},
+            rng=dict(self.net.context.rng.bit_generator.state),
+            recent=list(self.recent),
+            exact=exact,
+        )
+        model = to_caffemodel(self.net, extra)
+        return TrainingState(model, solver.to_caffe(), self.iteration, solver.current_step, rest)
+
+    def restore(self, state: TrainingState) -> None:
+        """Go on from where a training was; a state without its rest is Caffe's.
+
+        Raises
+        ------
+        SnapshotError
+            The state is of another net or solver.
+        """
+        if state.rest is not None and state.rest.ranks != self.group.size:
+            raise SnapshotError(
+                f"{state.origin} was written by {state.rest.ranks} processes side by side, and these are "
+                f"{self.group.size}: resume with as many"
+            )
+        try:
+            self._restore_weights(state)
+        except CaffeModelError as error:
+            raise SnapshotError(f"{state.origin} cannot be resumed from: {error}") from None
+        self.solver.from_caffe(state.history, state.origin)
+        self.solver.current_step = state.current_step
+        self.iteration = state.iteration
+        if state.rest is None:
+            self._guess_rest()
+        else:
+            self._restore_rest(state.rest)
+
+    def _restore_weights(self, state: TrainingState) -> None:
+        load_weights(self.net, state.model)
+        if self.loss is None or not self.loss.params:
+            return
+        stored = {layer.name: layer.blobs for layer in state.model.layer}.get(self.loss.name, [])
+        if len(stored) != len(self.loss.params):
+            raise SnapshotError(f"{state.origin} does not hold the weights of the loss {self.loss.name!r}")
+        for param, blob in zip(self.loss.params, stored, strict=True):
+            values = read_blob(blob)
+            if values.shape != param.order.caffe:
+                raise SnapshotError(f"{state.origin} holds {param.name} as {values.shape}, not {param.order.caffe}")
+            param.from_caffe(self.net.backend, values)
+
+    def _restore_rest(self, rest: Rest) -> None:
+        backend = self.net.backend
+        self.net.restore(rest.layers)
+        if self.loss is not None:
+            self.loss.restore(dict(rest.loss))
+        self.net.context.rng.bit_generator.state = rest.rng
+        self.recent.clear()
+        self.recent.extend(rest.recent)
+        self.batches.seek(rest.next_batch)
+        backend.use_lanes(rest.lanes)
+        for param, history in zip(self.solver.params, self.solver.history, strict=True):
+            if f"data:{param.name}" in rest.exact:
+                keys = [f"history{n}:{param.name}" for n in range(2)]
+                param.data = backend.asarray(rest.exact[f"data:{param.name}"])
+                history[:] = [backend.asarray(rest.exact[key]) for key in keys if key in rest.exact]
+
+    def _guess_rest(self) -> None:
+        """Set what Caffe does not store: t as after that many passes, and the order of the data as if ours."""
+        passes = self.iteration * self.settings.iter_size
+        counting: list[Any] = [*self.net.layers, *([] if self.loss is None else [self.loss])]
+        for part in counting:
+            # A sum of losses puts the name of each in front of what it counts.
+            part.restore({key: value + passes for key, value in part.state().items() if key.rpartition(":")[2] == "t"})
+        self.batches.seek(passes)
 
     # ------------------------------------------------------------------------------------------------ one batch
     def _pass(self, batch: Batch) -> tuple[float, dict[str, float], int]:
         net, backend, feed = self.net, self.net.backend, self.feed
-        images = batch.images if feed.crop is None else feed.crop(batch.images)
-        inputs: dict[str, Array] = {feed.data: backend.asarray(feed.pixels(images))}
         if self.loss is None or self.embedding is None:
-            inputs[feed.label] = backend.asindex(batch.labels)
-            outputs = net.forward(inputs)
+            outputs = net.forward(feed.inputs(batch, backend))
             net.backward()
             parts = {name: float(value) for name, value in outputs.blobs.items() if value.ndim == 0}
             return outputs.loss, parts, len(batch.labels)
+        inputs = feed.inputs(batch, backend, labels=False)
         embedding = net.forward(inputs, keep=[self.embedding]).blobs[self.embedding]
         target = batch.labels if feed.target is None else feed.target(batch)
         seen = backend.asindex(target) if self.loss.labels else backend.asarray(target)

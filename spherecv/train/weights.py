@@ -67,9 +67,13 @@ def load_weights(net: Net, source: Source | NetParameter, *, partial: bool = Fal
     """
     message = upgrade(source if isinstance(source, NetParameter) else read_caffemodel(source))
     stored = {layer.name: layer.blobs for layer in message.layer if layer.blobs}
+    places = {name: place for place, name in enumerate(stored)}
     taken, differing, missing, ready = [], [], [], []
-    for layer in net.layers:
+    # In the order of the file: of layers that share a blob, the last one's numbers stay, as in Caffe.
+    for layer in sorted(net.layers, key=lambda layer: places.get(layer.name, -1)):
         blobs = stored.get(layer.name, ())
+        if len(blobs) > len(layer.params):
+            differing.append(f"{layer.name} has {len(blobs)} blobs in the file for {len(layer.params)}")
         for index, param in enumerate(layer.params):
             if index >= len(blobs):
                 missing.append(param.name)

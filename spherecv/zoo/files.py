@@ -226,7 +226,7 @@ def mend(info: ModelInfo, file: ModelFile) -> str:
 
 
 def _from(file: ModelFile) -> str:
-    return f", from {file.manual or file.urls[0]}"
+    return f", from {file.manual or next(iter(file.urls), file.index)}"
 
 
 @contextmanager

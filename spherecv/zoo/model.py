@@ -30,6 +30,29 @@ class KnownForm:
 
 
 @dataclass(frozen=True, kw_only=True)
+class IndexSource:
+    """A package that holds a file, where a package index can be reached and nothing else.
+
+    Attributes
+    ----------
+    package, version : str
+        What is asked of the index.
+    sha256 : str
+        Of the archive: a wheel.
+    path : str
+        Of the file inside the archive.
+    """
+
+    package: str
+    version: str
+    sha256: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"the package index: {self.package} {self.version}, {self.path}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelFile:
     """One file of a model.
 
@@ -40,10 +63,12 @@ class ModelFile:
     name : str
         Its file name in the cache, in `spherecv.models`, or its path inside the wheel's package.
     origin : {"download", "packaged", "wheel", "own"}
-        Fetched from `urls` into the cache; travels with SphereCV; belongs to the installed package `wheel`; or added by
-        the user.
+        Fetched from `urls` or `index` into the cache; travels with SphereCV; belongs to the installed package `wheel`;
+        or added by the user.
     urls : tuple of str
         Mirrors, tried in turn.
+    index : IndexSource or None
+        A package that holds the file too; asked after the first of `urls`.
     size : int or None
         Bytes. Always known of a download.
     digests : tuple of (str, str)
@@ -54,18 +79,23 @@ class ModelFile:
         Name and version of the Python package that carries the file; empty for other origins.
     known_forms : tuple of KnownForm
         Other files that stand for the same thing.
+    identity : str
+        What stands for the file in keys where its first digest does not: that of an earlier file whose embeddings were
+        the same to the last bit, so that galleries and calibrations of it stay valid.
     """
 
     role: str
     name: str
     origin: Origin
     urls: tuple[str, ...] = ()
+    index: IndexSource | None = None
     size: int | None = None
     digests: tuple[tuple[str, str], ...] = ()
     manual: str = ""
     wheel: str = ""
     version: str = ""
     known_forms: tuple[KnownForm, ...] = ()
+    identity: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from spherecv.checks import check_choice
 from spherecv.errors import InvalidArgumentError
@@ -16,7 +16,7 @@ from spherecv.files import read_toml
 from spherecv.zoo.mean_image import MeanImage
 
 Color = Literal["BGR", "RGB", "GRAY"]
-Alignment = Literal["cp2tform", "umeyama"]
+Alignment = Literal["cp2tform", "umeyama", "box"]
 Points = tuple[tuple[float, float], ...]
 
 TEMPLATES: Mapping[str, Points] = {
@@ -61,9 +61,16 @@ class Recipe:
         larger than the crop its middle counts, as in Caffe.
     template : {"sphereface", "arcface"} or table of shape (5, 2)
         Where the five landmarks lie in the crop: `x, y` in pixels, in the order of `Face.landmarks`.
-    alignment : {"cp2tform", "umeyama"}
+    alignment : {"cp2tform", "umeyama", "box"}
         `cp2tform` fits the template, counted from 0 (each coordinate less 1), to the image and inverts the fit, as
         the SphereFace authors' MATLAB did; `umeyama` fits the landmarks to the template as it is.
+        `box` cuts out the face's box and resizes it, as FaceNet's aligner did: no landmarks, and no template.
+    margin : int
+        Of `box`: pixels of the image that the box is made wider and higher by, half of them on each side.
+    standardize : bool
+        Scale each crop by its own mean and standard deviation in place of `mean` and `scale`, which must not be given:
+        (pixel - mean of all) / max(deviation of all, 1 / root of their number), as `tf.image.per_image_standardization`
+        does and FaceNet's `prewhiten`.
     mirror : bool
         Concatenate the embedding of the crop and that of its mirror image, which doubles the length.
     normalize : bool
@@ -91,6 +98,8 @@ class Recipe:
     scale: tuple[float, ...] = (1.0, 1.0, 1.0)
     template: str | Points = "sphereface"
     alignment: Alignment = "cp2tform"
+    margin: int = 0
+    standardize: bool = False
     mirror: bool = False
     normalize: bool = False
     output: str | None = None
@@ -108,11 +117,15 @@ class Recipe:
             object.__setattr__(self, attribute, value)
         if not all(self.scale):
             raise InvalidArgumentError(f"scale must not be 0, but got {list(self.scale)}")
-        check_choice("alignment", self.alignment, ("cp2tform", "umeyama"))
-        for attribute in ("mirror", "normalize"):
+        check_choice("alignment", self.alignment, get_args(Alignment))
+        for attribute in ("standardize", "mirror", "normalize"):
             # bool("false") is True: a quoted word in a recipe file must not slip through as one.
             if not isinstance(getattr(self, attribute), bool):
                 raise InvalidArgumentError(f"{attribute} must be true or false, but got {getattr(self, attribute)!r}")
+        _check_margin(self.margin, self.alignment)
+        plain = not isinstance(self.mean, MeanImage) and not any(self.mean) and set(self.scale) == {1.0}
+        if self.standardize and not plain:
+            raise InvalidArgumentError("standardize takes mean and scale of each crop: leave mean and scale out")
         if self.output is not None and not (isinstance(self.output, str) and self.output):
             raise InvalidArgumentError(f"output must be the name of an output or None, but got {self.output!r}")
         if not (isinstance(self.name, str) and self.name):
@@ -144,6 +157,8 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain Python values, ready for JSON; `from_dict` reads them back."""
+        # What older recipes did not have is named only where it is used: it must not change their fingerprints.
+        newer = {name: value for name in ("margin", "standardize") if (value := getattr(self, name))}
         return {
             "name": self.name,
             "size": list(self.size),
@@ -155,6 +170,7 @@ class Recipe:
             "mirror": self.mirror,
             "normalize": self.normalize,
             "output": self.output,
+            **newer,
         }
 
     @classmethod
@@ -231,6 +247,13 @@ def _checked_mean(value: Any, channels: int, size: tuple[int, int]) -> tuple[flo
     if value.shape[0] != channels:
         raise InvalidArgumentError(f"a mean image must have {channels} channels here, but got {value.shape[0]}")
     return value.cut(size)
+
+
+def _check_margin(margin: Any, alignment: str) -> None:
+    if type(margin) is not int or not 0 <= margin <= _MAX_SIDE:
+        raise InvalidArgumentError(f"margin must be a whole number in 0..{_MAX_SIDE}, but got {margin!r}")
+    if margin and alignment != "box":
+        raise InvalidArgumentError(f"margin belongs to alignment = 'box', but alignment is {alignment!r}")
 
 
 def _checked_template(template: Any) -> str | Points:

@@ -127,7 +127,8 @@ class ModelSource:
         """
         if self.info:
             # By what the manifest says: the authors' prototxt and ours are different bytes of the same net.
-            parts = [f"{file.role} {digest}" for file in self.info.files for _, digest in file.digests[:1]]
+            held = [(file, digest) for file in self.info.files for _, digest in file.digests[:1]]
+            parts = [f"{file.role} {file.identity or digest}" for file, digest in held]
         else:
             parts = [f"{role} {_sha256(path)}" for role, path in self.files.items()]
         digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()
@@ -271,7 +272,7 @@ def _is_known(path: Path, file: ModelFile) -> bool:
             if file.size not in (None, path.stat().st_size):
                 return False
             algorithm, digest = file.digests[0]
-            return digests_of(path, [algorithm])[algorithm] == digest
+            return digests_of(path, [algorithm])[algorithm] in (digest, *(form.sha256 for form in file.known_forms))
     # A text that travels with SphereCV, or the authors' form of it, whatever a checkout made of its line ends.
     forms = {form.sha256 for form in file.known_forms}
     if file.origin == "packaged" and (models_dir() / file.name).is_file():

@@ -81,6 +81,14 @@ def test_two_models_on_view_1_side_by_side(run, world: Path, model, tmp_path: Pa
     assert result.exit_code == 0, result.output
     assert result.stdout.count("LFW view 1: mobilefacenet") == 2
     assert "threshold of train.txt" in result.stdout
+    assert "McNemar's exact test: p = 1" in result.stdout  # the model against itself
+    both = run(
+        "evaluate", "lfw", world / "images", "--pairs", world / "test.txt", *model, "--model", model[1],
+        "--bootstrap", 0, "--embeddings", tmp_path, "--json",
+    )  # fmt: skip
+    one, two = json.loads(both.stdout)
+    assert [test["pairs"] for test in one["comparisons"]] == [12]
+    assert two["comparisons"] == []
 
 
 def test_pairs_with_ready_crops_and_groups(run, world: Path, model, tmp_path: Path) -> None:

@@ -60,3 +60,18 @@ def test_nothing_to_list_is_an_error_and_leaves_no_file(tmp_path, casia) -> None
     with pytest.raises(DatasetError, match="no identities with images"):
         write_training_list(casia / "0000045", tmp_path / "t.txt")
     assert not (tmp_path / "t.txt").exists()
+
+
+def test_labels_of_further_folders_follow(tmp_path, casia) -> None:
+    (tmp_path / "frames" / "0000045").mkdir(parents=True)
+    (tmp_path / "frames" / "0000045" / "f.png").touch()
+    made = write_training_list(casia, tmp_path / "train.txt", exclude=["casia-lfw"], mix=[tmp_path / "frames"])
+    assert made.identities == 3
+    assert (tmp_path / "train.txt").read_text().splitlines()[-1] == "frames/0000045/f.png 2"
+    with pytest.raises(DatasetError, match="named twice"):
+        write_training_list(casia, tmp_path / "t.txt", mix=[casia])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match="empty holds no identities"):
+        write_training_list(casia, tmp_path / "t.txt", mix=[tmp_path / "empty"])
+    with pytest.raises(DatasetError, match="no such folder"):
+        write_training_list(casia, tmp_path / "t.txt", mix=[tmp_path / "none"])

@@ -120,7 +120,7 @@ def test_what_cannot_be_a_face_is_left_out():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"kind": "haar"}, "a detector must be one of mtcnn, yunet, retinaface, but got 'haar'"),
+        ({"kind": "haar"}, "a detector must be one of mtcnn, yunet, retinaface, ssd, but got 'haar'"),
         ({"threads": 0}, "threads must be a whole number from 1 to 1024, but got 0"),
         ({"threads": 1.5}, "threads"),
         ({"preset": "best"}, "preset"),

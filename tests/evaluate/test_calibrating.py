@@ -50,7 +50,7 @@ def test_a_folder_is_compared_with_itself(people, subject) -> None:
 def test_impossible_choices_are_refused_before_any_work(people, subject) -> None:
     for choice, message in (
         (Choice(metric="euclidean"), "by cosine only"),
-        (Choice(impostors="some"), "'listed' or 'all'"),
+        (Choice(impostors="some"), "one of listed, all"),
         (Choice(replicates=0), "at least one replicate"),
     ):
         with pytest.raises(InvalidArgumentError, match=message):

@@ -68,7 +68,7 @@ def test_a_tie_counts_against_the_photo() -> None:
 
 def test_what_cannot_be_measured_is_refused() -> None:
     probes, identities, strangers = world(2)
-    with pytest.raises(NotEnoughDataError, match="nobody has two photos"):
+    with pytest.raises(NotEnoughDataError, match="nobody has two images"):
         identify(probes, np.arange(len(probes)), strangers)
     with pytest.raises(NotEnoughDataError, match="at least one distractor"):
         identify(probes, identities, strangers[:0])

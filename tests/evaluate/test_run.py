@@ -17,6 +17,12 @@ matlab = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(matlab)
 
 
+def replace_intervals(figures: dict) -> dict:
+    """The figures without their intervals."""
+    cut = {key: {**value, "interval": None} for key, value in figures.items() if key in ("accuracy", "eer", "auc")}
+    return {**figures, **cut}
+
+
 def features(folder: Path, names) -> np.ndarray:
     """What the stand-in for the pipeline sees of each image and of its mirror image."""
     rows = []
@@ -130,6 +136,17 @@ def test_videos_are_compared_by_their_templates(tmp_path, subject, make_people) 
     found = evaluate_ytf(frames, tmp_path / "splits.txt", subject, replicates=10)
     assert len(found.pairs) == 16
     assert found.variants[0].table.mean > 0.6
+    (tmp_path / "faulty.txt").write_text("# noise\nP01/0\nP01/0\n")
+    both = evaluate_ytf(frames, tmp_path / "splits.txt", subject, faulty=tmp_path / "faulty.txt", replicates=0)
+    assert [len(variant.distances) for variant in both.variants] == [16, 16, 14, 14]
+    assert both.variants[2].name.endswith("without 1 faulty videos, 2 pairs")
+    assert both.variants[1].figures.to_dict() == replace_intervals(found.variants[1].figures.to_dict())
+    kept = ~np.isin(np.array(both.pairs.images)[np.stack([both.pairs.first, both.pairs.second])], ["P01/0"]).any(axis=0)
+    np.testing.assert_allclose(both.variants[3].distances, both.variants[1].distances[kept])  # no mean is subtracted
+    assert "without 1 faulty videos" in str(both)
+    (tmp_path / "faulty.txt").write_text("P99/0\n")
+    with pytest.raises(DatasetError, match="P99/0, a video that the splits do not hold"):
+        evaluate_ytf(frames, tmp_path / "splits.txt", subject, faulty=tmp_path / "faulty.txt")
     single = evaluate_ytf(frames, tmp_path / "splits.txt", subject, frames=1, pooling="quality", replicates=0)
     assert not np.allclose(single.variants[0].distances, found.variants[0].distances)
     for path in (frames / "P00" / "0").iterdir():

@@ -93,7 +93,7 @@ OPERATORS = {
 }
 
 
-@pytest.mark.parametrize("operator", sorted(opencv_backend._CLASSIC_OPERATORS))
+@pytest.mark.parametrize("operator", sorted(opencv_backend.CLASSIC_OPERATORS))
 def test_each_operator_with_batches_that_change(operator, graph, noise, expected, difference):
     """What the list of the classic engine claims; and OpenCV 4.x, which has no other."""
     hidden = graph.conv("data", 3, 4)

@@ -18,6 +18,7 @@ def test_angles_by_hand() -> None:
 
 def test_accuracy_against_scikit_learn() -> None:
     from sklearn import metrics
+
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(8), 5)
     rows = rng.normal(size=(8, 6))[labels] + rng.normal(size=(40, 6))

@@ -7,11 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from spherecv.caffe import load
-from spherecv.cli.train import app
+from spherecv.cli.samples import sample_portrait
+from spherecv.cli.train import app, sizes
 from spherecv.errors import InvalidArgumentError, ModelFileError, TrainingError
+from spherecv.images import load_image
+from spherecv.records import WHOLE
+from spherecv.thresholds import Calibration, ThresholdWarning
+from spherecv.train.data import open_dataset
+from spherecv.zoo import ModelSource, get_recipe
 
 
 def run(*words: str | Path) -> Result:
@@ -152,3 +159,93 @@ def test_divergence_stops_with_advice(small_run: Path) -> None:
     result = run("run", small_run, "--workers", "0")
     assert isinstance(result.exception, TrainingError)
     assert "lower base_lr" in str(result.exception)
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Path:
+    """Eight people with four images of 20x16 each, half as large again as the net of `small_run` takes."""
+    rng = np.random.default_rng(5)
+    for person in range(8):
+        (tmp_path / "people8" / f"p{person}").mkdir(parents=True)
+        pattern = rng.integers(0, 256, (6, 5, 3)).repeat(3, axis=0).repeat(3, axis=1)
+        for number in range(4):
+            noisy = np.clip(pattern + rng.normal(0, 40, pattern.shape), 0, 255).astype(np.uint8)
+            Image.fromarray(noisy).save(tmp_path / "people8" / f"p{person}" / f"{number}.png")
+    return tmp_path / "people8"
+
+
+@pytest.fixture
+def used(small_run: Path) -> str:
+    """PROTOTXT,CAFFEMODEL of a net for use."""
+    folder = small_run.parent
+    answer("run", small_run, "--workers", "0", "--max-iter", "1")
+    model = folder / "run" / "small_iter_1.caffemodel"
+    answer("export", folder / "train.prototxt", model, "--size", "12x10", "-o", folder / "use")
+    return f"{folder / 'use.prototxt'},{folder / 'use.caffemodel'}"
+
+
+def test_finetune_ends_with_rates_thresholds_and_how_to_use_them(used: str, people: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mine"
+    words = ["finetune", used, people, "-o", out, "--iterations", 10, "--batch-size", 6, "--workers", 0, "--no-align"]
+    result = run(*words)
+    assert result.exit_code == 0, result.output
+    scaled = "images are 15x18, and the net takes 10x12: scaled"
+    for said in (scaled, "held out", "equal error rate", "TAR at FAR 1e-2"):
+        assert said in result.output
+    command = next(line for line in result.output.splitlines() if "models add mine" in line).split()
+    options = dict(zip(command[4::2], command[5::2], strict=True))
+    assert set(options) == {"--prototxt", "--caffemodel", "--recipe", "--calibration"}
+    assert all(Path(path).is_file() for path in options.values())
+    calibration = Calibration.load(options["--calibration"])
+    source = ModelSource.from_caffe(options["--prototxt"], options["--caffemodel"], recipe=options["--recipe"])
+    with pytest.warns(ThresholdWarning, match="ready-made crops"):
+        calibration.check(model=source.name, model_key=source.key, metric="cosine", detector=WHOLE)
+    told = answer(*words)
+    assert told["held_out"] == 2
+    assert told["after"]["separation"] >= told["before"]["separation"]
+    assert (out / "held-out.csv").read_text().startswith("iteration,eer,tar,within,between,separation\n0,")
+
+
+def test_finetune_without_anybody_held_out(used: str, picture_folder: Path, tmp_path: Path) -> None:
+    result = run("finetune", used, picture_folder, "-o", tmp_path / "m", "--iterations", 2, "--workers", 0)
+    assert result.exit_code == 0, result.output
+    assert "nobody was held out" in result.output
+    assert (tmp_path / "m" / "model.caffemodel").is_file()
+
+
+def test_an_explosion_leaves_the_last_good_weights_on_disk(used: str, people: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mine"
+    words = ["finetune", used, people, "-o", out, "--iterations", 10, "--batch-size", 6, "--workers", 0, "--resize"]
+    result = run(*words, "--base-lr", 1e9, "--clip-gradients", -1)
+    assert isinstance(result.exception, TrainingError)
+    assert "--base-lr 1e+08" in str(result.exception)
+    assert "--clip-gradients 5" in str(result.exception)
+    assert load(out / "deploy.prototxt", out / "model.caffemodel").outputs == ("fc5",)
+
+
+def test_two_ways_to_the_nets_size_are_one_too_many(used: str, people: Path, tmp_path: Path) -> None:
+    result = run("finetune", used, people, "--align", "--resize", "--recipe", "sphereface", "-o", tmp_path / "m")
+    assert "choose one" in str(result.exception)
+    result = run("finetune", used, people, "--align", "-o", tmp_path / "m")
+    assert "--align needs to know where the net wants the landmarks" in str(result.exception)
+
+
+def test_photos_are_aligned_by_themselves(people: Path, tmp_path: Path) -> None:
+    """Portraits in the public domain, of the wheel of scikit-image and matplotlib."""
+    folder = tmp_path / "photos"
+    for name in ("eileen-collins", "grace-hopper"):
+        portrait = sample_portrait(name)
+        (folder / name).mkdir(parents=True)
+        for number in range(2):
+            Image.fromarray(np.ascontiguousarray(portrait[number:, :, ::-1])).save(folder / name / f"{number}.png")
+    recipe = get_recipe("sphereface-mini")
+    data = open_dataset(folder)
+    found, fit = sizes.fitted(data, [folder], recipe, tmp_path / "out", align=None, resize=False)
+    assert fit.aligned_from == (folder,)
+    assert {load_image(item.path).shape for item in found.items} == {(112, 96, 3)}
+    assert found.names == ("eileen-collins", "grace-hopper")
+    again, crops = sizes.fitted(found, [], recipe, tmp_path / "out", align=None, resize=False)
+    assert (again, crops) == (found, sizes.Fit())
+    _, scaled = sizes.fitted(data, [folder], recipe, tmp_path / "out", align=False, resize=False)
+    assert scaled.resize
+    assert "--align" in scaled.notes[0]

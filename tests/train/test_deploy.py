@@ -69,6 +69,7 @@ def test_opencvs_caffe_importer_agrees(trained: tuple[Path, Path, np.ndarray, np
 @pytest.mark.runtime
 def test_our_converter_agrees(trained: tuple[Path, Path, np.ndarray, np.ndarray]) -> None:
     from spherecv import runtime
+
     prototxt, caffemodel, x, expected = trained
     session = runtime.Session(load(prototxt, caffemodel).to_onnx(), winograd=False)
     _close(session.run(x)["fc5"], expected)

@@ -171,7 +171,7 @@ def test_two_processes_do_what_one_does(teacher_file: Path, faces: Dataset, stud
     )
     code = "from spherecv.cli.train import app; app()"
     words = ["distill", str(teacher_file), str(faces.items[0].path), "--student", str(student), "--json"]
-    words += ["--recipe", str(tmp_path / "recipe.toml"), "--workers", "0", "--threads", "1"]
+    words += ["--settings", str(tmp_path / "recipe.toml"), "--workers", "0", "--threads", "1"]
     losses = {}
     for count in (1, 2):
         out = tmp_path / str(count)
@@ -187,3 +187,49 @@ def test_two_processes_do_what_one_does(teacher_file: Path, faces: Dataset, stud
         losses[count] = np.loadtxt(out / "snapshot.csv", delimiter=",", skiprows=1, usecols=1)
     np.testing.assert_allclose(losses[2], losses[1], rtol=1e-4)
     assert losses[1][-1] < losses[1][0]
+
+
+def _with_crops(tmp_path: Path, size: tuple[int, int]) -> Dataset:
+    rng = np.random.default_rng(0)
+    (tmp_path / "crops" / "all").mkdir(parents=True)
+    for number in range(6):
+        pixels = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "crops" / "all" / f"{number}.png")
+    return open_dataset(tmp_path / "crops")
+
+
+@pytest.mark.parametrize(("size", "said"), [((12, 10), "10x12"), ((40, 40), "40x40")])
+def test_crops_of_the_wrong_size_are_named(
+    teacher_file: Path, student: Path, tmp_path: Path, size: tuple[int, int], said: str
+) -> None:
+    teacher, recipe = Teacher(teacher_file, RECIPE), DistillRecipe(teacher=RECIPE)
+    with (
+        pytest.raises(InvalidArgumentError, match=rf"is {said}, and the teacher takes aligned crops of 12x12"),
+        open_distillation(teacher, _with_crops(tmp_path, size), student, recipe, workers=0),
+    ):
+        pass
+
+
+def test_a_teacher_of_another_size_than_its_recipe_is_named(teacher_file: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match="takes images of 12x12, but its recipe says 112x112"):
+        Teacher(teacher_file)
+
+
+def test_a_student_larger_than_the_teacher_is_refused(teacher_file: Path, faces: Dataset, tmp_path: Path) -> None:
+    large = write_prototxt(_net(5, (16, 12)).build(), tmp_path / "large.prototxt")
+    recipe = DistillRecipe(teacher=RECIPE)
+    with (
+        pytest.raises(InvalidArgumentError, match="the student takes 12x16"),
+        open_distillation(Teacher(teacher_file, RECIPE), faces, large, recipe, workers=0),
+    ):
+        pass
+
+
+def test_a_teacher_that_finds_all_alike_is_doubted(teacher_file: Path, faces: Dataset, student: Path) -> None:
+    """Its pixels a thousandth of what they should be, a teacher sees its biases only."""
+    wrong = replace(RECIPE, mean=(-1e5,), std=(1e4,))
+    with (
+        pytest.warns(UserWarning, match=r"finds different images alike \(mean cosine (0\.9|1\.0)"),
+        open_distillation(Teacher(teacher_file, wrong), faces, student, DistillRecipe(teacher=wrong), workers=0),
+    ):
+        pass

@@ -6,17 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from spherecv.caffe import load, read_caffemodel
+from spherecv.caffe.blobs import read_blob, write_blob
 from spherecv.caffe.builder import NetBuilder, constant, xavier
-from spherecv.errors import InvalidArgumentError, PrototxtError
+from spherecv.caffe.writer import serialize
+from spherecv.errors import InvalidArgumentError, PrototxtError, TrainingError
 from spherecv.train.backend import open_backend
-from spherecv.train.data import open_dataset
-from spherecv.train.finetune import open_finetuning
+from spherecv.train.data import View, open_dataset
+from spherecv.train.finetune import RedFirst, annealed, open_finetuning, plan
 from spherecv.train.net import Net
 from spherecv.train.policies import Policy
 from spherecv.train.recipes import LOSSES, deployed, make_loss, save
 from spherecv.train.solver import SolverSettings
+from spherecv.train.trainer import Pixels
 from spherecv.train.weights import to_caffemodel
 
 SETTINGS = SolverSettings(
@@ -96,3 +100,104 @@ def test_wrong_wishes(model: tuple[Path, Path], picture_folder: Path) -> None:
     )
     with pytest.raises(PrototxtError, match="one embedding"):
         deployed(two)
+
+
+@pytest.fixture
+def crowd(tmp_path: Path) -> Path:
+    """Nine people with four pictures of 12x10 each, not easy to tell apart."""
+    rng = np.random.default_rng(2)
+    for person in range(9):
+        (tmp_path / "crowd" / f"person{person}").mkdir(parents=True)
+        pattern = rng.integers(0, 256, (12, 10, 3))
+        for number in range(4):
+            noisy = np.clip(pattern + rng.normal(0, 80, pattern.shape), 0, 255).astype(np.uint8)
+            Image.fromarray(noisy).save(tmp_path / "crowd" / f"person{person}" / f"{number}.png")
+    return tmp_path / "crowd"
+
+
+def test_the_best_weights_by_the_people_held_out_are_kept(model: tuple[Path, Path], crowd: Path) -> None:
+    data = open_dataset(crowd)
+    saved: list[list[np.ndarray]] = []
+    with open_finetuning(*model, data, SETTINGS, batch_size=8, workers=0, validate_share=0.3) as ready:
+        net = ready.trainer.net
+        assert ready.held is not None
+        assert (ready.held.classes, ready.trainer.loss.classes) == (3, 6)
+        ready.run(on_best=lambda: saved.append([np.array(param.data) for param in net.params]))
+        top, kept = 0.0, ready.looks[0]
+        for look in ready.looks:
+            top = max(top, look[1].separation)
+            if look[1].separation > max(ready.looks[0][1].separation, 0.9 * top):
+                kept = look
+        assert (ready.best_iteration, ready.best) == kept
+        assert ready.before == ready.looks[0][1]
+        assert all(np.array_equal(a, param.data) for a, param in zip(saved[-1], net.params, strict=True))
+        assert len(ready.looks) > 3
+
+
+@pytest.mark.parametrize(("rate", "clip"), [(1e9, -1.0), (1e30, 5.0)])
+def test_an_explosion_says_what_mends_it_and_keeps_the_last_good_weights(
+    model: tuple[Path, Path], crowd: Path, rate: float, clip: float
+) -> None:
+    settings = SETTINGS.replaced(base_lr=rate, clip_gradients=clip)
+    with open_finetuning(*model, open_dataset(crowd), settings, batch_size=8, workers=0, validate_share=0.3) as ready:
+        start = [np.array(param.data) for param in ready.trainer.net.params]
+        with pytest.raises(TrainingError, match=r"--base-lr.*--lambda-min 10.*weights of iteration 0 stay") as caught:
+            ready.run()
+        assert ("--clip-gradients 5" in str(caught.value)) == (clip < 0)
+        assert all(np.array_equal(a, param.data) for a, param in zip(start, ready.trainer.net.params, strict=True))
+
+
+@pytest.mark.parametrize("rate", [1e-4, 1e-3, 1e-2, 1e-1])
+def test_every_reasonable_rate_works(model: tuple[Path, Path], crowd: Path, rate: float) -> None:
+    """With weights whose features are as long as a distillation on cosines leaves them."""
+    drifted = read_caffemodel(model[1])
+    for layer in drifted.layer:
+        if layer.name in ("conv1", "fc5"):
+            for blob in layer.blobs:
+                write_blob(read_blob(blob) * np.float32(80), blob)
+    settings = plan(36, iterations=20, base_lr=rate, snapshot_after_train=False)
+    data = open_dataset(crowd)
+    with open_finetuning(
+        model[0], serialize(drifted), data, settings, batch_size=8, workers=0, validate_share=0.3
+    ) as ready:
+        assert ready.rescaling is not None
+        assert ready.rescaling.before > 40
+        assert np.isfinite(ready.run())
+        assert ready.best is not None
+        assert ready.best.separation >= ready.before.separation
+
+
+def test_class_weights_start_from_the_peoples_features(model: tuple[Path, Path], crowd: Path) -> None:
+    with open_finetuning(*model, open_dataset(crowd), SETTINGS, batch_size=8, workers=0) as ready:
+        net, loss = ready.trainer.net, ready.trainer.loss
+        view = View(12, 10)
+        images = np.stack([view.read(item, np.random.default_rng(0)) for item in open_dataset(crowd).items])
+        net.train(False)
+        features = np.array(net.forward({"data": Pixels()(images)}, learn=False).blobs["fc5"], np.float64)
+        features /= np.linalg.norm(features, axis=1, keepdims=True)
+        means = features.reshape(9, 4, -1).mean(axis=1)
+        expected = means / np.linalg.norm(means, axis=1, keepdims=True)
+        np.testing.assert_allclose(loss.params[0].data, expected, atol=1e-5)
+
+
+def test_head_only_trains_the_last_layer(model: tuple[Path, Path], crowd: Path) -> None:
+    with open_finetuning(*model, open_dataset(crowd), SETTINGS, batch_size=8, workers=0, head_only=True) as ready:
+        before = {param.name: np.array(param.data) for param in ready.trainer.net.params}
+        ready.trainer.run(3)
+        changed = {p.name for p in ready.trainer.net.params if not np.array_equal(before[p.name], p.data)}
+    assert changed == {"fc5/0", "fc5/1"}
+
+
+def test_lambda_falls_to_its_minimum_half_way() -> None:
+    for base, minimum in ((10.0, 5.0), (1000.0, 5.0), (20.0, 0.0), (3.0, 5.0)):
+        schedule = annealed(100, base=base, minimum=minimum)
+        assert schedule(51) == pytest.approx(max(minimum, 0.1), abs=0.1)
+        assert schedule(1) <= max(base, minimum)
+    assert annealed(100, from_nothing=True).base == 1000
+    with pytest.raises(InvalidArgumentError, match="lambda must be at least 0"):
+        annealed(100, minimum=-1)
+
+
+def test_a_net_that_takes_red_first() -> None:
+    image = np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3)
+    np.testing.assert_allclose(RedFirst((1.0, 2.0, 3.0), 0.5)(image), (image[..., ::-1] - [1.0, 2.0, 3.0]) * 0.5)

@@ -111,9 +111,9 @@ CONV = 'layer { name: "c" type: "Convolution" bottom: "data" top: "c" convolutio
         (CONV % "num_output: 4", PrototxtError, "at least 1"),
         (CONV % "num_output: 4 kernel_size: 3 group: 2", PrototxtError, "2 groups"),
         (CONV % 'num_output: 4 kernel_size: 3 weight_filler { type: "orthogonal" }', UnsupportedLayerError, "filler"),
-        ('layer { name: "l" type: "LSTM" bottom: "data" top: "l" }', UnsupportedLayerError, "it knows"),
+        ('layer { name: "l" type: "Wave" bottom: "data" top: "l" }', UnsupportedLayerError, "it knows"),
         ('layer { name: "r" type: "ReLU" bottom: "nothing" top: "r" }', PrototxtError, "nothing"),
-        ('layer { name: "e" type: "Eltwise" bottom: "data" top: "e" }', PrototxtError, "two or more"),
+        ('layer { name: "e" type: "Eltwise" bottom: "data" top: "e" }', PrototxtError, "2 or more"),
         (
             'layer { name: "d" type: "Dropout" bottom: "data" top: "d" dropout_param { dropout_ratio: 1 } }',
             PrototxtError,

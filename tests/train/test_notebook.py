@@ -11,9 +11,9 @@ nbclient = pytest.importorskip("nbclient")
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
-def test_finetune(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finetune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(EXAMPLES.parent))
-    monkeypatch.setenv("SPHERECV_TEST_DATA", str(data_dir))
+    monkeypatch.delenv("SPHERECV_TEST_DATA", raising=False)
     monkeypatch.setenv("SPHERECV_EXAMPLE_ITERATIONS", "25")
     notebook = nbformat.read(EXAMPLES / "03_finetune.ipynb", as_version=4)
     nbclient.NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(tmp_path)}}).execute()

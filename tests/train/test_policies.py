@@ -29,6 +29,8 @@ from spherecv.train.policies import Policy
         (Policy("cosine", 0.1, max_iter=300, restarts=(100,)), 300, 0.0),
         (Policy("cosine", 0.1, max_iter=300, restarts=(100,), warmup=4), 100, 0.025),
         (Policy("cosine", 0.1, max_iter=300, restarts=(100,), warmup=4), 200, 0.05),
+        (Policy("exp", 0.1, gamma=10), 400, math.inf),
+        (Policy("poly", 0.1, power=-1, max_iter=10), 10, math.inf),
         (Policy("fixed", 0.1, warmup=4), 0, 0.025),
         (Policy("fixed", 0.1, warmup=4), 10, 0.1),
     ],
@@ -45,7 +47,6 @@ def test_rates(policy: Policy, iteration: int, rate: float) -> None:
         {"kind": "poly"},
         {"kind": "inv", "gamma": -0.1},
         {"kind": "exp", "gamma": float("nan")},
-        {"kind": "multistep", "stepvalue": (3, 2)},
         {"kind": "cosine", "max_iter": 9, "restarts": (5, 5)},
         {"kind": "cosine", "max_iter": 9, "restarts": (9,)},
         {"kind": "poly", "max_iter": 9, "restarts": (5,)},
@@ -56,6 +57,27 @@ def test_rates(policy: Policy, iteration: int, rate: float) -> None:
 def test_senseless(settings: dict) -> None:
     with pytest.raises(InvalidArgumentError):
         Policy(**settings)
+
+
+@pytest.mark.parametrize(
+    ("stepvalue", "rates"),
+    [((2, 2), [1, 1, 0.1, 0.01, 0.01]), ((5, 2), [1, 1, 1, 1, 1, 0.1, 0.01]), ((0, 1), [0.1, 0.01])],
+)
+def test_multistep_takes_one_step_per_iteration(stepvalue: tuple[int, ...], rates: list[float]) -> None:
+    """As real Caffe (BVLC 9b891540) does; the counter and the closed form say the same."""
+    policy, step = Policy("multistep", 1.0, gamma=0.1, stepvalue=stepvalue), 0
+    for iteration, rate in enumerate(rates):
+        step = policy.advance(step, iteration)
+        assert policy(iteration) == policy(iteration, step) == pytest.approx(rate)
+
+
+def test_a_counter_catches_up_and_never_goes_back() -> None:
+    policy, step, rates = Policy("multistep", 1.0, gamma=0.1, stepvalue=(1, 2)), 0, []
+    for iteration in (3, 4, 5):
+        step = policy.advance(step, iteration)
+        rates.append(policy(iteration, step))
+    assert rates == pytest.approx([0.1, 0.01, 0.01])
+    assert Policy("multistep", 1.0, gamma=0.1, stepvalue=(50,)).advance(1, 3) == 1
 
 
 def test_restarts_agree_with_pytorch() -> None:

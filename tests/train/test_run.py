@@ -123,3 +123,76 @@ def test_unreadable_pictures_beyond_the_limit(small_run: Path, picture_folder: P
         open_run(small_run, workers=0, skip_limit=2) as run,
     ):
         run.trainer.run()
+
+
+def _changed(solver: Path, *, more: str = "", net: str = "") -> None:
+    """Append `more` to the solver, and replace in the net what stands before an arrow."""
+    solver.write_text(f"{solver.read_text()}{more}\n")
+    old, _, new = net.partition(" => ")
+    train = solver.parent / "train.prototxt"
+    train.write_text(train.read_text().replace(old, new) if old else train.read_text())
+
+
+def test_train_state_chooses_layers(small_run: Path) -> None:
+    _changed(small_run, net='name: "relu1" => name: "relu1" include { stage: "kinked" min_level: 2 }')
+    with open_run(small_run, workers=0) as run:
+        assert "relu1" not in [layer.name for layer in run.trainer.net.layers]
+    _changed(small_run, more='train_state { stage: "kinked" level: 2 }')
+    with open_run(small_run, workers=0) as run:
+        assert "relu1" in [layer.name for layer in run.trainer.net.layers]
+
+
+def test_the_solvers_weights(small_run: Path) -> None:
+    """In turn, as Caffe loads them; those of the command line take their place."""
+    with open_run(small_run, workers=0, random_seed=5) as run:
+        first = run.trainer.snapshot(small_run.parent / "first").with_suffix(".caffemodel")
+        expected = run.trainer.net.params[0].to_caffe(run.trainer.net.backend)
+    with open_run(small_run, workers=0, random_seed=6) as run:
+        second = run.trainer.snapshot(small_run.parent / "second").with_suffix(".caffemodel")
+    _changed(small_run, more=f'weights: "{second}, {first.name}"')
+    for weights, same in ((None, True), (second, False)):
+        with open_run(small_run, workers=0, random_seed=7, weights=weights) as run:
+            found = run.trainer.net.params[0].to_caffe(run.trainer.net.backend)
+        assert np.array_equal(found, expected) == same
+    _changed(small_run, more='weights: "gone.caffemodel"')
+    with pytest.raises(InvalidArgumentError, match=r"gone\.caffemodel"), open_run(small_run, workers=0):
+        pass
+
+
+def test_a_net_inside_the_solver(small_run: Path) -> None:
+    net = (small_run.parent / "train.prototxt").read_text()
+    small_run.write_text(small_run.read_text().replace('net: "train.prototxt"', f"net_param {{ {net} }}"))
+    with open_run(small_run, workers=0) as run:
+        run.trainer.step()
+        assert run.trainer.net.name == "small"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("image_data_param { rand_skip: 3", "rand_skip"),
+        ("image_data_param { new_height: 3", "new_height and new_width"),
+        ("transform_param { mean_file: 'x'", "mean_file and mean_value"),
+        ("transform_param { mean_value: 3", "2 means for 3 channels"),
+    ],
+)
+def test_settings_of_image_data_that_are_refused(small_run: Path, settings: str, message: str) -> None:
+    block = settings.split(" {")[0]
+    _changed(small_run, net=f"{block} {{ => {settings} ")
+    with pytest.raises(Exception, match=message), open_run(small_run, workers=0):
+        pass
+
+
+def test_older_fields_of_image_data(small_run: Path) -> None:
+    """In `layer` they have no effect; `layers` moves them to transform_param's place."""
+    _changed(small_run, net="image_data_param { => image_data_param { scale: 4 mirror: false crop_size: 5")
+    with open_run(small_run, workers=0) as run:
+        assert run.trainer.feed.pixels.scale == 0.0078125
+        assert run.trainer.net.inputs["data"] == (6, 3, 12, 10)
+    text = """layers { name: "data" type: IMAGE_DATA top: "data" top: "label"
+      transform_param { scale: 3 mean_value: 5 } image_data_param { source: "people.txt" batch_size: 6 scale: 0.5 } }
+    layers { name: "fc" type: INNER_PRODUCT bottom: "data" top: "fc" inner_product_param { num_output: 4 } }
+    layers { name: "loss" type: SOFTMAX_LOSS bottom: "fc" bottom: "label" top: "loss" }"""
+    (small_run.parent / "train.prototxt").write_text(text)
+    with open_run(small_run, workers=0) as run:
+        assert (run.trainer.feed.pixels.scale, run.trainer.feed.pixels.mean) == (0.5, (5.0,))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,6 @@ from spherecv.caffe.spherecv_caffe_pb2 import SolverState
 from spherecv.errors import SnapshotError, StorageError
 from spherecv.train.losses import ASoftmax, CentreLoss, WeightedSum
 from spherecv.train.run import open_run
-from spherecv.train.snapshot import _guess_rest
 from spherecv.train.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,7 +59,7 @@ def test_resumed_with_another_number_of_threads(small_run: Path) -> None:
 
 
 def test_double_precision_resumes_exactly_too(small_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import spherecv.train.run as module
+    import spherecv.train.resources as module
 
     opened = module.open_backend
     monkeypatch.setattr(module, "open_backend", lambda *a, **k: opened(*a, **{**k, "dtype": "float64"}))
@@ -81,7 +81,8 @@ def test_the_files_are_caffes(small_run: Path) -> None:
         f"small_iter_{n}{suffix}" for n in (4, 8) for suffix in (".caffemodel", ".resume.npz", ".solverstate")
     ]
     state = read_message(folder / "small_iter_8.solverstate", SolverState)
-    assert (state.iter, state.learned_net, state.current_step) == (8, "small_iter_8.caffemodel", 2)
+    # The path as the prefix states it: Caffe opens it from the folder in which it is started.
+    assert (state.iter, state.learned_net, state.current_step) == (8, str(folder / "small_iter_8.caffemodel"), 2)
     assert [tuple(blob.shape.dim) for blob in state.history] == params
     model = read_caffemodel(folder / "small_iter_8.caffemodel")
     assert [layer.name for layer in model.layer if layer.blobs] == ["conv1", "relu1", "conv2", "relu2", "fc5", "fc6"]
@@ -208,7 +209,7 @@ def test_bare_solverstate_with_a_sum_of_losses(small_run: Path) -> None:
         trainer.loss = WeightedSum([(1.0, ASoftmax(4)), (0.1, CentreLoss(4))])
         trainer.loss.build(trainer.net.backend, 16, np.random.default_rng(0))
         trainer.iteration = 5
-        _guess_rest(trainer)
+        trainer.restore(replace(trainer.state(), rest=None))
         assert trainer.loss.state() == {"fc6:t": 5 * 2}
         assert trainer.net.state()["fc6"]["t"] == 5 * 2
 

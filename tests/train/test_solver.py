@@ -80,11 +80,73 @@ def test_changes_reach_the_policy() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ['type: "Magic"', "iter_size: 0", "momentum: 1.5", 'regularization_type: "L1"', "max_iter: -1"]
+    "text", ['type: "Magic"', "iter_size: 0", "momentum: 1.5", 'regularization_type: "L3"', "max_iter: -1"]
 )
 def test_senseless(text: str) -> None:
     with pytest.raises(InvalidArgumentError):
-        SolverSettings.from_prototxt(text.encode())
+        SolverSettings.from_prototxt(f'lr_policy: "fixed" {text}'.encode())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('type: "SGD" solver_type: ADAM', "keep one"),
+        ('net: "a" train_net: "b"', "net and train_net"),
+        ('type: "AdaGrad" momentum: 0.9', "has no momentum"),
+        ('type: "RMSProp" rms_decay: 1', "rms_decay"),
+        ("snapshot_diff: true", "snapshot_diff"),
+        ("snapshot_format: HDF5", "BINARYPROTO"),
+        ("debug_info: true", "debug_info"),
+    ],
+)
+def test_no_field_is_passed_over(text: str, message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        SolverSettings.from_prototxt(f'lr_policy: "fixed" {text}'.encode())
+    with pytest.raises(InvalidArgumentError, match="no lr_policy"):
+        SolverSettings.from_prototxt(b"base_lr: 1")
+
+
+def test_names_of_snapshots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the solver's file where nothing is stated, inside a folder that is stated: as Caffe."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    for text, prefix in (("", "my.solver"), ('snapshot_prefix: "out"', "out/my.solver"), ('snapshot_prefix: "o"', "o")):
+        Path("my.solver.prototxt").write_text(f'lr_policy: "fixed" {text}')
+        assert SolverSettings.from_prototxt(Path("my.solver.prototxt")).snapshot_prefix == prefix
+
+
+def test_against_torchs_adaptive_solvers(double: Backend) -> None:
+    """AdaDelta and, from a rest of 0, RMSProp and AdaGrad are PyTorch's."""
+    torch = pytest.importorskip("torch")
+    grads = list(np.random.default_rng(1).normal(size=(6, 3, 4)))
+    shared = {"policy": Policy(base_lr=0.1), "weight_decay": 0.01, "delta": 1e-6}
+    for kind, settings, theirs, their_settings in (
+        ("AdaGrad", {}, torch.optim.Adagrad, {}),
+        ("RMSProp", {"rms_decay": 0.9}, torch.optim.RMSprop, {"alpha": 0.9}),
+        ("AdaDelta", {"momentum": 0.9}, torch.optim.Adadelta, {"rho": 0.9}),
+    ):
+        found = _run(double, SolverSettings(kind=kind, **shared, **settings), grads)
+        w = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(3, 4).requires_grad_()
+        optimizer = theirs([w], 0.1, weight_decay=0.01, eps=1e-6, **their_settings)
+        for grad in grads:
+            w.grad = torch.tensor(grad)
+            optimizer.step()
+        np.testing.assert_allclose(found, w.detach().numpy(), rtol=1e-9, err_msg=kind)
+
+
+def test_a_counter_that_was_not_given(double: Backend) -> None:
+    settings = SolverSettings(policy=Policy("multistep", 1.0, gamma=0.1, stepvalue=(2, 3, 9)))
+    solver = Solver([], settings, double)
+    assert [solver.step(iteration) for iteration in (5, 6)] == pytest.approx([0.01, 0.01])
+    given = Solver([], settings, double)
+    given.current_step = 0
+    assert [given.step(iteration) for iteration in (5, 6)] == pytest.approx([0.1, 0.01])
+
+
+def test_decay_of_signs(double: Backend) -> None:
+    start = np.linspace(-1, 1, 12).reshape(3, 4)
+    settings = SolverSettings(policy=Policy(base_lr=0.1), weight_decay=0.5, regularization="L1")
+    np.testing.assert_allclose(_run(double, settings, [np.zeros((3, 4))]), start - 0.05 * np.sign(start))
 
 
 def test_mistakes_have_a_line() -> None:

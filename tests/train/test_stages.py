@@ -113,7 +113,7 @@ def test_fewer_images_than_lanes() -> None:
 def test_another_number_of_images_frees_what_the_last_pass_kept() -> None:
     net = _net(3)
     net.forward({"data": IMAGES, "label": LABELS})
-    kept = weakref.ref(next(s for s in net._stages if isinstance(s, LaneStage))._lanes[0].layers[0]._kept[0])
+    kept = weakref.ref(next(s for s in net._stages if isinstance(s, LaneStage))._lanes[0].layers[0]._kept[0][0])
     assert kept() is not None
     net.forward({"data": IMAGES[:2], "label": LABELS[:2]})
     gc.collect()

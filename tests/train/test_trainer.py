@@ -11,7 +11,7 @@ import pytest
 from spherecv.errors import InvalidArgumentError, TrainingError
 from spherecv.train.backend import Backend
 from spherecv.train.data import Batch
-from spherecv.train.log import Log, plot_loss
+from spherecv.train.log import Log, Progress, plot_loss
 from spherecv.train.losses import ASoftmax, SoftmaxLoss
 from spherecv.train.net import Net
 from spherecv.train.policies import Policy
@@ -166,3 +166,23 @@ def test_average_loss(small_run: Path) -> None:
         losses = [run.trainer.step() for _ in range(5)]
         assert run.trainer.smoothed == pytest.approx(sum(losses[-3:]) / 3)
         assert math.isfinite(run.trainer.smoothed)
+
+
+def test_one_column_for_each_name(tmp_path: Path) -> None:
+    """A net's outputs may be called as a run's own columns are."""
+    table = tmp_path / "run.csv"
+    log = Log(table=table)
+    with log.running(1):
+        log.iteration(
+            Progress(0, 1.0, 0.1, 5.0, 0.2, {"loss": 2.0, "output loss": 3.0, "lr": 4.0, "lambda": 5.0}), show=True
+        )
+    (row,) = csv.DictReader(table.read_text().splitlines())
+    assert {name: float(value) for name, value in row.items() if name not in ("images_per_second", "seconds")} == {
+        "iteration": 0,
+        "loss": 1,
+        "lr": 0.1,
+        "output output loss": 2,
+        "output loss": 3,
+        "output lr": 4,
+        "lambda": 5,
+    }

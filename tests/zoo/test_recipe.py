@@ -56,10 +56,12 @@ def test_fingerprint_changes_with_every_value_but_the_name() -> None:
         "mirror": True,
         "normalize": True,
         "output": "fc5",
+        "standardize": True,
     }
     prints = {base.fingerprint} | {dataclasses.replace(base, **{k: v}).fingerprint for k, v in changed.items()}
-    assert len(prints) == len(changed) + 1
-    assert {field.name for field in dataclasses.fields(Recipe)} == {*changed, "name"}
+    boxes = [dataclasses.replace(base, alignment="box", margin=margin).fingerprint for margin in (0, 32)]
+    assert len({*prints, *boxes}) == len(changed) + 3
+    assert {field.name for field in dataclasses.fields(Recipe)} == {*changed, "margin", "name"}
     assert dataclasses.replace(base, name="other").fingerprint == base.fingerprint
 
 
@@ -117,6 +119,12 @@ def test_a_recipe_cannot_be_changed() -> None:
         ({"size": [112, 96], "template": 3}, "template must be"),
         ({"size": [112, 96], "alignment": "affine"}, "alignment must be"),
         ({"size": [112, 96], "alignment": ["umeyama"]}, "alignment must be"),
+        ({"size": [112, 96], "margin": 32}, "margin belongs to alignment = 'box'"),
+        ({"size": [112, 96], "alignment": "box", "margin": -1}, "margin must be a whole number"),
+        ({"size": [112, 96], "alignment": "box", "margin": 1.5}, "margin must be a whole number"),
+        ({"size": [112, 96], "standardize": True, "mean": 127.5}, "leave mean and scale out"),
+        ({"size": [112, 96], "standardize": True, "scale": 0.5}, "leave mean and scale out"),
+        ({"size": [112, 96], "standardize": "true"}, "standardize must be true or false"),
         ({"size": [112, 96], "mirror": "false"}, "mirror must be true or false, but got 'false'"),
         ({"size": [112, 96], "normalize": 1}, "normalize must be true or false"),
         ({"size": [112, 96], "output": ""}, "output must be"),
@@ -152,5 +160,5 @@ def test_bad_recipe_files_are_named(tmp_path, text, words) -> None:
 
 
 def test_unknown_recipe_name_lists_those_known() -> None:
-    with pytest.raises(InvalidArgumentError, match="'facenet': choose sphereface, sphereface-mini, sefiks, sface"):
-        get_recipe("facenet")
+    with pytest.raises(InvalidArgumentError, match="'openface': choose sphereface, sphereface-mini, sefiks, sface"):
+        get_recipe("openface")

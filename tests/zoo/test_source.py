@@ -192,3 +192,8 @@ def test_the_prototxt_of_every_caffe_model_is_packaged() -> None:
         for file in info.files:
             if file.origin == "packaged":
                 assert (manifest.models_dir() / file.name).is_file()
+
+
+def test_the_default_model_keeps_the_key_of_its_first_edition() -> None:
+    """Galleries and calibrations made before its layers were rescaled stay valid: the embeddings are the same bits."""
+    assert open_model("sphereface-mini").key == "856de5ee4b511f90-d16c800e233b"

@@ -205,6 +205,8 @@ class Softmax(LayerKind):
 
     def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
         axis = axis_of(layer, layer.param.softmax_param.axis, len(bottoms[0].shape))
+        if axis == 0 and bottoms[0].shape[0] is None:
+            raise SizeNeededError  # a Session may run a large batch in parts
         return [graph.node("Softmax", [bottoms[0].name], axis=axis)]
 
 

@@ -12,7 +12,7 @@ from spherecv.errors import InvalidArgumentError
 if TYPE_CHECKING:
     from spherecv.train.data import Augmentation
 
-Workers = Annotated[int, typer.Option("--workers", help="Processes that read pictures.")]
+Workers = Annotated[int, typer.Option("--workers", help="Processes that read images.")]
 Resume = Annotated[Path | None, typer.Option("--resume", help="Go on from this .solverstate.", show_default=False)]
 Augment = Annotated[
     list[str] | None,
@@ -22,7 +22,7 @@ Augment = Annotated[
 ]
 Processes = Annotated[int, typer.Option("--processes", help="CPU processes that train together.")]
 Snapshot = Annotated[int | None, typer.Option("--snapshot", help="Iterations between snapshots.", show_default=False)]
-SkipLimit = Annotated[int, typer.Option("--skip-limit", help="Pictures that may be unreadable.")]
+SkipLimit = Annotated[int, typer.Option("--skip-limit", help="Images that may be unreadable.")]
 Data = Annotated[
     list[Path], typer.Argument(metavar="DATA...", help="Folders IDENTITY/IMAGE, tar shards, or list files.")
 ]

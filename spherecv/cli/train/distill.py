@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,14 +11,27 @@ from spherecv.cli import options
 from spherecv.cli.counting import counted
 from spherecv.cli.train import choices, outcome
 from spherecv.cli.train.processes import own_rank, starts_others, together
+from spherecv.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from spherecv.train.teacher import TeacherRecipe
 
 
 def distill(
     teacher: Annotated[Path, typer.Argument(metavar="TEACHER", help="An embedder in ONNX.")],
     data: choices.Data,
     student: Annotated[Path, typer.Option("--student", help="The prototxt of the net that learns.")],
+    settings_file: Annotated[
+        Path | None, typer.Option("--settings", help="A TOML with the settings of the run.", show_default=False)
+    ] = None,
     recipe: Annotated[
-        Path | None, typer.Option("--recipe", help="A TOML with the settings of the run.", show_default=False)
+        str | None,
+        typer.Option(
+            "--recipe",
+            help="How the teacher wants its input: a recipe's name, or a .toml file.  [default: the settings' table "
+            "teacher]",
+            show_default=False,
+        ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of what is learnt.")] = Path("distilled"),
     epochs: Annotated[float | None, typer.Option("--epochs", help="In place of the recipe's.")] = None,
@@ -41,7 +54,9 @@ def distill(
 
     Example:
 
-      spherecv train distill teacher.onnx faces-112/ --student mini.prototxt --recipe mini.toml -o mini/
+      spherecv train distill teacher.onnx faces-112/ --student mini.prototxt --settings mini.toml -o mini/
+
+      spherecv train distill sface.onnx faces-112/ --student mini.prototxt --recipe sface -o mini/
     """
     from dataclasses import replace
 
@@ -50,7 +65,9 @@ def distill(
     from spherecv.train.recipes import save
     from spherecv.train.teacher import Teacher
 
-    settings = DistillRecipe() if recipe is None else DistillRecipe.from_toml(recipe)
+    settings = DistillRecipe() if settings_file is None else DistillRecipe.from_toml(settings_file)
+    if recipe is not None:
+        settings = replace(settings, teacher=_teacher_recipe(recipe))
     if epochs is not None:
         settings = replace(settings, epochs=epochs)
     stored = cache or out / "teacher.npz"
@@ -87,3 +104,19 @@ def distill(
         if trainer.group.rank == 0:
             save(trainer.net, out / "deploy.prototxt", out / "model.caffemodel")
             outcome.finish(trainer, str(out / "snapshot"), final, as_json, wrote=out / "model.caffemodel")
+
+
+def _teacher_recipe(name: str) -> TeacherRecipe:
+    """Return a recipe of the manifest, or of a file, in the teacher's words."""
+    from spherecv.train.teacher import TeacherRecipe
+    from spherecv.zoo import get_recipe
+
+    try:
+        recipe = get_recipe(name)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"{error}; a file with the settings of the run goes to --settings") from None
+    if not isinstance(recipe.mean, tuple):
+        raise InvalidArgumentError("mean must be a number for each channel to distil, but is an image")
+    height, width = recipe.size
+    std = tuple(1.0 / scale for scale in recipe.scale)
+    return TeacherRecipe(height=height, width=width, rgb=recipe.color == "RGB", mean=recipe.mean, std=std)

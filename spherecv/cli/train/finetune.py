@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from spherecv.cli import options
+from spherecv.cli.counting import counted
 from spherecv.cli.train import choices, outcome
 from spherecv.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from spherecv.train.data import Dataset
+    from spherecv.train.finetune import FineTuning
+    from spherecv.zoo import Recipe
 
 
 def finetune(
@@ -18,15 +25,45 @@ def finetune(
     ],
     data: choices.Data,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of what is learnt.")] = Path("finetuned"),
+    recipe: options.Recipe = None,
     loss: Annotated[str, typer.Option("--loss", help="See `spherecv train show`.")] = "a-softmax",
     margin: Annotated[int, typer.Option("--margin", help="m of A-Softmax, 1..4.")] = 4,
-    iterations: Annotated[int, typer.Option("--iterations", help="How long.")] = 1000,
-    base_lr: Annotated[float, typer.Option("--base-lr", help="Falls along half a cosine.")] = 0.01,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Pictures per iteration.")] = 32,
+    lambda_base: Annotated[
+        float | None, typer.Option("--lambda-base", help="Of A-Softmax: where lambda starts.  [default: 20]")
+    ] = None,
+    lambda_min: Annotated[
+        float | None,
+        typer.Option("--lambda-min", help="Where it ends, half-way: lower is a harder margin.  [default: 5]"),
+    ] = None,
+    iterations: Annotated[
+        int | None,
+        typer.Option("--iterations", help="At most.  [default: 8 times through the data, 60 to 4000]"),
+    ] = None,
+    base_lr: Annotated[
+        float | None,
+        typer.Option("--base-lr", help="Rises, then falls along half a cosine.  [default: 0.04; --head-only 0.003]"),
+    ] = None,
+    clip_gradients: Annotated[
+        float, typer.Option("--clip-gradients", help="Longest gradient of all layers together; below 0: any.")
+    ] = 5.0,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Images per iteration.")] = 32,
     freeze: Annotated[
         list[str] | None, typer.Option("--freeze", help="Layers that stay, as in conv1_*.", show_default=False)
     ] = None,
-    resize: Annotated[bool, typer.Option("--resize", help="Scale pictures to the net's size.")] = False,
+    head_only: Annotated[bool, typer.Option("--head-only", help="Train the last layer only.")] = False,
+    validate: Annotated[
+        float,
+        typer.Option("--validate", help="Share of the people held out, by whom the best weights are chosen; 0: none."),
+    ] = 0.1,
+    align: Annotated[
+        bool | None,
+        typer.Option(
+            "--align/--no-align",
+            help="Find the faces and cut them out, as `verify` does.  [default: for images much larger than the net's]",
+            show_default=False,
+        ),
+    ] = None,
+    resize: Annotated[bool, typer.Option("--resize", help="Scale images to the net's size, whatever theirs.")] = False,
     resume: choices.Resume = None,
     device: options.Device = "cpu",
     threads: options.Threads = None,
@@ -34,44 +71,57 @@ def finetune(
     snapshot: choices.Snapshot = None,
     augment: choices.Augment = None,
     skip_limit: choices.SkipLimit = 100,
-    seed: Annotated[int, typer.Option("--seed", help="Of data order and new weights.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Of data order, held-out people and new weights.")] = 0,
     as_json: options.Json = False,
 ) -> None:
-    """Go on training a net on your own aligned faces, one folder per identity.
+    """Go on training a net on faces of your own, one folder per person.
 
-    Example:
+    Some people are held out; it ends with what became of their error rates, new thresholds, and how to use the weights.
 
-      spherecv train finetune sphereface-20 my-faces-112x96/ -o mine/ --freeze 'conv1_*' --freeze 'conv2_*'
+    Examples:
+
+      spherecv train finetune sphereface-mini my-faces/ -o mine/
+
+      spherecv train finetune sphereface-20 images/ --align -o mine/ --freeze 'conv1_*' --freeze 'conv2_*'
     """
+    from spherecv.cli.train import result, sizes
     from spherecv.train.data import open_dataset
-    from spherecv.train.finetune import open_finetuning
-    from spherecv.train.policies import Policy
+    from spherecv.train.finetune import VARIED, annealed, open_finetuning, plan
     from spherecv.train.recipes import save
-    from spherecv.train.solver import SolverSettings
+    from spherecv.zoo import ModelSource
 
-    prototxt, caffemodel = _files_of(model)
-    settings = SolverSettings(
-        policy=Policy("cosine", base_lr, max_iter=iterations),
-        momentum=0.9,
-        weight_decay=5e-4,
-        max_iter=iterations,
+    files = files_of(model)
+    source = ModelSource.from_caffe(*files, recipe=recipe or _recipe_of(model, files))
+    if align and recipe is None and source.recipe.name == "custom":
+        raise InvalidArgumentError("--align needs to know where the net wants the landmarks: pass --recipe")
+    dataset, fit = sizes.fitted(open_dataset(*data).check(), data, source.recipe, out, align=align, resize=resize)
+    for line in fit.notes:
+        typer.echo(line, err=True)
+    settings = plan(
+        len(dataset.items),
+        batch_size=batch_size,
+        iterations=iterations,
+        base_lr=base_lr,
+        head_only=head_only,
+        clip_gradients=clip_gradients,
         snapshot=snapshot or 0,
-        display=max(1, iterations // 100),
-        average_loss=20,
         snapshot_prefix=str(out / "snapshot"),
         random_seed=seed,
     )
     with open_finetuning(
-        prototxt,
-        caffemodel,
-        open_dataset(*data).check(),
-        settings,
+        *files,
+        dataset,
+        settings.replaced(display=max(1, settings.max_iter // 100)),
         loss=loss,
         margin=margin,
+        schedule=annealed(settings.max_iter, base=lambda_base, minimum=lambda_min),
         batch_size=batch_size,
         frozen=tuple(freeze or ()),
-        augmentation=choices.augmentation(augment),
-        resize=resize,
+        head_only=head_only,
+        validate_share=validate,
+        augmentation=choices.augmentation(augment) or VARIED,
+        pixels=sizes.pixels_of(source.recipe),
+        resize=fit.resize,
         resume=resume,
         device=device,
         threads=threads,
@@ -79,14 +129,29 @@ def finetune(
         skip_limit=skip_limit,
         log=outcome.open_log(str(out / "snapshot")),
     ) as ready:
-        if ready.weights is not None:
-            typer.echo(f"weights: {ready.weights}", err=True)
-        final = ready.trainer.run()
-        save(ready.trainer.net, out / "deploy.prototxt", out / "model.caffemodel")
-        outcome.finish(ready.trainer, str(out / "snapshot"), final, as_json, wrote=out / "model.caffemodel")
+        _say_start(ready, dataset)
+        written = out / "deploy.prototxt", out / "model.caffemodel"
+        final = ready.run(on_best=lambda: save(ready.trainer.net, *written))
+        with counted("measuring thresholds") as progress:
+            found = result.conclude(ready, written, source.recipe, fit, out, progress)
+        outcome.finish(ready.trainer, str(out / "snapshot"), final, as_json, wrote=written[1], more=found.to_dict())
+        if not as_json:
+            typer.echo(found.text())
 
 
-def _files_of(model: str) -> tuple[Path, Path]:
+def _say_start(ready: FineTuning, dataset: Dataset) -> None:
+    trainer = ready.trainer
+    held = 0 if ready.held is None else ready.held.classes
+    typer.echo(f"weights: {ready.weights}; {ready.rescaling}", err=True)
+    typer.echo(
+        f"{len(dataset.items)} images of {dataset.classes} people, {held} of them held out; at most "
+        f"{trainer.settings.max_iter} iterations at a rate of {trainer.settings.policy.base_lr:g}",
+        err=True,
+    )
+
+
+def files_of(model: str) -> tuple[Path, Path]:
+    """Find the prototxt and caffemodel that a command line names."""
     prototxt, comma, caffemodel = model.partition(",")
     if comma:
         return Path(prototxt), Path(caffemodel)
@@ -96,3 +161,24 @@ def _files_of(model: str) -> tuple[Path, Path]:
     if not {"prototxt", "caffemodel"} <= set(files):
         raise InvalidArgumentError(f"{model} is no Caffe model: only those can be fine-tuned")
     return files["prototxt"], files["caffemodel"]
+
+
+def _recipe_of(model: str, files: tuple[Path, Path]) -> str | Recipe | None:
+    """Return how a model wants its input: as the manifest says, else as SphereFace, of the net's size."""
+    from spherecv.train.recipes import deployed
+    from spherecv.zoo import get_recipe, model_info
+    from spherecv.zoo.source import identify
+
+    if "," not in model:
+        name = model_info(model).recipe
+        return None if name is None else get_recipe(name)
+    if identify({"prototxt": files[0], "caffemodel": files[1]}) is not None:
+        return None
+    height, width = deployed(files[0])[1][2:]
+    guess = replace(get_recipe("sphereface"), size=(height, width))
+    typer.echo(
+        f"how {files[0]} wants its input is not known: taken as SphereFace's, (pixel - 127.5) / 128 in BGR; --recipe "
+        "says otherwise",
+        err=True,
+    )
+    return guess if guess.size == get_recipe("sphereface").size else replace(guess, name="custom")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -20,8 +21,16 @@ def open_log(prefix: str, rank: int = 0) -> Log:
     return Log(f"{prefix}.log", f"{prefix}.csv", live=True) if rank == 0 else Log()
 
 
-def finish(trainer: Trainer, prefix: str, loss: float, as_json: bool, *, wrote: Path | None = None) -> None:
-    """Plot the loss, and say how the training ended; `wrote` is the model where it is no snapshot."""
+def finish(
+    trainer: Trainer,
+    prefix: str,
+    loss: float,
+    as_json: bool,
+    *,
+    wrote: Path | None = None,
+    more: Mapping[str, Any] | None = None,
+) -> None:
+    """Plot the loss, and say how the training ended; `wrote` is the model where it is no snapshot, `more` for JSON."""
     from spherecv.errors import MissingDependencyError
     from spherecv.train.log import plot_loss
 
@@ -40,6 +49,7 @@ def finish(trainer: Trainer, prefix: str, loss: float, as_json: bool, *, wrote: 
         "model": str(wrote) if wrote else f"{prefix}_iter_{trainer.iteration}.caffemodel",
         "table": f"{prefix}.csv",
         "plot": None if plot is None else str(plot),
+        **(more or {}),
     }
     if as_json:
         typer.echo(json.dumps(answer))

@@ -17,7 +17,7 @@ def run(
     solver: Annotated[Path, typer.Argument(metavar="SOLVER", help="A solver prototxt.")],
     data: Annotated[
         list[Path] | None,
-        typer.Option("--data", help="Pictures, in place of the prototxt's list; may be repeated.", show_default=False),
+        typer.Option("--data", help="Images, in place of the prototxt's list; may be repeated.", show_default=False),
     ] = None,
     weights: Annotated[
         Path | None, typer.Option("--weights", help="A caffemodel to start from.", show_default=False)

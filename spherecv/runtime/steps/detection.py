@@ -17,7 +17,7 @@ from spherecv.errors import InvalidArgumentError
 Array = NDArray[np.float32]
 Indices = NDArray[np.intp]
 
-_BLOCK = 256  # boxes that are compared with one another at once
+_BLOCK = 64  # boxes that are compared with one another at once
 _ADAPTIVE = 0.5  # a threshold above it shrinks with every box that is kept
 
 
@@ -134,17 +134,18 @@ def _suppress(boxes: Array, threshold: float, eta: float) -> Indices:
     alive = np.ones(len(boxes), bool)
     for start in range(0, len(boxes), _BLOCK):
         block = slice(start, start + _BLOCK)
-        # Among themselves all at once; the boxes behind only with those that stay.
+        # Among themselves all at once; the boxes behind with those that stay.
         apart = _overlaps(boxes[block], areas[block], boxes[block, None], areas[block, None]) <= limit
         stay = alive[block].copy()
         for place in range(len(stay)):
             if stay[place]:
                 stay[place + 1 :] &= apart[place, place + 1 :]
                 kept.append(start + place)
-        for index in (start + np.flatnonzero(stay)).tolist():
-            rest = start + _BLOCK + np.flatnonzero(alive[start + _BLOCK :])
-            if len(rest):
-                alive[rest] = _overlaps(boxes[rest], areas[rest], boxes[index], areas[index]) <= limit
+        best = start + np.flatnonzero(stay)
+        rest = start + _BLOCK + np.flatnonzero(alive[start + _BLOCK :])
+        if len(rest):
+            overlaps = _overlaps(boxes[rest], areas[rest], boxes[best, None], areas[best, None])
+            alive[rest] = (overlaps <= limit).all(axis=0)
     return np.array(kept, np.intp)
 
 

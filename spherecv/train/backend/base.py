@@ -46,6 +46,14 @@ class Backend:
         """Return whole numbers (labels) as an array of this backend."""
         return self.xp.asarray(np.asarray(values, dtype=np.int64))
 
+    def real(self, array: Array) -> Array:
+        """Return an array as floating-point numbers: labels that a loss does arithmetic with."""
+        return array if array.dtype == self.dtype else self.xp.astype(array, self.dtype)
+
+    def whole(self, array: Array) -> Array:
+        """Return an array as whole numbers, cut as Caffe cuts labels that are stored as floating-point numbers."""
+        return array if self.xp.isdtype(array.dtype, "integral") else self.xp.astype(array, self.xp.int64)
+
     def numpy(self, array: Array) -> npt.NDArray[Any]:
         """Return an array's values on the host."""
         return np.asarray(array)
@@ -109,7 +117,7 @@ class Backend:
             The new arrays have the shape of the first one.
         """
         shape = arrays[0].shape
-        flat = [self.xp.reshape(array, (-1, shape[-1])) for array in arrays]
+        flat = [self.xp.reshape(array, (-1, shape[-1] if shape else 1)) for array in arrays]
         results = function(*flat, *fixed)
         if news + sums == 1:
             return self.xp.reshape(results, shape) if news else results

@@ -1,4 +1,4 @@
-"""Pictures for training: where they are, in which order they come, and how they are varied."""
+"""Images for training: where they are, in which order they come, and how they are varied."""
 
 from __future__ import annotations
 

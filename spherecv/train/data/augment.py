@@ -1,4 +1,4 @@
-"""Variations of a picture. Each is off by default: the authors of SphereFace used the mirror only."""
+"""Variations of an image. Each is off by default: the authors of SphereFace used the mirror only."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Image = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How much a picture may be varied. Numbers are largest amounts, or (`mirror` apart) probabilities in 0..1.
+    """How much an image may be varied. Numbers are largest amounts, or (`mirror` apart) probabilities in 0..1.
 
     Attributes
     ----------
     mirror : bool
-        Turn half of the pictures left to right.
+        Turn half of the images left to right.
     shift : float
         Pixels, in both directions: what a detector's jitter does.
     zoom : float
@@ -33,7 +33,7 @@ class Augmentation:
     colour : float
         Relative change of each channel by itself.
     grey, blur, low_resolution, jpeg, occlusion : float
-        Probability that colours go, that the picture is blurred (sigma 0.5 to 2 pixels), shrunk to 1/4..3/4 and back,
+        Probability that colours go, that the image is blurred (sigma 0.5 to 2 pixels), shrunk to 1/4..3/4 and back,
         compressed as JPEG of quality 20 to 80, that a rectangle of up to a ninth of it is filled with grey.
     """
 
@@ -71,7 +71,7 @@ class Augmentation:
         return asdict(self)
 
     def __call__(self, image: Image, rng: np.random.Generator) -> Image:
-        """Return a variation of a picture.
+        """Return a variation of an image.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Where training pictures are: Caffe's list files, folders `identity/image`, tar shards; several combined."""
+"""Where training images are: Caffe's lists, folders `identity/image`, tar shards, MXNet's files; several combined."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from spherecv.errors import InvalidArgumentError, StorageError
+from spherecv.recordio import SUFFIX, read_records
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".pgm", ".ppm", ".webp", ".tif", ".tiff")
 Location = str | os.PathLike[str]
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
+_LABEL = re.compile(r"[0-9]{1,9}(\.0*)?")
 
 
 class Item(NamedTuple):
-    """One picture: a file, or `size` bytes at `offset` of one (a tar shard), and its label (-1: none)."""
+    """One image: a file, or `size` bytes at `offset` of one (a tar shard, a `.rec`), and its label (-1: none)."""
 
     path: str
     label: int
@@ -31,13 +33,13 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Pictures with labels.
+    """Images with labels.
 
     Attributes
     ----------
     items : tuple of Item
     names : tuple of str
-        The name of each class; a label is an index into it. Empty for pictures without identities.
+        The name of each class; a label is an index into it. Empty for images without identities.
     """
 
     items: tuple[Item, ...]
@@ -63,7 +65,7 @@ class Dataset:
         return Dataset(items, tuple(self.names[old] for old in chosen))
 
     def check(self) -> Dataset:
-        """Return the data set itself; a class without a picture, or a label without a class, is an error."""
+        """Return the data set itself; a class without an image, or a label without a class, is an error."""
         labels = self.labels()
         outside = labels[(labels < 0) | (labels >= self.classes)]
         if len(outside):
@@ -73,7 +75,7 @@ class Dataset:
         empty = np.flatnonzero(np.bincount(labels, minlength=self.classes) == 0)
         if len(empty):
             raise InvalidArgumentError(
-                f"class {empty[0]} ({self.names[empty[0]]}) has no picture ({len(empty)} such classes): "
+                f"class {empty[0]} ({self.names[empty[0]]}) has no image ({len(empty)} such classes): "
                 "remove it, or renumber the labels without gaps"
             )
         return self
@@ -105,7 +107,7 @@ def from_list(path: Location, *, root: Location = "", classes: int | None = None
             raise InvalidArgumentError(f'{source}:{number}: expected "path label", but got {line.strip()[:80]!r}')
         items.append(Item(name.strip(), int(label)))
     if not items:
-        raise InvalidArgumentError(f"the list {source} names no picture")
+        raise InvalidArgumentError(f"the list {source} names no image")
     prefix = str(root)
     beside = source.parent
     first = prefix + items[0].path
@@ -117,13 +119,13 @@ def from_list(path: Location, *, root: Location = "", classes: int | None = None
 
 
 def from_folder(path: Location) -> Dataset:
-    """Read a folder with one folder of pictures per identity; classes are numbered in the order of their names."""
+    """Read a folder with one folder of images per identity; classes are numbered in the order of their names."""
     folder = Path(path)
     if not folder.is_dir():
         raise InvalidArgumentError(f"{folder} is not a folder")
     identities = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not identities:
-        raise InvalidArgumentError(f"{folder} has no folder per identity: expected {folder.name}/NAME/picture.jpg")
+        raise InvalidArgumentError(f"{folder} has no folder per identity: expected {folder.name}/NAME/image.jpg")
     items = []
     for label, identity in enumerate(identities):
         pictures = sorted(file for file in identity.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
@@ -134,7 +136,7 @@ def from_folder(path: Location) -> Dataset:
 def from_tars(paths: Sequence[Location]) -> Dataset:
     """Read tar shards. Members in folders get their folder's name as class; members without one have no label.
 
-    Only places are kept; workers read the bytes of one picture at a time.
+    Only places are kept; workers read the bytes of one image at a time.
     """
     found: list[tuple[str, str, int, int]] = []
     for path in paths:
@@ -148,13 +150,48 @@ def from_tars(paths: Sequence[Location]) -> Dataset:
         except (OSError, tarfile.TarError) as error:
             raise InvalidArgumentError(f"{path} is no plain tar file that can be read: {error}") from None
     if not found:
-        raise InvalidArgumentError(f"no pictures in {', '.join(map(str, paths))}")
+        raise InvalidArgumentError(f"no images in {', '.join(map(str, paths))}")
     names = sorted({parent for _, parent, _, _ in found if parent})
     if names and not all(parent for _, parent, _, _ in found):
-        raise InvalidArgumentError("some pictures lie in a folder (an identity) and some do not: separate them")
+        raise InvalidArgumentError("some images lie in a folder (an identity) and some do not: separate them")
     number = {name: label for label, name in enumerate(names)}
     items = tuple(Item(path, number.get(parent, -1), offset, size) for path, parent, offset, size in found)
     return Dataset(items, tuple(names))
+
+
+def from_records(path: Location) -> Dataset:
+    """Read a RecordIO file (``.rec``) of InsightFace or MXNet; workers read the bytes of one image at a time."""
+    records = read_records(path)
+    name = str(path)
+    count = max(record.label for record in records) + 1
+    items = tuple(Item(name, record.label, record.offset, record.size) for record in records)
+    return Dataset(items, tuple(str(label) for label in range(count))).check()
+
+
+def from_lst(path: Location) -> Dataset:
+    """Read a list of MXNet's tools (``.lst``), with tabs: `INDEX LABEL PATH`, or InsightFace's `ALIGNED PATH LABEL`.
+
+    Paths that are not absolute start from the list's own folder.
+    """
+    source = Path(path)
+    try:
+        lines = source.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArgumentError(f"the list {source} cannot be read: {error}") from None
+    items = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        cells = [cell.strip() for cell in line.split("\t")]
+        if len(cells) < 3:
+            raise InvalidArgumentError(f"{source}:{number}: expected three columns with tabs, but got {len(cells)}")
+        name, label = (cells[-1], cells[1]) if _LABEL.fullmatch(cells[1]) else (cells[1], cells[2])
+        if not _LABEL.fullmatch(label):
+            raise InvalidArgumentError(f"{source}:{number}: a label must be a whole number, but got {label!r}")
+        items.append(Item(str(source.parent / name), int(float(label))))
+    if not items:
+        raise InvalidArgumentError(f"the list {source} names no image")
+    return Dataset(tuple(items), tuple(str(n) for n in range(max(item.label for item in items) + 1))).check()
 
 
 def combine(parts: Sequence[Dataset]) -> Dataset:
@@ -168,7 +205,9 @@ def combine(parts: Sequence[Dataset]) -> Dataset:
 
 
 def open_dataset(*sources: Location) -> Dataset:
-    """Read data sets of any kind and combine them: folders, tar shards (``.tar``), list files (anything else).
+    """Read data sets of any kind and combine them: folders, tar shards (``.tar``), RecordIO files (``.rec``), lists.
+
+    Lists are those of MXNet (``.lst``) and Caffe (anything else).
 
     A folder that holds tar shards and no identities stands for its shards.
     """
@@ -184,7 +223,8 @@ def open_dataset(*sources: Location) -> Dataset:
         elif source.is_dir():
             parts.append(from_folder(source))
         else:
-            parts.append(from_list(source))
+            read = {SUFFIX: from_records, ".lst": from_lst}.get(source.suffix.lower(), from_list)
+            parts.append(read(source))
     if shards:
         parts.append(from_tars(shards))
     return combine(parts)

@@ -20,13 +20,13 @@ from spherecv.train.data.dataset import Dataset
 from spherecv.train.data.order import Order
 from spherecv.train.data.reading import View
 
-_ENDED = "a process that reads pictures has ended: see its message above, or use workers=0"
+_ENDED = "a process that reads images has ended: see its message above, or use workers=0"
 _AHEAD = 2  # batches each worker prepares beforehand
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some pictures.
+    """Some images.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Batch:
     indices : ndarray of int64 (count,)
         Places in the data set.
     skipped : tuple of str
-        Why pictures are missing.
+        Why images are missing.
     """
 
     number: int
@@ -51,7 +51,7 @@ class Batch:
 class Loader:
     """An endless run of batches. Use it in a `with` block, or call `close`.
 
-    The variation of a picture depends on the seed, the batch's number and its place in it: neither the number of
+    The variation of an image depends on the seed, the batch's number and its place in it: neither the number of
     workers nor a stop in between changes it.
 
     Parameters
@@ -67,7 +67,7 @@ class Loader:
     rank, ranks : int
         With several trainers side by side: each batch of this one is number ``n ranks + rank`` of the order.
     limit : int
-        Pictures that may be unreadable before that is an error.
+        Images that may be unreadable before that is an error.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Loader:
             yield self.next()
 
     def next(self) -> Batch:
-        """Return the next batch, without those pictures that could not be read."""
+        """Return the next batch, without those images that could not be read."""
         while True:
             batch = self._read()
             self.next_number = batch.number + 1
@@ -115,13 +115,13 @@ class Loader:
                 self.skipped[reason] = None
             if len(self.skipped) > self.limit:
                 raise ImageError(
-                    f"{len(self.skipped)} pictures cannot be read, more than the {self.limit} allowed; the last: "
+                    f"{len(self.skipped)} images cannot be read, more than the {self.limit} allowed; the last: "
                     f"{batch.skipped[-1] if batch.skipped else next(reversed(self.skipped))}"
                 )
             if len(batch.labels):
                 return batch
             if len(self.skipped) >= len(self.dataset.items):
-                raise ImageError(f"none of the {len(self.dataset.items)} pictures can be read: {batch.skipped[0]}")
+                raise ImageError(f"none of the {len(self.dataset.items)} images can be read: {batch.skipped[0]}")
 
     def seek(self, number: int) -> None:
         """Go to a batch; the next one has this number."""
@@ -170,7 +170,7 @@ class Loader:
 def read_batch(
     dataset: Dataset, view: View, indices: npt.NDArray[np.int64], seed: tuple[int, int]
 ) -> tuple[npt.NDArray[np.uint8], dict[int, str]]:
-    """Return the pictures that can be read, and for each place that cannot, why.
+    """Return the images that can be read, and for each place that cannot, why.
 
     Parameters
     ----------
@@ -212,7 +212,7 @@ class _Worker:
         try:
             answer: dict[str, Any] = json.loads(line)
         except ValueError:
-            raise ImageError(f"a process that reads pictures said {line[:60]!r} in place of an answer") from None
+            raise ImageError(f"a process that reads images said {line[:60]!r} in place of an answer") from None
         shape = (answer["count"], view.height, view.width, view.channels)
         size = int(np.prod(shape))
         data = stream.read(size)

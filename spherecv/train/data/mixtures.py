@@ -1,4 +1,4 @@
-"""Mixtures of two aligned faces: new faces for a teacher to label, where pictures are few.
+"""Mixtures of two aligned faces: new faces for a teacher to label, where images are few.
 
 The lines of Zhang et al., "mixup: Beyond Empirical Risk Minimization" (arXiv:1710.09412), without labels to mix: the
 teacher looks at the mixture itself. As faces are aligned, eyes lie on eyes; what changes is which face shows where.
@@ -24,11 +24,11 @@ from spherecv.train.data.reading import View
 Image = npt.NDArray[np.uint8]
 
 _SHARPEST = 8.0
-"""Steepness of the border between two faces, in units of half a picture; 0 is the same mixture everywhere."""
+"""Steepness of the border between two faces, in units of half an image; 0 is the same mixture everywhere."""
 
 
 def mixture(first: Image, second: Image, rng: np.random.Generator) -> Image:
-    """Return a mixture of two pictures of one size.
+    """Return a mixture of two images of one size.
 
     The weight of the first is a logistic function of the place along a random direction: from a fade between two
     halves to an even blend.
@@ -58,17 +58,17 @@ def open_mixtures(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
-    """Return mixtures of a data set's pictures, from a tar shard in `folder` that is written if it is not there.
+    """Return mixtures of a data set's images, from a tar shard in `folder` that is written if it is not there.
 
     Parameters
     ----------
     dataset : Dataset
         Of aligned faces; labels are not used.
     count : int
-        How many mixtures. Each picture takes part about equally often.
+        How many mixtures. Each image takes part about equally often.
     folder : path
     height, width : int
-        Size of the pictures: the middle of larger ones.
+        Size of the images: the middle of larger ones.
     seed : int
     progress : callable, optional
         Called with the number done and in all.
@@ -76,10 +76,10 @@ def open_mixtures(
     Raises
     ------
     InvalidArgumentError
-        There are fewer than two pictures.
+        There are fewer than two images.
     """
     if len(dataset.items) < 2:
-        raise InvalidArgumentError("mixtures need two pictures or more")
+        raise InvalidArgumentError("mixtures need two images or more")
     about = [count, height, width, seed, [[Path(i.path).name, i.offset, i.size] for i in dataset.items]]
     digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]
     path = Path(folder) / f"mixtures-{digest}.tar"

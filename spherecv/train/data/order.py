@@ -1,5 +1,5 @@
 # ruff: noqa: D102 - these methods are documented where their interface is
-"""In which order pictures come: a function of the seed and the batch's number, so resuming needs nothing else."""
+"""In which order images come: a function of the seed and the batch's number, so resuming needs nothing else."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Indices = npt.NDArray[np.int64]
 
 
 class Order(Protocol):
-    """Which pictures make up a batch."""
+    """Which images make up a batch."""
 
     batch_size: int
 
@@ -34,7 +34,7 @@ class SequentialOrder:
 
 
 class ShuffledOrder:
-    """Every picture once per epoch, in another order each time; a batch may cross the end, as in Caffe."""
+    """Every image once per epoch, in another order each time; a batch may cross the end, as in Caffe."""
 
     def __init__(self, count: int, batch_size: int, *, seed: int = 0) -> None:
         _check(count, batch_size)
@@ -55,13 +55,13 @@ class ShuffledOrder:
 
 
 class BalancedOrder:
-    """P identities with K pictures each in every batch, for losses on pairs and triplets.
+    """P identities with K images each in every batch, for losses on pairs and triplets.
 
     Parameters
     ----------
     labels : ndarray of int
     identities, pictures : int
-        P and K. Identities with fewer than K pictures show some of them twice.
+        P and K. Identities with fewer than K images show some of them twice.
     seed : int
     """
 
@@ -72,7 +72,7 @@ class BalancedOrder:
         self._members = [places for places in members if len(places) >= 2]
         if len(self._members) < identities:
             raise InvalidArgumentError(
-                f"{identities} identities with two pictures or more are wanted, but there are {len(self._members)}"
+                f"{identities} identities with two images or more are wanted, but there are {len(self._members)}"
             )
         self.identities, self.pictures, self.seed = identities, pictures, seed
         self.batch_size = identities * pictures
@@ -92,4 +92,4 @@ class BalancedOrder:
 
 def _check(count: int, batch_size: int) -> None:
     if count < 1 or batch_size < 1:
-        raise InvalidArgumentError(f"an order needs pictures and a batch size, but got {count} and {batch_size}")
+        raise InvalidArgumentError(f"an order needs images and a batch size, but got {count} and {batch_size}")

@@ -1,4 +1,4 @@
-"""From an item to the picture that the net sees, still in uint8."""
+"""From an item to the image that the net sees, still in uint8."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from spherecv.errors import ImageError
 from spherecv.images import load_image
+from spherecv.recordio import SUFFIX, payload
 from spherecv.train.data.augment import Augmentation
 from spherecv.train.data.dataset import Item
 
@@ -19,16 +20,16 @@ Image = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class View:
-    """How a picture is brought to size.
+    """How an image is brought to size.
 
     Attributes
     ----------
     height, width : int
         What the net sees.
     resize : (int, int)
-        Height and width to which a picture is scaled first; (0, 0): not at all.
+        Height and width to which an image is scaled first; (0, 0): not at all.
     random_crop : bool
-        Whether a larger picture is cut at a random place, as Caffe's `crop_size` does in training; else in the middle.
+        Whether a larger image is cut at a random place, as Caffe's `crop_size` does in training; else in the middle.
     colour : bool
         False: one channel, of grey.
     augmentation : Augmentation
@@ -57,12 +58,12 @@ class View:
         return 3 if self.colour else 1
 
     def read(self, item: Item, rng: np.random.Generator) -> Image:
-        """Return a picture as (height, width, channels).
+        """Return an image as (height, width, channels).
 
         Raises
         ------
         ImageError
-            The picture is missing, broken or too small.
+            The image is missing, broken or too small.
         """
         image = load_image(bytes_of(item) if item.size else item.path)
         if self.resize != (0, 0):
@@ -85,13 +86,13 @@ class View:
 
 
 def bytes_of(item: Item) -> bytes:
-    """Return the bytes of a picture in a tar shard."""
+    """Return the bytes of an image in a tar shard or a `.rec`."""
     try:
-        with open(item.path, "rb") as shard:  # noqa: PTH123 - Path.open is this, one call deeper, per picture
+        with open(item.path, "rb") as shard:  # noqa: PTH123 - Path.open is this, one call deeper, per image
             shard.seek(item.offset)
             data = shard.read(item.size)
     except OSError as error:
         raise ImageError(f"{item.path} cannot be read: {error.strerror or error}") from None
     if len(data) != item.size:
-        raise ImageError(f"{os.path.basename(item.path)} ends before picture at byte {item.offset}: it is truncated")  # noqa: PTH119
-    return data
+        raise ImageError(f"{os.path.basename(item.path)} ends before image at byte {item.offset}: it is truncated")  # noqa: PTH119
+    return payload(data) if item.path.endswith(SUFFIX) else data

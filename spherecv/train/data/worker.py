@@ -1,4 +1,4 @@
-"""The process at the other end of a `Loader`: reads orders from its input, writes pictures to its output."""
+"""The process at the other end of a `Loader`: reads orders from its input, writes images to its output."""
 
 from __future__ import annotations
 

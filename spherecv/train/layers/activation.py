@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from spherecv.train.axes import axis_back, axis_last, internal_axis
 from spherecv.train.backend.base import Array
 from spherecv.train.layers.base import Layer
 from spherecv.train.params import BlobOrder, Shape
@@ -16,25 +17,29 @@ class PReLU(Layer):
     imagewise = True
 
     def setup(self, shapes: Sequence[Shape]) -> list[Shape]:
-        settings = self.spec.param.prelu_param
+        settings, shape = self.spec.param.prelu_param, shapes[0]
+        if not 2 <= len(shape) <= 4:
+            raise self.spec.mistake(f"needs two to four axes, but got {shape}")
         filler = settings.filler
-        order = BlobOrder.plain((1,) if settings.channel_shared else (shapes[0][-1],))
+        self.channel = internal_axis(1, len(shape))
+        order = BlobOrder.plain(() if settings.channel_shared else (shape[self.channel],))
         # Caffe's default slope is 0.25, where a filler's own default would be 0.
         self.slope = self._param(0, filler, order, value=None if settings.HasField("filler") else 0.25)
         return [shapes[0]]
 
     def forward(self, bottoms: Sequence[Array]) -> list[Array]:
-        self._kept = bottoms[0]
-        return [self.backend.rectify(bottoms[0], self.slope.data)]
+        self._kept = axis_last(self.backend.xp, bottoms[0], self.channel)
+        return [axis_back(self.backend.xp, self.backend.rectify(self._kept, self.slope.data), self.channel)]
 
     def backward(self, grads: Sequence[Array | None], needed: Sequence[bool]) -> list[Array | None]:
         x, learns = self._take(), self.slope.trainable
-        dx, dslope = self.backend.rectify_backward(x, self.slope.data, grads[0], need_slope=learns)
+        dy = axis_last(self.backend.xp, grads[0], self.channel)
+        dx, dslope = self.backend.rectify_backward(x, self.slope.data, dy, need_slope=learns)
         if dslope is not None:
             if self.slope.data.shape[0] == 1:
                 dslope = self.backend.xp.sum(dslope, axis=0, keepdims=True)
             self.slope.add_grad(self.backend, dslope)
-        return [dx if needed[0] else None]
+        return [axis_back(self.backend.xp, dx, self.channel) if needed[0] else None]
 
 
 class ReLU(Layer):
@@ -44,13 +49,16 @@ class ReLU(Layer):
 
     def setup(self, shapes: Sequence[Shape]) -> list[Shape]:
         self.slope = float(self.spec.param.relu_param.negative_slope)
+        # In place the bottom is gone when its gradient is computed, and Caffe looks at the top's sign.
+        self.by_top = self.slope < 0 and list(self.spec.param.bottom) == list(self.spec.param.top)
         return [shapes[0]]
 
     def forward(self, bottoms: Sequence[Array]) -> list[Array]:
         xp, slope = self.backend.xp, self.slope
-        self._kept = bottoms[0]
         zero = xp.zeros((), dtype=self.backend.dtype)
-        return [self.backend.blocks(lambda x: xp.maximum(x, zero) + slope * xp.minimum(x, zero), bottoms)]
+        y = self.backend.blocks(lambda x: xp.maximum(x, zero) + slope * xp.minimum(x, zero), bottoms)
+        self._kept = y if self.by_top else bottoms[0]
+        return [y]
 
     def backward(self, grads: Sequence[Array | None], needed: Sequence[bool]) -> list[Array | None]:
         xp, slope, x = self.backend.xp, self.slope, self._take()

@@ -1,5 +1,5 @@
 # ruff: noqa: ARG002, D102 - these methods are documented where their interface is
-"""Layers that bring blobs together, take them apart, or give them another shape."""
+"""Layers that bring blobs of one shape together, hand them on, or swallow them."""
 
 from __future__ import annotations
 
@@ -8,23 +8,27 @@ from collections.abc import Callable, Sequence
 
 from spherecv.caffe.spherecv_caffe_pb2 import EltwiseParameter
 from spherecv.train.backend.base import Array
-from spherecv.train.layers.base import Layer
+from spherecv.train.layers.base import MANY, Layer
 from spherecv.train.params import Shape
 
 
 class Eltwise(Layer):
     """Sum (with coefficients), product or maximum of equal shapes."""
 
+    takes = (2, MANY)
     imagewise = True
 
     def setup(self, shapes: Sequence[Shape]) -> list[Shape]:
         settings = self.spec.param.eltwise_param
-        if len(shapes) < 2 or len(set(shapes)) != 1:
+        if len(set(shapes)) != 1:
             raise self.spec.mistake(f"needs two or more bottoms of one shape, but got {list(shapes)}")
+        self.kind = settings.operation
+        if settings.coeff and self.kind == EltwiseParameter.PROD:
+            raise self.spec.mistake("has coefficients, which a product does not take")
         if settings.coeff and len(settings.coeff) != len(shapes):
             raise self.spec.mistake(f"has {len(settings.coeff)} coefficients for {len(shapes)} bottoms")
-        self.kind = settings.operation
         self.coeff = list(settings.coeff) or [1.0] * len(shapes)
+        self.stable = settings.stable_prod_grad
         return [shapes[0]]
 
     def forward(self, bottoms: Sequence[Array]) -> list[Array]:
@@ -46,12 +50,18 @@ class Eltwise(Layer):
                     total = xp.maximum(total, part)
             return total
 
-        return [self.backend.blocks(combine, bottoms)]
+        top = self.backend.blocks(combine, bottoms)
+        if self.kind == EltwiseParameter.PROD and not self.stable:
+            self._kept.append(top)
+        return [top]
 
     def backward(self, grads: Sequence[Array | None], needed: Sequence[bool]) -> list[Array | None]:
         dy, kept, blocks = grads[0], self._take(), self.backend.blocks
         if self.kind == EltwiseParameter.SUM:
             return [dy if c == 1 else blocks(lambda g, c=c: c * g, (dy,)) for c in self.coeff]
+        if self.kind == EltwiseParameter.PROD and not self.stable:
+            *parts, top = kept
+            return [blocks(lambda g, y, x: g * (y / x), (dy, top, part)) for part in parts]
         out: list[Array | None] = []
         for index in range(len(kept)):
             others = [kept[i] for i in range(len(kept)) if i != index]
@@ -62,75 +72,25 @@ class Eltwise(Layer):
         return out
 
     def _winner(self, index: int) -> Callable[..., Array]:
-        """Return the gradient of a maximum for one bottom; of equals the first wins."""
+        """Return the gradient of a maximum for one bottom; of equals Caffe takes the second of the first two."""
         xp = self.backend.xp
 
         def back(dy: Array, *parts: Array) -> Array:
             mine, wins = parts[index], None
             for i, part in enumerate(parts):
                 if i != index:
-                    this = mine > part if i < index else mine >= part
+                    strictly = i == 1 if index == 0 else 1 < index > i
+                    this = mine > part if strictly else mine >= part
                     wins = this if wins is None else xp.logical_and(wins, this)
             return xp.where(wins, dy, xp.zeros_like(dy))
 
         return back
 
 
-class Concat(Layer):
-    """Joins blobs along the channels."""
-
-    imagewise = True
-
-    def setup(self, shapes: Sequence[Shape]) -> list[Shape]:
-        if self.spec.param.concat_param.axis != 1:
-            raise self.spec.unsupported("only axis: 1 is known")
-        if len({shape[:-1] for shape in shapes}) != 1:
-            raise self.spec.mistake(f"the shapes {list(shapes)} differ in more than their channels")
-        self.widths = [shape[-1] for shape in shapes]
-        return [(*shapes[0][:-1], sum(self.widths))]
-
-    def forward(self, bottoms: Sequence[Array]) -> list[Array]:
-        return [self.backend.xp.concat(list(bottoms), axis=-1)]
-
-    def backward(self, grads: Sequence[Array | None], needed: Sequence[bool]) -> list[Array | None]:
-        dy, out, start = grads[0], [], 0
-        assert dy is not None  # noqa: S101 - the net calls backward with a gradient for each top it needs
-        for width in self.widths:
-            out.append(self.backend.xp.asarray(dy[..., start : start + width], copy=True))
-            start += width
-        return out
-
-
-class Flatten(Layer):
-    """Makes one row of each image, channel by channel as Caffe does."""
-
-    imagewise = True
-
-    def setup(self, shapes: Sequence[Shape]) -> list[Shape]:
-        settings = self.spec.param.flatten_param
-        if settings.axis != 1 or settings.end_axis != -1:
-            raise self.spec.unsupported("only axis: 1 and end_axis: -1 are known")
-        self.shape = shapes[0]
-        return [(shapes[0][0], math.prod(shapes[0][1:]))]
-
-    def forward(self, bottoms: Sequence[Array]) -> list[Array]:
-        xp, x = self.backend.xp, bottoms[0]
-        self._kept = x.shape
-        if x.ndim == 4:
-            x = xp.permute_dims(x, (0, 3, 1, 2))
-        return [xp.reshape(x, (x.shape[0], -1))]
-
-    def backward(self, grads: Sequence[Array | None], needed: Sequence[bool]) -> list[Array | None]:
-        xp, shape = self.backend.xp, self._take()
-        if len(shape) != 4:
-            return [xp.reshape(grads[0], shape)]
-        count, height, width, channels = shape
-        return [xp.permute_dims(xp.reshape(grads[0], (count, channels, height, width)), (0, 2, 3, 1))]
-
-
 class Split(Layer):
     """The same blob under several names."""
 
+    gives = (1, MANY)
     imagewise = True
 
     def setup(self, shapes: Sequence[Shape]) -> list[Shape]:
@@ -149,6 +109,8 @@ class Split(Layer):
 class Silence(Layer):
     """Swallows blobs that nobody reads."""
 
+    takes = (1, MANY)
+    gives = (0, 0)
     differentiable = False
 
     def setup(self, shapes: Sequence[Shape]) -> list[Shape]:

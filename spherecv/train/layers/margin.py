@@ -18,10 +18,15 @@ class MarginInnerProduct(Layer):
     pass has t = `iteration` + 1. Without labels (outside training) it is a plain product with unit rows.
     """
 
+    takes = (2, 2)
+    gives = (1, 2)
+
     def setup(self, shapes: Sequence[Shape]) -> list[Shape]:
         settings = self.spec.param.margin_inner_product_param
         if len(shapes) != 2 or len(shapes[0]) != 2:
             raise self.spec.mistake("needs two bottoms: features of shape (images, width), and labels")
+        if settings.axis != 1:
+            raise self.spec.unsupported("only axis: 1 is known")
         if settings.num_output < 1:
             raise self.spec.mistake("num_output must be at least 1")
         count, width = shapes[0]
@@ -40,7 +45,7 @@ class MarginInnerProduct(Layer):
         return [(count, self.classes), ()][: len(self.spec.tops)]
 
     def forward(self, bottoms: Sequence[Array]) -> list[Array]:
-        x, labels = bottoms
+        x, labels = bottoms[0], self.backend.whole(bottoms[1])
         check_labels(self.backend.numpy(labels), self.classes, str(self.spec))
         if self.context.train:
             self.t += 1

@@ -64,6 +64,32 @@ class Loss:
         """Return `weight` times the gradient of the embeddings, and add to that of the parameters."""
         raise NotImplementedError
 
+    def imprint(self, features: np.ndarray, labels: np.ndarray) -> None:
+        """Start the class weights from the mean direction of each class's features, where there are such weights.
+
+        A net that is trained already would unlearn while random class weights find their place. Weights that are
+        rows of the features' width, one for each class, are class weights. Qi et al., "Low-Shot Learning with
+        Imprinted Weights", CVPR 2018.
+
+        Parameters
+        ----------
+        features : ndarray (count, width)
+        labels : ndarray of int (count,)
+            A class without a feature keeps its start value.
+        """
+        if not self.params or len(self.params[0].data.shape) != 2:
+            return
+        rows = np.array(self.backend.numpy(self.params[0].data), dtype=np.float64)
+        if rows.shape[1:] != features.shape[1:] or labels.max(initial=0) >= len(rows):
+            return
+        lengths = np.linalg.norm(features, axis=1, keepdims=True)
+        unit = features / np.where(lengths > 0, lengths, 1)
+        for label in np.unique(labels):
+            mean = unit[labels == label].mean(axis=0, dtype=np.float64)
+            if np.linalg.norm(mean) > 0:
+                rows[label] = mean / np.linalg.norm(mean)
+        self.params[0].data = self.backend.asarray(rows)
+
     def state(self) -> dict[str, float]:
         """Return the numbers, beside the parameters, that a resumed run needs."""
         return {}
@@ -112,6 +138,10 @@ class WeightedSum(Loss):
             loss.name = f"{loss.name}{index or ''}"
             loss.build(backend, width, rng)
         self.params = [param for _, loss in self.terms for param in loss.params]
+
+    def imprint(self, features: np.ndarray, labels: np.ndarray) -> None:
+        for _, loss in self.terms:
+            loss.imprint(features, labels)
 
     def forward(self, x: Array, target: Array) -> LossValue:
         values = [(weight, loss.forward(x, target)) for weight, loss in self.terms]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from spherecv.caffe import load
 from spherecv.errors import UnsupportedLayerError
+from spherecv.runtime import Session
 
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5), st.integers(1, 5))
 FLAT_TOO = st.one_of(SHAPES, st.tuples(st.integers(1, 3), st.integers(1, 5)))
@@ -209,3 +210,10 @@ def test_mistakes_name_layer_and_line(kind, text, complaint, check_mistake):
         f'layer {{ name: "it" type: "{kind}" bottom: "x" top: "it" {text} }}'
     )
     check_mistake(prototxt, kind, 2, complaint)
+
+
+def test_softmax_over_the_batch_fixes_its_size(convert):
+    """A Session may run a large batch in parts, which would be wrong here."""
+    text = 'input: "x" input_shape { dim: 3 dim: 4 } layer { name: "s" type: "Softmax" bottom: "x" top: "s" '
+    assert Session(convert(text + "softmax_param { axis: 0 } }")[1]).inputs == {"x": (3, 4)}
+    assert Session(convert(text + "softmax_param { axis: 1 } }")[1]).inputs == {"x": (None, 4)}

@@ -51,12 +51,12 @@ def test_list_with_spaces_root_and_neighbours(picture_folder: Path, tmp_path: Pa
     [
         ("a.jpg", "1: expected"),
         ("a.jpg 0\nb.jpg x", "2: expected"),
-        ("a.jpg 0\nb.jpg 2", "class 1 .* has no picture"),
+        ("a.jpg 0\nb.jpg 2", "class 1 .* has no image"),
         ("a.jpg -1", "label -1 is out of range"),
         ("a.jpg --1", "1: expected"),
         ("a.jpg \u00b2", "1: expected"),
         ("a.jpg 12345678901234567890", "1: expected"),
-        ("", "names no picture"),
+        ("", "names no image"),
     ],
 )
 def test_lists_with_mistakes(tmp_path: Path, text: str, message: str) -> None:
@@ -90,7 +90,7 @@ def test_tars_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "bad.tar").write_bytes(b"no tar" * 200)
     with pytest.raises(InvalidArgumentError, match="no plain tar"):
         from_tars([tmp_path / "bad.tar"])
-    with pytest.raises(InvalidArgumentError, match="no pictures"):
+    with pytest.raises(InvalidArgumentError, match="no images"):
         from_tars([_tar(tmp_path / "empty.tar", {"readme.txt": b""})])
 
 

@@ -87,7 +87,7 @@ def test_unreadable_pictures_are_counted_then_an_error(picture_folder: Path, wor
     (picture_folder / "person1" / "1.png").write_bytes(b"")
     with (
         _loader(picture_folder, workers=workers, limit=1) as loader,
-        pytest.raises(ImageError, match="2 pictures cannot be read, more than the 1 allowed"),
+        pytest.raises(ImageError, match="2 images cannot be read, more than the 1 allowed"),
     ):
         _draw(loader, 8)
 
@@ -97,7 +97,7 @@ def test_none_readable(picture_folder: Path) -> None:
         file.write_bytes(b"")
     with (
         _loader(picture_folder, workers=0) as loader,
-        pytest.raises(ImageError, match="none of the 20 pictures"),
+        pytest.raises(ImageError, match="none of the 20 images"),
     ):
         loader.next()
 

@@ -64,7 +64,7 @@ def test_they_are_written_once_and_with_a_seed(tmp_path: Path) -> None:
 
 def test_one_picture_cannot_be_mixed(tmp_path: Path) -> None:
     dataset = open_dataset(_pictures(tmp_path / "faces", 1))
-    with pytest.raises(InvalidArgumentError, match="two pictures"):
+    with pytest.raises(InvalidArgumentError, match="two images"):
         open_mixtures(dataset, 3, tmp_path, height=12, width=12)
 
 

@@ -64,6 +64,7 @@ def test_convolution(check_net: Callable, settings: str) -> None:
         'type: "Pooling" pooling_param { pool: AVE kernel_size: 3 stride: 2 pad: 1 }',
         'type: "Pooling" pooling_param { pool: AVE kernel_size: 2 stride: 2 round_mode: FLOOR }',
         'type: "Pooling" pooling_param { pool: AVE global_pooling: true }',
+        'type: "Pooling" pooling_param { pool: AVE kernel_size: 2 stride: 2 ceil_mode: false }',
     ],
 )
 def test_layers_of_one_bottom(check_net: Callable, layer: str) -> None:
@@ -107,6 +108,67 @@ def test_layers_that_share_a_weight(check_net: Callable) -> None:
     )
     net = check_net(_net(layers), {"data": DATA})
     assert [param.name for param in net.params] == ["first/0", "first/1", "a/0"]
+
+
+@pytest.mark.parametrize(
+    ("layer", "index"),
+    [
+        ('type: "BatchReindex"', [2.0, 0.0, 2.0, 1.0]),
+        ('type: "Filter"', [1.0, 0.0, 3.0]),
+    ],
+)
+def test_layers_that_choose_images(check_net: Callable, layer: str, index: list[float]) -> None:
+    """Real Caffe's golden answers have no gradients of these."""
+    text = _net(f'layer {{ name: "it" bottom: "first" bottom: "index" top: "it" {layer} }}')
+    check_net(text, {"data": DATA, "index": np.array(index)})
+
+
+def test_a_filter_that_takes_nothing(double: object) -> None:
+    from spherecv.errors import PrototxtError
+    from spherecv.train.net import Net
+
+    text = b'layer { name: "it" bottom: "data" bottom: "index" top: "it" type: "Filter" }'
+    net = Net.from_prototxt(text, double, shapes={"data": (3, 4, 6, 5), "index": (3,)})  # type: ignore[arg-type]
+    with pytest.raises(PrototxtError, match="none of the 3 images"):
+        net.forward({"data": DATA, "index": np.zeros(3)})
+
+
+def test_embed(check_net: Callable) -> None:
+    """Nor have they of this one."""
+    text = """layer { name: "it" type: "Embed" bottom: "index" top: "it" embed_param { num_output: 4 input_dim: 6
+      weight_filler { type: "uniform" min: -1 max: 1 } } }
+    layer { name: "tanh" type: "TanH" bottom: "it" top: "tanh" }"""
+    check_net(text, {"index": np.array([3.0, 0.0, 3.0, 5.0])})
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "RNN"])
+def test_recurrent_layers(check_net: Callable, kind: str) -> None:
+    text = f"""layer {{ name: "it" type: "{kind}" bottom: "x" bottom: "cont" bottom: "fixed" top: "it"
+      recurrent_param {{ num_output: 3 weight_filler {{ type: "uniform" min: -1 max: 1 }}
+        bias_filler {{ type: "uniform" min: -1 max: 1 }} }} }}"""
+    rng = np.random.default_rng(2)
+    # Nothing is carried over: each sequence begins anew, so that a pass does not depend on the one before.
+    cont = np.array([[0.0, 0.0], [1.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    inputs = {"x": rng.normal(size=(4, 2, 5)), "cont": cont, "fixed": rng.normal(size=(2, 3))}
+    net = check_net(text, inputs, given_only="cont")
+    assert net.state() != {}
+
+
+def test_recurrent_state_is_carried_over_and_restored(double: object) -> None:
+    from spherecv.train.net import Net
+
+    text = b"""layer { name: "it" type: "LSTM" bottom: "x" bottom: "cont" top: "it"
+      recurrent_param { num_output: 3 weight_filler { type: "uniform" min: -1 max: 1 } } }"""
+    shapes = {"x": (4, 2, 5), "cont": (4, 2)}
+    net, twin = (Net.from_prototxt(text, double, shapes=shapes) for _ in range(2))  # type: ignore[arg-type]
+    long = Net.from_prototxt(text, double, shapes={"x": (8, 2, 5), "cont": (8, 2)})  # type: ignore[arg-type]
+    x, cont = np.random.default_rng(0).normal(size=(8, 2, 5)), np.ones((8, 2))
+    whole = long.forward({"x": x, "cont": cont}).blobs["it"]
+    first = net.forward({"x": x[:4], "cont": cont[:4]}).blobs["it"]
+    twin.restore(net.state())
+    for after in (net, twin):
+        np.testing.assert_allclose(after.forward({"x": x[4:], "cont": cont[4:]}).blobs["it"], whole[4:], rtol=1e-12)
+    np.testing.assert_allclose(first, whole[:4], rtol=1e-12)
 
 
 @pytest.mark.parametrize("loss", ["", "loss_param { ignore_label: 2 }", "loss_param { normalization: NONE }"])

@@ -19,7 +19,9 @@ from spherecv.train.losses import (
     LambdaSchedule,
     Loss,
     SoftmaxLoss,
+    SphereFace2,
     SphereFacePlus,
+    SphereFaceR,
     TripletLoss,
     WeightedSum,
 )
@@ -35,6 +37,14 @@ MAKERS: dict[str, Callable[[], Loss]] = {
     "m3": lambda: ASoftmax(5, margin=3, gradient="exact", schedule=FIXED),
     "m4": lambda: ASoftmax(5, margin=4, gradient="exact", schedule=FIXED),
     "plus": lambda: SphereFacePlus(5, gradient="exact", schedule=FIXED, energy_weight=0.7),
+    **{
+        f"r {version} {feature}": lambda version=version, feature=feature: SphereFaceR(
+            5, version=version, feature=feature, margin=1.4, scale=3, softness=0.3, gradient="exact"
+        )
+        for version in ("v1", "v2")
+        for feature in ("hard", "soft", "none")
+    },
+    "sphereface2": lambda: SphereFace2(5, scale=4, weight=2),
     "cosface": lambda: CosFace(5, scale=8),
     "arcface": lambda: ArcFace(5, scale=8),
     "centre": lambda: CentreLoss(5, scale=3),
