@@ -120,9 +120,17 @@ class Database:
         return sum(file.stat().st_size for file in files if file.exists())
 
     def flush(self) -> bool:
-        """Fold the log into the file and empty it; False while other readers still need what is in it."""
+        """Fold the log into the file and empty it; False at once while other readers still need what is in it.
+
+        To wait for them would be to hold the lock for writing meanwhile, and to have other writers refused.
+        """
         with self._lock, self._explained():
-            (busy, *_) = self._connection().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            connection = self._connection()
+            connection.execute("PRAGMA busy_timeout = 0")
+            try:
+                (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                connection.execute(f"PRAGMA busy_timeout = {round(1000 * self.timeout)}")
         return not busy
 
     def erase(self, traces: Iterable[bytes] | None) -> bool:

@@ -646,6 +646,18 @@ class FaceGallery:
             raise InvalidArgumentError(f"{self.store.label} keeps its own index: choose it by ?index= in its address")
         return self.store.index.build(kind, self.metric)
 
+    def erase_pending(self) -> bool:
+        """Finish erasing what earlier removals could not while others read an older state (`erased` was False).
+
+        Returns
+        -------
+        bool
+            True when no byte of anything removed is left in any file; False while somebody still reads.
+        """
+        if not isinstance(self.store, SqliteStore):
+            raise InvalidArgumentError(f"{self.store.label} is a gallery on Milvus, which erases by itself")
+        return self.store.flush()
+
     def rename(self, old: str, new: str) -> None:
         """Give a person another name; raises `IdentityError` where it is taken (`merge` then)."""
         self.store.rename(plain_name(old), plain_name(new))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from spherecv.errors import GalleryError, GalleryMismatchError, IdentityError
-from spherecv.gallery.milvus_client import Address, all_rows, connect, explained, one_of, rows_of, word
+from spherecv.gallery.milvus_client import Address, all_rows, connect, explained, one_of, release, rows_of, word
 from spherecv.gallery.milvus_rows import checked_text, hits_of, owner_of, table_of, where
 from spherecv.gallery.milvus_tables import FACE_FIELDS, PEOPLE, Tables
 from spherecv.gallery.rows import (
@@ -59,10 +59,11 @@ class MilvusStore:
     """
 
     def __init__(self, location: str, *, create: bool = True, metric: Metric = "cosine", timeout: float = 5.0) -> None:
-        self._address = Address.of(location)
+        self._address = Address.of(location).settled()
         self.label = location
         self._metric: Metric = metric
         self._client = connect(self._address, create=create, timeout=max(timeout, 5.0))
+        self._closed = False
         self._tables = Tables(self._client, self._address)
         try:
             with explained(self._address):
@@ -75,7 +76,7 @@ class MilvusStore:
                     f"{self._note['metric']!r}"
                 )
         except BaseException:
-            self._client.close()
+            self.close()
             raise
 
     @property
@@ -90,7 +91,9 @@ class MilvusStore:
 
     def close(self) -> None:
         """Close the connection, and with it a Lite folder, which then another process may open."""
-        self._client.close()
+        if not self._closed:
+            self._closed = True
+            release(self._client, self._address)
 
     def add(
         self,

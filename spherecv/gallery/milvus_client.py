@@ -6,9 +6,11 @@ import hashlib
 import json
 import logging
 import os
+import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -26,6 +28,8 @@ TOKEN_VARIABLE = "SPHERECV_MILVUS_TOKEN"  # noqa: S105 - the name of a variable,
 LITE_INDEXES = ("FLAT", "HNSW", "HNSW_SQ", "IVF_FLAT", "IVF_SQ8", "AUTOINDEX")
 SERVER_INDEXES = (*LITE_INDEXES, "IVF_PQ", "IVF_RABITQ", "SCANN", "DISKANN", "GPU_CAGRA", "GPU_IVF_FLAT", "GPU_IVF_PQ")
 _AT_ONCE = 500
+_LITE_USERS: Counter[Path] = Counter()
+_LITE_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,10 @@ class Address:
         scheme = "https" if parts.scheme.endswith("https") else "http"
         return cls(path if lite else f"{scheme}://{parts.netloc}", collection, index, lite)
 
+    def settled(self) -> Address:
+        """The same with the folder's absolute path: the process may go to another folder before it closes this one."""
+        return replace(self, uri=os.path.abspath(self.uri)) if self.lite else self  # noqa: PTH100 - no links followed
+
 
 def connect(address: Address, *, create: bool, timeout: float) -> Any:
     """Open a client.
@@ -101,11 +109,31 @@ def connect(address: Address, *, create: bool, timeout: float) -> Any:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     if address.lite:
         _check_lite(Path(address.uri), create)
-    with explained(address):
+    with _LITE_LOCK, explained(address):  # not while another thread ends the server of the same folder
         token = os.environ.get(TOKEN_VARIABLE, "")
-        return MilvusClient(address.uri, token=token, timeout=timeout) if token else MilvusClient(
-            address.uri, timeout=timeout
-        )
+        settings = {"token": token} if token else {}
+        client = MilvusClient(address.uri, timeout=timeout, **settings)
+        if address.lite:
+            _LITE_USERS[Path(address.uri)] += 1
+        return client
+
+
+def release(client: Any, address: Address) -> None:
+    """Close a client; of Milvus Lite its server too, which otherwise keeps the folder locked as long as this process.
+
+    A server of Lite serves every client of its folder in a process: it ends with the last of them.
+    """
+    client.close()
+    if not address.lite:
+        return
+    from milvus_lite.server_manager import server_manager_instance
+
+    path = Path(address.uri)
+    with _LITE_LOCK:
+        _LITE_USERS[path] -= 1
+        if _LITE_USERS[path] <= 0:
+            del _LITE_USERS[path]
+            server_manager_instance.release_server(address.uri)
 
 
 def _check_lite(folder: Path, create: bool) -> None:

@@ -11,7 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.errors import GalleryLockedError, StorageError
-from spherecv.gallery.approximate import FaceIndex, IndexNote, Kind, add_all, check_index, index_path, sweep
+from spherecv.gallery.approximate import (
+    MOST_WASTED,
+    FaceIndex,
+    IndexNote,
+    Kind,
+    add_all,
+    check_index,
+    index_path,
+    sweep,
+)
 from spherecv.gallery.database import Database
 from spherecv.gallery.rows import Hit, Vector
 from spherecv.gallery.seal import Seal
@@ -132,7 +141,7 @@ class IndexKeeper:
     def _synchronised(self, connection: sqlite3.Connection, index: FaceIndex) -> FaceIndex:
         index.remove(np.setdiff1d(index.ids, self._owners.ids, assume_unique=True).tolist())
         missing = np.setdiff1d(self._owners.ids, index.ids, assume_unique=True)
-        if index.wasted > 0.2 or len(missing) > len(index.ids):
+        if index.wasted > MOST_WASTED or len(missing) > len(index.ids):
             return self._made(connection, index.note.kind, index.note.metric)
         if len(missing):
             # Ids grow: what is missing is nearly always the end, so reading from the first missing one is enough.
@@ -189,11 +198,13 @@ class IndexKeeper:
         for start in range(0, len(faces), _FETCHED):
             part = faces[start : start + _FETCHED].tolist()
             marks = ",".join("?" * len(part))
-            for face, vector in connection.execute(
+            found = connection.execute(
                 f"SELECT face, vector FROM vectors WHERE face IN ({marks}) ORDER BY face", part  # noqa: S608 - question marks only
-            ):
-                rows[len(held)] = np.frombuffer(self._seal.open(vector), "<f4")
-                held.append(face)
+            ).fetchall()
+            ids = [row[0] for row in found]
+            kept, vectors = self._rows.vectors(connection, ids, [row[1] for row in found])
+            rows[len(held) : len(held) + len(kept)] = vectors
+            held += [ids[place] for place in kept]
         return np.array(held, np.int64), rows[: len(held)]
 
 

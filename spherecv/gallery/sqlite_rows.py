@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from spherecv.errors import GalleryError
+from spherecv.gallery.damage import opened, opened_vectors, warn, warn_of
 from spherecv.gallery.database import Database
 from spherecv.gallery.rows import Added, Entry, IdentityInfo, ImageKey, StoredFace, StoredImage, Table
 from spherecv.gallery.seal import Seal
@@ -164,12 +166,12 @@ class Rows:
             row = connection.execute(
                 "SELECT path, lookup, digest, problem FROM images WHERE id = ?", (image,)
             ).fetchone()
-            traces += [bytes(value) for value in row]
+            traces += _traces(row)
             for face, box, vector in connection.execute(
-                "SELECT id, box, vector FROM faces JOIN vectors ON face = id WHERE image = ?", (image,)
+                "SELECT id, box, vector FROM faces LEFT JOIN vectors ON face = id WHERE image = ?", (image,)
             ).fetchall():
                 faces.append(int(face))
-                traces += [bytes(vector), *([] if box is None else [bytes(box)])]
+                traces += _traces((vector, box))
         connection.executemany("DELETE FROM vectors WHERE face = ?", [(face,) for face in faces])
         connection.executemany("DELETE FROM faces WHERE id = ?", [(face,) for face in faces])
         connection.executemany("DELETE FROM images WHERE id = ?", [(image,) for image in images])
@@ -178,7 +180,7 @@ class Rows:
     def _drop_person(self, connection: sqlite3.Connection, owner: int) -> list[bytes]:
         row = connection.execute("SELECT lookup, name, metadata FROM identities WHERE id = ?", (owner,)).fetchone()
         connection.execute("DELETE FROM identities WHERE id = ?", (owner,))
-        return [bytes(value) for value in row if len(value) > 2]  # "{}" is everywhere, and nobody's
+        return [value for value in _traces(row) if len(value) > 2]  # "{}" is everywhere, and nobody's
 
     def note_removal(self, connection: sqlite3.Connection) -> Note:
         """Tell other processes that rows went or changed hands, and that bytes of them wait to be erased."""
@@ -205,7 +207,7 @@ class Rows:
             "UPDATE identities SET lookup = ?, name = ? WHERE id = ?",
             (self._seal.lookup(new), self._seal.close(_encoded(new)), owner),
         )
-        return [bytes(value) for value in old]
+        return _traces(old)
 
     def merge(self, connection: sqlite3.Connection, owners: Sequence[int], into: str) -> Gone:
         """Hand the images of several people to one."""
@@ -235,7 +237,7 @@ class Rows:
             "LEFT JOIN images i ON i.identity = p.id LEFT JOIN faces f ON f.image = i.id GROUP BY p.id"
         )
         people = [
-            IdentityInfo(self._decoded(name), images, faces, json.loads(self._seal.open(metadata)))
+            IdentityInfo(self._decoded(name), images, faces, self._metadata(metadata, repr(self._decoded(name))))
             for name, metadata, images, faces in rows
         ]
         return sorted(people, key=lambda person: person.name)
@@ -283,6 +285,7 @@ class Rows:
                 vectors,
             )
             start = part.stop
+        table = Table(table.ids[:start], table.owners[:start], table.qualities[:start], table.vectors[:start], {})
         for held in np.unique(table.owners[table.owners >= 0]):
             table.names[int(held)] = self.person(connection, int(held))[0]
         return table
@@ -297,19 +300,45 @@ class Rows:
             values,
         )
         while rows := cursor.fetchmany(_AT_ONCE):
-            ids, owners, qualities, sealed = zip(*rows, strict=True)
-            content = b"".join(self._seal.open(vector) for vector in sealed)
+            kept, vectors = self.vectors(connection, [row[0] for row in rows], [row[3] for row in rows])
+            if not kept:
+                continue
+            ids, owners, qualities, _ = zip(*(rows[place] for place in kept), strict=True)
             yield (
                 np.array(ids, np.int64),
                 np.array([-1 if owner is None else owner for owner in owners], np.int64),
-                np.array([np.nan if quality is None else quality for quality in qualities], np.float32),
-                np.frombuffer(content, "<f4").reshape(len(rows), -1),
+                np.array([q if isinstance(q, int | float) else np.nan for q in qualities], np.float32),
+                vectors,
             )
+
+    def vectors(
+        self, connection: sqlite3.Connection, faces: Sequence[int], sealed: Sequence[Any]
+    ) -> tuple[list[int], Any]:
+        """Open embeddings; returns the places of the whole ones, and these. The others are warned of, by name."""
+        size = int(self._database.get("dimension") or 0)
+
+        def explain(face: int, what: str) -> None:
+            warn(str(self._database.path), face, self._whose(connection, face), what)
+
+        return opened_vectors(self._seal, faces, sealed, size, explain)
+
+    def _whose(self, connection: sqlite3.Connection, face: int) -> str:
+        """Name and path of a face in words, as far as they can still be read."""
+        row = connection.execute(
+            "SELECT p.name, i.path FROM faces f JOIN images i ON i.id = f.image "
+            "LEFT JOIN identities p ON p.id = i.identity WHERE f.id = ?",
+            (face,),
+        ).fetchone()
+        try:
+            name, path = (None if value is None else self._decoded(value) for value in row)
+        except (GalleryError, TypeError):
+            return "somebody whose name cannot be read"
+        return f"{'nobody known' if name is None else repr(name)} on {path}"
 
     def person(self, connection: sqlite3.Connection, owner: Any) -> tuple[str, dict[str, Any]]:
         """Name and metadata of an owner."""
         name, metadata = connection.execute("SELECT name, metadata FROM identities WHERE id = ?", (owner,)).fetchone()
-        return self._decoded(name), json.loads(self._seal.open(metadata))
+        return self._decoded(name), self._metadata(metadata, repr(self._decoded(name)))
 
     def describe_person(self, connection: sqlite3.Connection, owner: Any) -> StoredFace | None:
         """What is known of an owner; None where they were removed meanwhile."""
@@ -332,8 +361,8 @@ class Rows:
             face,
             None if name is None else self._decoded(name),
             self._decoded(path),
-            None if box is None else tuple(np.frombuffer(self._seal.open(box), "<f4").tolist()),
-            {} if metadata is None else json.loads(self._seal.open(metadata)),
+            None if box is None else self._box(face, box),
+            {} if metadata is None else self._metadata(metadata, f"face {face}"),
         )
 
     @staticmethod
@@ -353,8 +382,40 @@ class Rows:
     def _json(self, value: Mapping[str, Any]) -> bytes:
         return self._seal.close(json.dumps(dict(value), sort_keys=True).encode())
 
-    def _decoded(self, sealed: bytes) -> str:
-        return self._seal.open(sealed).decode(errors="surrogateescape")
+    def _metadata(self, sealed: object, whose: str) -> dict[str, Any]:
+        content = opened(self._seal, sealed)
+        try:
+            value = json.loads(content) if content is not None else None
+        except ValueError:
+            value = None
+        if isinstance(value, dict):
+            return value
+        warn_of(f"{self._database.path}: the metadata of {whose} is damaged and left out")
+        return {}
+
+    def _box(self, face: int, sealed: object) -> tuple[float, float, float, float] | None:
+        content = opened(self._seal, sealed)
+        if content is not None and len(content) == 16:
+            left, top, width, height = np.frombuffer(content, "<f4").tolist()
+            if np.isfinite((left, top, width, height)).all():
+                return left, top, width, height
+        warn_of(f"{self._database.path}: the box of face {face} is damaged and left out")
+        return None
+
+    def _decoded(self, sealed: object) -> str:
+        content = opened(self._seal, sealed)
+        if content is None:
+            raise GalleryError(f"{self._database.path} is damaged: a name or path in it cannot be read")
+        return content.decode(errors="surrogateescape")
+
+
+def _traces(values: Iterable[object]) -> list[bytes]:
+    """Values as they were written; in a damaged file they may be of any type, and must be removable all the same."""
+    return [
+        value.encode(errors="surrogateescape") if isinstance(value, str) else value
+        for value in values
+        if isinstance(value, str | bytes)
+    ]
 
 
 def _encoded(text: str) -> bytes:

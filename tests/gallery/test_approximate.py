@@ -144,6 +144,20 @@ def test_a_broken_or_foreign_index_is_made_anew(crowded, tmp_path: Path, numbers
         assert other.identify_embeddings(rows[2] + 1, threshold=0.01)[0].identity == names[2]
 
 
+def test_a_changed_byte_of_an_index_is_seen(crowded, tmp_path: Path, numbers) -> None:
+    gallery, names, rows, _ = crowded
+    gallery.build_index("hnsw")
+    path = tmp_path / "g.db.index"
+    whole = path.read_bytes()
+    for place in np.random.default_rng(0).integers(18, len(whole), 40):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
+        assert FaceIndex.load(path, NoSeal()) is None
+    with opened(tmp_path / "g.db", numbers, index="hnsw") as other:
+        assert other.identify_embeddings(rows[8], threshold=0.01)[0].identity == names[8]
+    path.write_bytes(whole.replace(b"index 3", b"index 2", 1)[:-32])  # as written so far
+    assert len(FaceIndex.load(path, NoSeal()).ids) == len(rows)
+
+
 def test_large_galleries_get_an_index_by_themselves(crowded, monkeypatch: pytest.MonkeyPatch) -> None:
     gallery, names, rows, _ = crowded
     assert not gallery.store.index.serves("cosine")
@@ -164,3 +178,71 @@ def test_what_cannot_be(tmp_path: Path, numbers, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(__import__("sys").modules, "faiss", None)
     with pytest.raises(MissingDependencyError, match=r"spherecv\[gallery\]"):
         opened(tmp_path / "g.db", numbers, index="hnsw")
+
+
+def right_of(index: FaceIndex, vectors: dict[int, np.ndarray], probes: np.ndarray, metric: str) -> float:
+    """Share of the ten nearest faces that an index finds, against comparing each probe with everybody in float64."""
+    ids = np.array(sorted(vectors))
+    rows = np.stack([vectors[face] for face in ids]).astype(np.float64)
+    if metric == "cosine":
+        away = -(probes @ rows.T) / np.linalg.norm(rows, axis=1)
+    else:
+        away = np.square(rows).sum(axis=1) - 2 * probes @ rows.T
+    nearest = ids[np.argsort(away, axis=1)[:, :10]]
+    found = index.search(probes, 15)
+    return float(np.mean([len(np.intersect1d(a, b)) for a, b in zip(nearest, found, strict=True)])) / 10
+
+
+@KINDS
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("share", [0.05, 0.19, 0.5])
+def test_removals_hide_nobody_else(tmp_path: Path, numbers, kind: str, metric: str, share: float) -> None:
+    names, rows, images = numbers.crowd(500, 4)
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    probes = probes_of(rows[: len(rows) // 2], 400)
+    with opened(tmp_path / "g.db", numbers, metric=metric, index=kind) as gallery:
+        gallery.enrol_embeddings(names, rows, images=images)
+        gallery.build_index(kind)
+        people = sorted(set(names))
+        keeper = gallery.store.index
+        for name in people[: round(share * len(people))]:
+            with keeper._database.write() as connection:  # a removal without erasing, which takes most of its time
+                keeper._rows.remove_owner(connection, keeper._rows.find(connection, name))
+                keeper._rows.note_removal(connection)
+                if not people.index(name) % 5:
+                    keeper.forget(connection)
+        for again in (False, True):
+            if again:
+                more, new, places = numbers.crowd(60, 4, seed=5)
+                new = (new / np.linalg.norm(new, axis=1, keepdims=True)).astype(np.float32)
+                gallery.enrol_embeddings([f"new {name}" for name in more], new, images=[f"new/{p}" for p in places])
+                probes = np.concatenate([probes, probes_of(new, 200)])
+            gallery.store.nearest(probes[:1], 1, metric, "known")  # in step with the file
+            table = gallery.store.table("known")
+            held = dict(zip(table.ids.tolist(), table.vectors, strict=True))
+            fresh = FaceIndex.build(keeper._index.note, table.vectors, len(table.ids))
+            fresh.add(table.ids, table.vectors)
+            assert len(keeper._index.ids) == len(table.ids)
+            left = right_of(keeper._index, held, probes, metric)
+            assert left >= right_of(fresh, held, probes, metric) - 0.005
+
+
+def test_removed_nodes_are_on_no_way_through_the_graph(crowded, tmp_path: Path) -> None:
+    gallery, _, _, _ = crowded
+    gallery.build_index("hnsw")
+    index = FaceIndex.load(tmp_path / "g.db.index", NoSeal())
+    graph = index._inner.hnsw
+    top = int(index.ids[np.searchsorted(index.ids, faiss.vector_to_array(index._index.id_map)[graph.entry_point])])
+    gone = sorted({top, *range(1, 200)})
+    index.remove(gone)
+    held = faiss.vector_to_array(index._index.id_map)
+    links = faiss.rev_swig_ptr(graph.neighbors.data(), graph.neighbors.size())
+    offsets = faiss.vector_to_array(graph.offsets).astype(int)
+    assert not np.isin(links, np.flatnonzero(held < 0)).any()
+    assert held[graph.entry_point] >= 0
+    for node in range(len(held)):
+        block = links[offsets[node] : offsets[node] + 32]
+        filled = block[block >= 0]
+        assert len(set(filled.tolist())) == len(filled)
+        assert (block[: len(filled)] >= 0).all()  # FAISS stops at the first empty one
+        assert node not in filled

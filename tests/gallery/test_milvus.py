@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -174,3 +176,30 @@ def test_what_cannot_be(place: str, tmp_path: Path, numbers, monkeypatch: pytest
     monkeypatch.setitem(__import__("sys").modules, "pymilvus", None)
     with pytest.raises(MissingDependencyError, match=r"spherecv\[milvus\]"):
         FaceGallery.open(place, model=numbers.ORIGIN)
+
+
+OTHER = """
+import sys
+from spherecv.gallery import FaceGallery
+with FaceGallery.open(sys.argv[1], create=False) as gallery:
+    print([person.name for person in gallery.identities()])
+"""
+
+
+def test_a_closed_folder_is_open_to_other_processes(
+    tmp_path: Path, numbers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    other = [sys.executable, "-c", OTHER, f"milvus:{tmp_path / 'g.db'}"]
+    first = FaceGallery.open("milvus:g.db", model=numbers.ORIGIN)
+    names, rows, _ = numbers.crowd(1, 1)
+    first.enrol_embeddings(names, rows)
+    second = FaceGallery.open("milvus:g.db", model=numbers.ORIGIN)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    first.close()
+    first.close()  # counts once
+    assert [person.name for person in second.identities()] == names
+    second.close()
+    done = subprocess.run(other, capture_output=True, text=True, timeout=90, check=False)
+    assert done.stdout.strip() == str(names), done.stderr

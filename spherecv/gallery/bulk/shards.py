@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,8 +65,15 @@ def write_shard(folder: Path, part: Part, shard: Shard, kind: Format) -> dict[st
     if kind == "npy":
         columns = (shard.boxes.tolist(), shard.scores.tolist(), _plain(shard.qualities))
         note["rows"] = [list(row) for row in zip(shard.paths, *columns, strict=True)]
+    note["note_sha256"] = _digest(note)
     write_bytes(folder / f"{part.name}.json", json.dumps(note).encode())
     return note
+
+
+def _digest(note: dict[str, Any]) -> str:
+    """Hash of all that a note says, its own hash left out."""
+    told = {name: value for name, value in note.items() if name != "note_sha256"}
+    return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def finished(folder: Path, part: Part, kind: Format) -> dict[str, Any] | None:
@@ -74,6 +82,7 @@ def finished(folder: Path, part: Part, kind: Format) -> dict[str, Any] | None:
         note = json.loads((folder / f"{part.name}.json").read_bytes())
         whole = (folder / note["file"]).stat().st_size == note["bytes"]
         fits = note["items"] == part.digest and note["file"] == f"{part.name}.{kind}"
+        fits = fits and note.get("note_sha256") in (None, _digest(note))  # None: written by an earlier version
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return note if whole and fits else None
@@ -107,7 +116,8 @@ def begin(folder: Path, job: dict[str, Any]) -> bool:
 def finish(folder: Path, notes: Sequence[dict[str, Any]]) -> None:
     """Write the manifest: what the embeddings were made by, and every shard with its hash."""
     job = json.loads((folder / JOB).read_bytes())
-    shards = [{name: note[name] for name in ("file", "bytes", "sha256", "images", "faces")} for note in notes]
+    told = ("file", "bytes", "sha256", "images", "faces", "note_sha256")
+    shards = [{name: note[name] for name in told if name in note} for note in notes]
     sums = {name: sum(int(note[name]) for note in notes) for name in ("images", "faces")}
     failures = sum(len(note["failures"]) for note in notes)
     manifest = {**job, **sums, "failures": failures, "shards": shards}
@@ -144,17 +154,28 @@ def read_shards(folder: str | os.PathLike[str]) -> Iterator[Shard]:
     """
     place = Path(folder)
     for row in read_manifest(folder)["shards"]:
-        path = place / row["file"]
+        path = place / _file_of(row, place)
         try:
             if sha256_of(path) != row["sha256"]:
                 raise DatasetError(f"{path} is not what the manifest says: embed its images again")
-            yield _read_npy(path) if path.suffix == ".npy" else _read_parquet(path)
-        except (OSError, ValueError, KeyError) as error:
+            yield _read_npy(path, row.get("note_sha256")) if path.suffix == ".npy" else _read_parquet(path)
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise DatasetError(f"{path} cannot be read: {error}") from None
 
 
-def _read_npy(path: Path) -> Shard:
-    note = json.loads(path.with_suffix(".json").read_bytes())
+def _file_of(row: object, folder: Path) -> str:
+    name = row.get("file") if isinstance(row, dict) else None
+    if not isinstance(name, str) or Path(name).name != name:
+        raise DatasetError(f"{folder / MANIFEST} is damaged: a shard in it has no file")
+    return name
+
+
+def _read_npy(path: Path, digest: str | None) -> Shard:
+    """Read a shard; `digest` is what the manifest says of its note, None in those of earlier versions."""
+    place = path.with_suffix(".json")
+    note = json.loads(place.read_bytes())
+    if digest is not None and _digest(note) != digest:
+        raise DatasetError(f"{place} is not what the manifest says: embed its images again")
     rows = note["rows"]
     return Shard(
         paths=tuple(row[0] for row in rows),
