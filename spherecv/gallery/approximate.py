@@ -45,7 +45,7 @@ MOST_WASTED = 0.2
 """Share of removed nodes up to which a graph's links are mended; beyond it the graph is built again, which costs less
 than the memory and the links that removed nodes hold."""
 _WIDER = 3.0
-"""By how much wider a graph is searched for each share of removed nodes: on 2,000 faces of 64 numbers the recall then stays
+"""By how much wider a graph is searched for each share of removed nodes: on 2,000 faces of 64 numbers the recall stays
 within 0.5 points of a fresh graph's for shares up to a half."""
 _LEVELS, _ZERO_CODE = 127.0, 128
 
