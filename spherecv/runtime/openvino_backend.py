@@ -40,6 +40,8 @@ class OpenVINOBackend:
             "PERFORMANCE_HINT": "LATENCY",
             # On processors with AMX or AVX-512 BF16 it would compute in bfloat16, three digits instead of seven.
             "INFERENCE_PRECISION_HINT": "f32",
+            # It keeps what it made ready for every size of image that it saw, without end; repeated sizes cost no more.
+            "CPU_RUNTIME_CACHE_CAPACITY": "0",
         }
         if settings.threads:
             config["INFERENCE_NUM_THREADS"] = settings.threads
