@@ -188,7 +188,7 @@ def test_help_teaches_every_command(run) -> None:
 
 def test_a_fault_of_ours_is_not_the_answer_different(run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SPHERECV_DEBUG", raising=False)
-    monkeypatch.setattr("spherecv.images.shown_source", lambda source: 1 / 0)
+    monkeypatch.setattr("spherecv.images.survey_images", lambda source: 1 / 0)
     result = run("detect", "x.jpg")
     assert result.exit_code == 2
     assert "internal error: division by zero" in result.stderr
