@@ -774,15 +774,19 @@ def _named(table: FaceTable, identity: Callable[[str], str | None] | None) -> li
 
 def _settle_names(store: Store) -> None:
     """Bring the names of a gallery of an earlier version into their one form; who then bears one name is one person."""
-    for person in store.identities():
-        name = plain_name(person.name)
-        if name in ("", person.name):
+    try:
+        names = store.names()
+    except GalleryError:  # a damaged name is an error when names are asked for, not before
+        return
+    for known in names:
+        name = plain_name(known)
+        if name in ("", known):
             continue
         try:
             if store.holds(name):
-                store.merge([name, person.name], name)
+                store.merge([name, known], name)
             else:
-                store.rename(person.name, name)
+                store.rename(known, name)
         except (StorageError, GalleryLockedError):  # read-only, or in use: the next opening tries again
             return
 

@@ -251,6 +251,10 @@ class MilvusStore:
             self._renew([*others, into], {into: metadata})
             self._tables.erase(self._note)
 
+    def names(self) -> list[str]:
+        """Names of everybody known, in no order."""
+        return [row["name"] for row in self._people(None)]
+
     def identities(self) -> list[IdentityInfo]:
         """Everybody, by name."""
         return sorted(

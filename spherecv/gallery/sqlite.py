@@ -240,6 +240,11 @@ class SqliteStore:
             self._search.index.forget(connection)
         self._erase(note, gone.traces)
 
+    def names(self) -> list[str]:
+        """Names of everybody known, in no order."""
+        with self._database.read() as connection:
+            return self._rows.names(connection)
+
     def identities(self) -> list[IdentityInfo]:
         """Everybody, by name."""
         with self._database.read() as connection:

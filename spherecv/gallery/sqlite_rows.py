@@ -230,6 +230,10 @@ class Rows:
             gone.traces.extend(self._drop_person(connection, owner))
         return gone
 
+    def names(self, connection: sqlite3.Connection) -> list[str]:
+        """Names of everybody known, in no order."""
+        return [self._decoded(name) for (name,) in connection.execute("SELECT name FROM identities")]
+
     def identities(self, connection: sqlite3.Connection) -> list[IdentityInfo]:
         """Everybody, by name."""
         rows = connection.execute(

@@ -69,6 +69,9 @@ class Store(Protocol):
     def merge(self, names: Sequence[str], into: str) -> None:
         """Make several people one."""
 
+    def names(self) -> list[str]:
+        """Names of everybody known, in no order."""
+
     def identities(self) -> list[IdentityInfo]:
         """Everybody, by name."""
 
