@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 
@@ -116,7 +116,8 @@ class _Nets:
             self._running.add(call := object())
             self._count = threads
         try:
-            with _threads.held(cv2, lambda before: threads or before), _log_level.held(cv2, _quieter(cv2)):
+            counted = nullcontext() if threads is None else _threads.held(cv2, lambda _before: threads)
+            with counted, _log_level.held(cv2, _quieter(cv2)):
                 yield
         finally:
             with self._changed:
