@@ -4,7 +4,7 @@
 
 Images are RGB, boxes `(top, right, bottom, left)`, and a distance of at most 0.6 is the same person: encodings are
 scaled so that the threshold measured for the model lies there. Encodings that were stored with dlib cannot be compared
-with these: make them anew.
+with these: make them again.
 """
 
 from __future__ import annotations

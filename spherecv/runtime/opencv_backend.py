@@ -113,7 +113,7 @@ def _engines(cv2: Any, signature: Signature, device: str) -> list[int]:
 
     Measured with OpenCV 5.0, 2 cores, time of classic / new: SphereFace-20 1.08 at batch 1, 0.96 at 4, 0.83 at 32;
     R-net and O-net of MTCNN 0.8 to 1.0; MobileFaceNet (depthwise) 2.0; a P-net pyramid of a 1920x1080 photograph 1.3,
-    because the classic engine allocates anew whenever the size changes. Hence: classic for nets of one image size
+    because the classic engine allocates again whenever the size changes. Hence: classic for nets of one image size
     without grouped convolutions and with operators that it was checked on, new for all others. CUDA is there in the
     classic engine only.
     """

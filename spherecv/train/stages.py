@@ -80,7 +80,7 @@ class LaneStage(Stage):
     """Consecutive layers that look at each image by itself: every lane carries its images through all of them.
 
     Each lane has twins of the layers, which share the parameters; gradients of parameters are added up in the order of
-    the lanes, whoever comes first, so that the same lanes give the same bits.
+    the lanes, not of their completion, so that the same lanes give the same bits.
 
     Parameters
     ----------

@@ -250,4 +250,4 @@ def _load(cache: str | Path | None, key: str) -> Floats | None:
             found: Any = stored["targets"]
             return np.asarray(found, dtype=np.float32)
     except (OSError, ValueError, KeyError, EOFError):
-        return None  # what cannot be read is computed anew
+        return None  # what cannot be read is computed again

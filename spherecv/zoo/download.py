@@ -296,7 +296,7 @@ def _writing(part: Path) -> Iterator[None]:
 
 
 def _start_over(part: Path) -> None:
-    # Loudly: a part that cannot be removed, as another user's in a shared folder, would be met again for ever.
+    # Loudly: a part that cannot be removed, as another user's in a shared folder, would be met at every run.
     with storing(part):
         part.unlink(missing_ok=True)
 

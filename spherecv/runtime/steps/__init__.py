@@ -27,7 +27,7 @@ __all__ = ["FUNCTIONS", "Function"]
 Function = Callable[
     [Sequence[NDArray[np.float32]], Mapping[str, Any], Sequence[NDArray[np.float32]]], Sequence[NDArray[np.float32]]
 ]
-"""Takes the inputs, the settings and the weights, and returns the outputs: float32 arrays, made anew."""
+"""Takes the inputs, the settings and the weights, and returns the outputs: new float32 arrays."""
 
 FUNCTIONS: dict[str, Function] = {
     "ArgMax": argmax,

@@ -64,7 +64,7 @@ class NumpyBackend(Backend):
     def lane_backends(self) -> Sequence[NumpyBackend]:
         while len(self._alone) < self.lanes:
             alone = NumpyBackend(1, self.dtype_name)
-            alone._nested = 1  # BLAS is limited by whoever runs the lanes
+            alone._nested = 1  # the caller that runs the lanes limits BLAS
             self._alone.append(alone)
         return self._alone[: self.lanes]
 
@@ -126,7 +126,7 @@ class NumpyBackend(Backend):
         runs = self.cut(len(starts))
         with self.active():
             self.lanewise(work)
-        # Added up in the order of the blocks, whoever finished first.
+        # Added up in the order of the blocks, not of their completion.
         totals = [np.add.reduce(np.stack(column), axis=0) for column in zip(*partial, strict=True)]
         return made[0] if (news, sums) == (1, 0) else totals[0] if (news, sums) == (0, 1) else (*made, *totals)
 

@@ -21,7 +21,7 @@ class Kernel(Layer):
     Attributes
     ----------
     ready : Any
-        The weight as `prepared` returned it, where whoever runs the layer has called that before; used up by `forward`.
+        The weight as `prepared` returned it, where the caller has called that before; used up by `forward`.
     """
 
     takes = (1, MANY)
