@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict
 
+import numpy as np
+
 from spherecv.checks import check_path
 from spherecv.detect import FaceDetector
 from spherecv.detect.base import detector_name
@@ -91,6 +93,9 @@ class PipelineConfig:
             object.__setattr__(self, "recipe", get_recipe(self.recipe))
         object.__setattr__(self, "preset", None if self.preset == "fast" else self.preset)
         check_kind(self.detector, preset=self.preset, min_size=self.min_size)
+        size: Any = self.min_size
+        if isinstance(size, np.number):  # TOML and JSON hold plain numbers only
+            object.__setattr__(self, "min_size", size.item())
         check_settings(self.backend, self.device, self.threads)
 
     @classmethod
@@ -198,7 +203,7 @@ class PipelineConfig:
 
     @classmethod
     def load(cls, path: PathLike) -> PipelineConfig:
-        """Read settings from TOML; paths of a model in it are taken from the file's own folder.
+        """Read settings from TOML; paths of a model or recipe in it are taken from the file's own folder.
 
         Raises
         ------
@@ -214,6 +219,9 @@ class PipelineConfig:
             values["model"] = [str(file.parent / str(one)) for one in model]
         elif isinstance(model, str) and _is_path(model):
             values["model"] = str(file.parent / model)
+        recipe = values.get("recipe")
+        if isinstance(recipe, str) and recipe.endswith(".toml"):
+            values["recipe"] = str(file.parent / recipe)
         try:
             return cls.from_dict(values)
         except InvalidArgumentError as error:

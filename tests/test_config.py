@@ -68,6 +68,8 @@ def test_paths_in_a_file_are_relative_to_the_file(tmp_path: Path) -> None:
         ({"detector": "yunet", "min_size": 20}, "min_size cannot be set for yunet"),
         ({"preset": "slow"}, "preset must be one of sphereface, fast"),
         ({"min_size": 3}, "min_size must be"),
+        ({"min_size": 10**400}, "min_size must be a number from 10, but got a value of type int"),
+        ({"recipe": ["sface"]}, "no recipe is called a value of type list"),
         ({"backend": "caffe"}, "backend must be one of opencv"),
         ({"device": "tpu"}, "device must be one of cpu"),
         ({"threads": 0}, "threads must be a whole number"),
@@ -79,6 +81,19 @@ def test_paths_in_a_file_are_relative_to_the_file(tmp_path: Path) -> None:
 def test_what_a_pipeline_cannot_have_is_refused(settings: dict, message: str) -> None:
     with pytest.raises(InvalidArgumentError, match=message):
         PipelineConfig(**settings)
+
+
+@pytest.mark.parametrize("size", [np.float32(30), np.float64(30), np.int64(30)])
+def test_a_number_of_numpy_is_saved_as_plain_one(tmp_path: Path, size: float) -> None:
+    config = PipelineConfig(min_size=size)
+    config.save(tmp_path / "door.toml")
+    assert PipelineConfig.load(tmp_path / "door.toml") == config == PipelineConfig(min_size=30)
+
+
+def test_a_recipe_file_is_taken_from_the_folder_of_the_settings(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text('size = [96, 112]\ncolor = "RGB"\n')
+    (tmp_path / "door.toml").write_text('recipe = "own.toml"\n')
+    assert PipelineConfig.load(tmp_path / "door.toml").recipe == get_recipe(tmp_path / "own.toml")
 
 
 def test_files_that_hold_something_else_are_refused_by_name(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from spherecv.checks import shown
 from spherecv.errors import InvalidArgumentError
 
 
@@ -82,7 +83,11 @@ def check_number(name: str, value: float, low: float, high: float = float("inf")
         It is no number, or not within `low..high`; the message says what is.
     """
     is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if not is_number or not isfinite(value) or not low <= value <= high:
+    try:
+        number = float(value) if is_number else float("nan")
+    except OverflowError:  # a whole number beyond every float
+        number = float("inf")
+    if not isfinite(number) or not low <= number <= high:
         bounds = f"from {low:g}" if high == float("inf") else f"within {low:g}..{high:g}"
-        raise InvalidArgumentError(f"{name} must be a number {bounds}, but got {value!r}")
-    return float(value)
+        raise InvalidArgumentError(f"{name} must be a number {bounds}, but got {shown(value)}")
+    return number

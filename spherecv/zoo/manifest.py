@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from spherecv.checks import shown
 from spherecv.errors import InvalidArgumentError, ModelFileError, ModelNotFoundError
 from spherecv.files import read_toml
 from spherecv.zoo.entries import EntryError, each, read_model
@@ -131,9 +132,11 @@ def get_recipe(recipe: Recipe | str | os.PathLike[str] | Mapping[str, Any]) -> R
     if isinstance(recipe, os.PathLike) or (isinstance(recipe, str) and recipe.endswith(".toml")):
         return Recipe.from_toml(os.fspath(recipe))
     shipped = shipped_manifest().recipes
-    recipes = shipped if recipe in shipped else known_manifest().recipes
+    recipes = shipped if isinstance(recipe, str) and recipe in shipped else known_manifest().recipes
     if not isinstance(recipe, str) or recipe not in recipes:
-        raise InvalidArgumentError(f"no recipe is called {recipe!r}: choose {', '.join(recipes)}, or give a .toml file")
+        raise InvalidArgumentError(
+            f"no recipe is called {shown(recipe)}: choose {', '.join(recipes)}, or give a .toml file"
+        )
     return recipes[recipe]
 
 
