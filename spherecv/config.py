@@ -216,7 +216,7 @@ class PipelineConfig:
             raise InvalidArgumentError(f"{file} must be of format {FORMAT}, the one that this version reads")
         model = values.get("model")
         if isinstance(model, list):
-            values["model"] = [str(file.parent / str(one)) for one in model]
+            values["model"] = [str(file.parent / one) if isinstance(one, str) else one for one in model]
         elif isinstance(model, str) and _is_path(model):
             values["model"] = str(file.parent / model)
         recipe = values.get("recipe")

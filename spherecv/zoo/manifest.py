@@ -12,7 +12,7 @@ from typing import Any
 from spherecv.checks import shown
 from spherecv.errors import InvalidArgumentError, ModelFileError, ModelNotFoundError
 from spherecv.files import read_toml
-from spherecv.zoo.entries import EntryError, each, read_model
+from spherecv.zoo.entries import NAME, EntryError, each, read_model
 from spherecv.zoo.model import ModelInfo
 from spherecv.zoo.recipe import Recipe
 
@@ -87,6 +87,12 @@ def known_manifest() -> Manifest:
     return Manifest(models, recipes)
 
 
+def _own(name: str) -> Manifest:
+    """The manifest of one model of the user's own, so that damage to another one's does not matter."""
+    path = own_dir() / name / MANIFEST
+    return read_manifest(path) if NAME.fullmatch(name) and path.is_file() else Manifest({}, {})
+
+
 def model_names(kind: str | None = None) -> list[str]:
     """Names of all models, or of those of one kind ("embedder" or "detector")."""
     return [name for name, info in known_manifest().models.items() if kind in (None, info.kind)]
@@ -94,7 +100,7 @@ def model_names(kind: str | None = None) -> list[str]:
 
 def is_known(name: str) -> bool:
     """Whether a model has this name; those of the user's own are looked at only where none of ours has it."""
-    return name in shipped_manifest().models or name in known_manifest().models
+    return name in shipped_manifest().models or name in _own(name).models
 
 
 def model_info(name: str) -> ModelInfo:
@@ -106,8 +112,9 @@ def model_info(name: str) -> ModelInfo:
         No model has this name; the message lists those that there are.
     """
     shipped = shipped_manifest().models
-    models = shipped if name in shipped else known_manifest().models
+    models = shipped if name in shipped else _own(name).models
     if name not in models:
+        models = known_manifest().models
         raise ModelNotFoundError(f"no model is called {name!r}: choose {', '.join(models)} (`spherecv models list`)")
     return models[name]
 
@@ -132,8 +139,9 @@ def get_recipe(recipe: Recipe | str | os.PathLike[str] | Mapping[str, Any]) -> R
     if isinstance(recipe, os.PathLike) or (isinstance(recipe, str) and recipe.endswith(".toml")):
         return Recipe.from_toml(os.fspath(recipe))
     shipped = shipped_manifest().recipes
-    recipes = shipped if isinstance(recipe, str) and recipe in shipped else known_manifest().recipes
+    recipes = shipped if not isinstance(recipe, str) or recipe in shipped else _own(recipe).recipes
     if not isinstance(recipe, str) or recipe not in recipes:
+        recipes = known_manifest().recipes
         raise InvalidArgumentError(
             f"no recipe is called {shown(recipe)}: choose {', '.join(recipes)}, or give a .toml file"
         )

@@ -82,9 +82,16 @@ def add_model(
         if calibration:
             shutil.copyfile(calibration, temporary / CALIBRATION)
         read_manifest(temporary / MANIFEST)  # nothing is kept that could not be read again
+        aside = goal.with_name(f".{name}-{secrets.token_hex(4)}")
         if goal.exists():
-            _discard(goal)
-        temporary.replace(goal)
+            goal.replace(aside)
+        try:
+            temporary.replace(goal)
+        except OSError:
+            if aside.exists():  # the one that was there is there again
+                aside.replace(goal)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
         raise StorageError(f"{goal} cannot be written: {error.strerror or error}") from None
     finally:

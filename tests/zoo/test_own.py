@@ -18,6 +18,7 @@ from spherecv.errors import (
     MissingThresholdError,
     ModelFileError,
     ModelNotFoundError,
+    StorageError,
 )
 from spherecv.gallery import FaceGallery
 from spherecv.thresholds import CalibratedThreshold, Calibration
@@ -153,6 +154,33 @@ def test_damage_is_seen(home: Path, files) -> None:
     with pytest.raises(ModelFileError, match=r"manifest\.toml"):
         model_names()
     assert open_model(DEFAULT_MODEL).name == DEFAULT_MODEL  # what travels with SphereCV is found all the same
+
+
+def test_damage_to_one_model_does_not_reach_another(home: Path, files) -> None:
+    add_model("door", files, recipe="sphereface")
+    add_model("twin", files, recipe="sphereface")
+    (home / "twin" / "manifest.toml").write_text("x = [")
+    assert open_model("door").recipe.fingerprint == open_model("door", recipe="sphereface").recipe.fingerprint
+    remove_model("twin")
+    assert "twin" not in model_names()
+
+
+def test_a_replacement_that_fails_leaves_what_was_there(home: Path, files, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_model("door", files, recipe="sphereface")
+    before, real = open_model("door").key, Path.replace
+
+    def refused(self: Path, target: Path) -> Path:
+        if target == home / "door" and (self / "manifest.toml").read_text().count("112") > 1:
+            raise OSError("no room")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", refused)
+    with pytest.raises(StorageError, match="no room"):
+        add_model("door", files, recipe="mobilefacenet", replace=True)
+    monkeypatch.undo()
+    monkeypatch.setenv("SPHERECV_MODELS", str(home))
+    assert open_model("door").key == before
+    assert [path.name for path in home.iterdir()] == ["door"]
 
 
 @pytest.mark.parametrize("name", ["", "Door", "../door", "door/x", "-door", DEFAULT_MODEL])
