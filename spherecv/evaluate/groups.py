@@ -165,6 +165,17 @@ def worst_over_mean(rates: ArrayLike) -> float:
     return float(values.max() / np.exp(np.log(values).mean()))
 
 
+def csv_rows(file: Path) -> list[dict[str, str]]:
+    """Read the rows of a CSV table with a header; DatasetError where it cannot be read."""
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            return list(csv.DictReader(stream))
+    except OSError as error:
+        raise DatasetError(f"{file} cannot be read: {error.strerror or error}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{file} is not a CSV table: {error}") from None
+
+
 def read_groups(path: str | os.PathLike[str], columns: Sequence[str] = ()) -> tuple[list[str], dict[str, list[str]]]:
     """Read a table that says to which groups the people on images belong.
 
@@ -187,13 +198,7 @@ def read_groups(path: str | os.PathLike[str], columns: Sequence[str] = ()) -> tu
         The table cannot be read, has no such column, or none to group by.
     """
     file = Path(path)
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            table = list(csv.DictReader(stream))
-    except OSError as error:
-        raise DatasetError(f"{file} cannot be read: {error.strerror or error}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{file} is not a CSV table: {error}") from None
+    table = csv_rows(file)
     if not table:
         raise DatasetError(f"{file} holds no rows")
     header = [name for name in table[0] if name]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from spherecv.errors import DatasetError, InvalidArgumentError, NotEnoughDataError
 from spherecv.evaluate.curves import FloatArray, Roc, checked_pairs, roc_curve, supported_rates, tar_at_far
 from spherecv.evaluate.figures import Figure, finite
-from spherecv.evaluate.groups import GroupRates, worst_over_mean
+from spherecv.evaluate.groups import GroupRates, csv_rows, worst_over_mean
 from spherecv.evaluate.intervals import bootstrap
 from spherecv.evaluate.pairs import PairList
 from spherecv.evaluate.shares import share_interval
@@ -350,13 +349,7 @@ def read_columns(path: str | os.PathLike[str], images: Sequence[str]) -> dict[st
         The table cannot be read, or names none of the images.
     """
     file = Path(path)
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            table = list(csv.DictReader(stream))
-    except OSError as error:
-        raise DatasetError(f"{file} cannot be read: {error.strerror or error}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{file} is not a CSV table: {error}") from None
+    table = csv_rows(file)
     header = [name for name in (table[0] if table else {}) if name]
     if len(header) < 2:
         raise DatasetError(f"{file} holds no rows under a header of a name and other columns")

@@ -94,14 +94,8 @@ def from_list(path: Location, *, root: Location = "", classes: int | None = None
         How many there are; the highest label + 1 by default.
     """
     source = Path(path)
-    try:
-        lines = source.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidArgumentError(f"the list {source} cannot be read: {error}") from None
     items = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, line in _lines(source):
         name, _, label = line.strip().rpartition(" ")
         if not name or not _NUMBER.fullmatch(label):
             raise InvalidArgumentError(f'{source}:{number}: expected "path label", but got {line.strip()[:80]!r}')
@@ -174,14 +168,8 @@ def from_lst(path: Location) -> Dataset:
     Paths that are not absolute start from the list's own folder.
     """
     source = Path(path)
-    try:
-        lines = source.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidArgumentError(f"the list {source} cannot be read: {error}") from None
     items = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, line in _lines(source):
         cells = [cell.strip() for cell in line.split("\t")]
         if len(cells) < 3:
             raise InvalidArgumentError(f"{source}:{number}: expected three columns with tabs, but got {len(cells)}")
@@ -228,3 +216,12 @@ def open_dataset(*sources: Location) -> Dataset:
     if shards:
         parts.append(from_tars(shards))
     return combine(parts)
+
+
+def _lines(source: Path) -> list[tuple[int, str]]:
+    """The lines of a list that are not empty, each with its number from 1."""
+    try:
+        lines = source.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArgumentError(f"the list {source} cannot be read: {error}") from None
+    return [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
