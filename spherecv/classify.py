@@ -112,6 +112,7 @@ class FaceClassifier:
         backend: str = "opencv",
         device: str = "cpu",
         threads: int | None = None,
+        precision: str = "float32",
     ) -> FaceClassifier:
         """Open a Caffe net as a classifier.
 
@@ -133,7 +134,7 @@ class FaceClassifier:
             What is added to the box on every side, as a share of its width and height, 0..10.
         detector : FaceDetector or str
             What finds the faces.
-        backend, device, threads
+        backend, device, threads, precision
             As for `spherecv.runtime.Session`.
 
         Returns
@@ -151,7 +152,7 @@ class FaceClassifier:
         """
         check_choice("crop", crop, CROPS)
         margin = check_number("margin", margin, 0.0, _MOST_MARGIN)
-        options = {"backend": backend, "device": device, "threads": threads}
+        options = {"backend": backend, "device": device, "threads": threads, "precision": precision}
         net = _Net(Path(prototxt), Path(caffemodel), labels, recipe, options)
         finder = None
         if crop != "whole":
@@ -161,6 +162,7 @@ class FaceClassifier:
         made._again = partial(
             cls.from_caffe, prototxt, caffemodel, labels=labels, recipe=net.recipe, crop=crop, margin=margin,
             detector="mtcnn" if finder is None else finder, backend=backend, device=device, threads=threads,
+            precision=precision,
         )  # fmt: skip
         return made
 

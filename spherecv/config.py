@@ -41,6 +41,7 @@ class PipelineSettings(TypedDict, total=False):
     backend: str
     device: str
     threads: int | None
+    precision: str
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,9 @@ class PipelineConfig:
     device : {"cpu", "cuda", "auto"}
     threads : int, optional
         Threads that one call may use; all cores by default.
+    precision : {"float32", "bfloat16", "int8", "auto"}
+        What the embedder is computed in. "auto" takes the fastest whose loss was measured for the model and is small,
+        of those that the backend computes.
 
     Raises
     ------
@@ -86,6 +90,7 @@ class PipelineConfig:
     backend: str = "opencv"
     device: str = "cpu"
     threads: int | None = None
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", _model_name(self.model))
@@ -96,7 +101,7 @@ class PipelineConfig:
         size: Any = self.min_size
         if isinstance(size, np.number):  # TOML and JSON hold plain numbers only
             object.__setattr__(self, "min_size", size.item())
-        check_settings(self.backend, self.device, self.threads)
+        check_settings(self.backend, self.device, self.threads, self.precision)
 
     @classmethod
     def of(cls, model: ModelName | ModelSource, **settings: Any) -> PipelineConfig:
@@ -111,19 +116,23 @@ class PipelineConfig:
         """
         if not isinstance(model, ModelSource):
             return cls(model, **settings)
+        settings.setdefault("precision", model.precision)
         files = [str(path) for path in model.files.values()]
         recipe = settings.pop("recipe", None)
         source = model if recipe is None else replace(model, recipe=get_recipe(recipe))
         made = cls(files[0] if len(files) == 1 else (files[0], files[1]), recipe=source.recipe, **settings)
-        made.__dict__["source"] = source
+        made.__dict__["source"] = made._settled(source)
         return made
 
     @cached_property
     def source(self) -> ModelSource:
         """The model: its files, which are downloaded if they are missing, and its recipe; raises as `open_model`."""
         if isinstance(self.model, tuple):
-            return ModelSource.from_caffe(*self.model, recipe=self.recipe)
-        return open_model(self.model, recipe=self.recipe)
+            return self._settled(ModelSource.from_caffe(*self.model, recipe=self.recipe))
+        return self._settled(open_model(self.model, recipe=self.recipe))
+
+    def _settled(self, source: ModelSource) -> ModelSource:
+        return source.computed_in(self.precision, backend=self.backend, device=self.device)
 
     @property
     def detector_name(self) -> str:

@@ -32,6 +32,9 @@ class FaceEmbedder:
     device : {"cpu", "cuda", "auto"}
     threads : int, optional
         Threads that one call may use; all cores by default.
+    precision : {"float32", "bfloat16", "int8", "auto"}, optional
+        What the net is computed in, by default what the source says, float32. "auto" takes the fastest whose loss was
+        measured for the model (`spherecv models info`) and is small, of those that the backend computes.
 
     Attributes
     ----------
@@ -55,8 +58,12 @@ class FaceEmbedder:
         backend: str = "opencv",
         device: str = "cpu",
         threads: int | None = None,
+        precision: str | None = None,
     ) -> None:
-        self.source = model if isinstance(model, ModelSource) else open_model(model, recipe=recipe)
+        source = model if isinstance(model, ModelSource) else open_model(model, recipe=recipe)
+        if precision is not None:
+            source = source.computed_in(precision, backend=backend, device=device)
+        self.source = source
         self.recipe = self.source.recipe
         self._settings: dict[str, Any] = {"backend": backend, "device": device, "threads": threads}
         self._session = self.source.session(**self._settings)
@@ -85,6 +92,11 @@ class FaceEmbedder:
     def name(self) -> str:
         """What the model is called."""
         return self.source.name
+
+    @property
+    def precision(self) -> str:
+        """What the net is computed in."""
+        return self._session.precision
 
     @property
     def backend(self) -> str:

@@ -17,6 +17,7 @@ from spherecv.config import PipelineConfig, describe
 from spherecv.errors import InvalidArgumentError
 from spherecv.pipeline import FacePipeline
 from spherecv.zoo import DEFAULT_MODEL, get_recipe, models_dir, open_model
+from spherecv.zoo.key import ModelKey
 
 MINI = (str(models_dir() / "sphereface-mini.prototxt"), str(models_dir() / "sphereface-mini.caffemodel"))
 
@@ -30,6 +31,7 @@ configs = st.builds(
     backend=st.sampled_from(["opencv", "onnxruntime", "openvino", "auto"]),
     device=st.sampled_from(["cpu", "cuda", "auto"]),
     threads=st.none() | st.integers(1, 64),
+    precision=st.sampled_from(["float32", "bfloat16", "int8", "auto"]),
 )
 
 
@@ -73,6 +75,7 @@ def test_paths_in_a_file_are_relative_to_the_file(tmp_path: Path) -> None:
         ({"backend": "caffe"}, "backend must be one of opencv"),
         ({"device": "tpu"}, "device must be one of cpu"),
         ({"threads": 0}, "threads must be a whole number"),
+        ({"precision": "float16"}, "precision must be one of float32"),
         ({"recipe": "unheard-of"}, "unheard-of"),
         ({"model": ("a.prototxt",)}, r"\(prototxt, caffemodel\), but got 1 files"),
         ({"model": 3}, "a model must be a name"),
@@ -168,3 +171,13 @@ def test_a_verifier_travels() -> None:
         assert other.threshold == verifier.threshold
     with get_context("spawn").Pool(1) as pool:
         assert pool.apply(_distance, (verifier,)) == pytest.approx(wanted, abs=1e-5)
+
+
+def test_precision_is_part_of_the_fingerprint() -> None:
+    plain, short = PipelineConfig(), PipelineConfig(precision="bfloat16", backend="openvino")
+    files, _, recipe = plain.fingerprint.key.partition("-")
+    assert short.fingerprint.key == f"{files}+bfloat16-{recipe}"
+    assert short.with_recipe(get_recipe("mobilefacenet")).source.precision == "bfloat16"
+    assert PipelineConfig.of(short.source, backend="openvino").precision == "bfloat16"
+    assert ModelKey.of(short.fingerprint.key) == (files, "bfloat16", recipe)
+    assert ModelKey.of(plain.fingerprint.key) == (files, "float32", recipe)

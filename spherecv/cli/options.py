@@ -76,6 +76,15 @@ AnyDevice: TypeAlias = Annotated[
     str | None, typer.Option("--device", help="cpu, cuda or auto.  [default: cpu]", show_default=False)
 ]
 Threads: TypeAlias = Annotated[int | None, typer.Option("--threads", help="Threads to use; all cores by default.")]
+Precision: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        help="What nets are computed in: float32, bfloat16, int8, or auto for the fastest whose loss was measured and "
+        "is small. Any but float32 makes --backend auto.  [default: float32]",
+        show_default=False,
+    ),
+]
 Metric: TypeAlias = Annotated[str, typer.Option("--metric", help="cosine or euclidean.")]
 Threshold: TypeAlias = Annotated[
     float | None,
@@ -127,11 +136,12 @@ class PipelineOptions:
     backend: Backend = None
     device: AnyDevice = None
     threads: Threads = None
+    precision: Precision = None
 
     def settings(self) -> dict[str, Any]:
         """The settings of a `PipelineConfig` that were given, but for the model."""
-        names = ("recipe", "detector", "preset", "min_size", "backend", "device", "threads")
-        given = {name: getattr(self, name) for name in names}
+        names = ("recipe", "detector", "preset", "min_size", "device", "threads")
+        given = {name: getattr(self, name) for name in names} | where(self.backend, self.precision)
         return {name: value for name, value in given.items() if value is not None}
 
     def given_config(self) -> PipelineConfig | None:
@@ -180,6 +190,13 @@ class ProbabilityOptions(DecisionOptions):
     """What counts as the same person, and how probable it is."""
 
     prior: Prior = 0.5
+
+
+def where(backend: str | None, precision: str | None) -> dict[str, str | None]:
+    """Backend and precision as given; any but float32, which is all that the default backend knows, asks for "auto"."""
+    if backend is None and precision not in (None, "float32"):
+        backend = "auto"
+    return {"backend": backend, "precision": precision}
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:

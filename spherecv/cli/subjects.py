@@ -63,6 +63,7 @@ class SubjectOptions:
     backend: options.Backend = None
     device: options.AnyDevice = None
     threads: options.Threads = None
+    precision: options.Precision = None
 
     def subjects(self) -> list[Subject]:
         """Describe what the options name; stages are opened only where an image must be embedded."""
@@ -76,8 +77,9 @@ class SubjectOptions:
             raise InvalidArgumentError(f"--recipe must be given once, or once for each of the {len(models)} models")
         given_recipes: list[str | None] = list(self.recipe or ()) or [None]
         recipes = given_recipes * len(models) if len(given_recipes) == 1 else given_recipes
-        names = ("detector", "min_size", "backend", "device", "threads")
-        given: dict[str, Any] = {name: value for name in names if (value := getattr(self, name)) is not None}
+        names = ("detector", "min_size", "device", "threads")
+        asked = {name: getattr(self, name) for name in names} | options.where(self.backend, self.precision)
+        given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
         given |= {"preset": self.preset, "face": self.face, "no_face": self.no_face}
         return [Subject.of(model, recipe=recipe, **given) for model, recipe in zip(models, recipes, strict=True)]
 
@@ -101,6 +103,7 @@ class CropOptions:
     backend: options.Backend = None
     device: options.AnyDevice = None
     threads: options.Threads = None
+    precision: options.Precision = None
 
     def subjects(self) -> list[Subject]:
         """Describe what the options name; nothing is opened before a crop must be embedded."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.checks import batch_of, check_choice
-from spherecv.detect.base import Detections, Kind
+from spherecv.detect.base import Detections, Kind, detector_name
 from spherecv.errors import InvalidArgumentError, SphereCVError
 from spherecv.images import ImageSource, LabelledImage, load_batches
 from spherecv.quality import face_quality
@@ -64,6 +64,9 @@ class FaceDetector:
         A device that is asked for and is not there is an error.
     threads : int, optional
         Threads to use; all cores by default.
+    precision : {"float32", "bfloat16", "int8", "auto"}
+        What the nets of `mtcnn` and `ssd` are computed in, as for `spherecv.runtime.Session`; the others know float32
+        only. Any but float32 makes the backend "auto" where none is given.
 
     Attributes
     ----------
@@ -96,16 +99,21 @@ class FaceDetector:
         backend: str | None = None,
         device: str = "cpu",
         threads: int | None = None,
+        precision: str = "float32",
     ) -> None:
         check_kind(kind, preset=preset, min_size=min_size, factor=factor)
         if recipe is not None and kind != "ssd":
             raise InvalidArgumentError(f"recipe cannot be set for {kind}, only for ssd")
-        check_settings(backend or "auto", device, threads)
+        check_settings(backend or "auto", device, threads, precision)
+        if precision not in ("float32", "auto"):
+            if kind not in ("mtcnn", "ssd"):
+                raise InvalidArgumentError(f"precision cannot be set for {kind}, only for mtcnn and ssd")
+            backend = backend or "auto"
         self._settings = _Settings(
-            kind, preset, min_size, factor, thresholds, model, recipe, backend, device, threads
+            kind, preset, min_size, factor, thresholds, model, recipe, backend, device, threads, precision
         )
         self._kind = self._settings.open()
-        self.name = self._kind.name
+        self.name = detector_name(self._kind.name, precision=None if precision in ("float32", "auto") else precision)
 
     def __reduce__(self) -> tuple[Callable[[_Settings], FaceDetector], tuple[_Settings]]:
         """Travel as settings: another process, or a copy, opens nets of its own."""
@@ -211,16 +219,17 @@ class _Settings:
     backend: str | None
     device: str
     threads: int | None
+    precision: str
 
     def open(self) -> Kind:
         """Open the nets of this kind."""
-        device, threads = self.device, self.threads
+        device, threads, precision = self.device, self.threads, self.precision
         if self.kind == "mtcnn":
             from spherecv.detect.mtcnn import open_mtcnn
 
             return open_mtcnn(
                 self.model, preset=self.preset, min_size=self.min_size, factor=self.factor, thresholds=self.thresholds,
-                backend=self.backend, device=device, threads=threads,
+                backend=self.backend, device=device, threads=threads, precision=precision,
             )  # fmt: skip
         thresholds, model = self.thresholds, self.model
         if thresholds is not None and not isinstance(thresholds, int | float):
@@ -230,7 +239,7 @@ class _Settings:
 
             files = None if model is None else [model] if isinstance(model, str | os.PathLike) else list(model)
             options: dict[str, Any] = {"backend": self.backend, "device": device, "threads": threads}
-            return Ssd(files, recipe=self.recipe, threshold=thresholds, **options)
+            return Ssd(files, recipe=self.recipe, threshold=thresholds, precision=precision, **options)
         if model is not None and not isinstance(model, str | os.PathLike):
             raise InvalidArgumentError(f"model must be the path of one file for {self.kind}, but got {model!r}")
         if self.kind == "yunet":

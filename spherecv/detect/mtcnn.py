@@ -191,6 +191,7 @@ def open_mtcnn(
     backend: str | None = None,
     device: str = "cpu",
     threads: int | None = None,
+    precision: str = "float32",
 ) -> Mtcnn:
     """Open the nets, and set the cascade up on them.
 
@@ -201,7 +202,7 @@ def open_mtcnn(
         files; or None for the nets that the manifest knows as `mtcnn`.
     preset, min_size, factor, thresholds
         As for `Mtcnn`.
-    backend, device, threads
+    backend, device, threads, precision
         As for `FaceDetector`.
 
     Raises
@@ -217,7 +218,7 @@ def open_mtcnn(
 
     models = _models(model)
     options: dict[str, Any] = {"backend": backend or ("opencv" if device == "cpu" else "auto")}
-    options |= {"device": device, "threads": threads}
+    options |= {"device": device, "threads": threads, "precision": precision}
     first = Session(models["pnet"], **options)
     # OpenCV gets half of what two threads could do out of one small net; the other backends use theirs well.
     workers = first.threads if (first.backend, first.device) == ("opencv", "cpu") else 1

@@ -70,6 +70,7 @@ class Ssd:
         backend: str | None = None,
         device: str = "cpu",
         threads: int | None = None,
+        precision: str = "float32",
     ) -> None:
         from spherecv import caffe, zoo
         from spherecv.runtime import Session
@@ -77,7 +78,7 @@ class Ssd:
         self._threshold = check_score("thresholds", _THRESHOLD if threshold is None else threshold)
         prototxt, caffemodel = _known_files() if model is None else _two(model)
         options: dict[str, Any] = {"backend": backend or ("opencv" if device == "cpu" else "auto")}
-        options |= {"device": device, "threads": threads}
+        options |= {"device": device, "threads": threads, "precision": precision}
         onnx = caffe.onnx_of(prototxt, caffemodel, cache_dir=zoo.cache_dir() / "onnx")
         self._where = str(caffemodel)
         self._session = Session(onnx, **options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, Unpack, get_args
@@ -42,6 +42,7 @@ from spherecv.pipeline import FacePipeline, OnError, WhichFace
 from spherecv.records import Candidate, EmbeddedFace, Match
 from spherecv.templates import pooled
 from spherecv.thresholds import Calibration, Threshold
+from spherecv.zoo.key import ModelKey
 
 _CLASSIFIER = "classifier"
 """What the classifier is kept under in the store."""
@@ -764,7 +765,7 @@ class FaceGallery:
     def stats(self) -> dict[str, Any]:
         """Numbers of identities, images and faces, bytes on disk, and what the embeddings were made by."""
         origin = self.store.origin
-        made_by = {} if origin is None else {"model": origin.model, "key": origin.key, "detector": origin.detector}
+        made_by = {} if origin is None else {**asdict(origin), "precision": ModelKey.of(origin.key).precision}
         return {**self.store.counts(), "dimension": self.store.dimension, **made_by}
 
 

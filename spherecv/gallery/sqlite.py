@@ -39,6 +39,7 @@ from spherecv.gallery.sqlite_rows import Gone, Note, Rows
 from spherecv.gallery.sqlite_search import Search
 from spherecv.gallery.store import IfExists, Which
 from spherecv.metrics import Metric
+from spherecv.zoo.key import ModelKey
 
 
 class SqliteStore:
@@ -332,6 +333,13 @@ class SqliteStore:
 def check_origin(held: Origin | None, wanted: Origin, label: str) -> None:
     """Refuse embeddings of another model or recipe than the gallery's."""
     if held is not None and held.key != wanted.key:
+        mine, other = ModelKey.of(held.key), ModelKey.of(wanted.key)
+        if mine._replace(precision=other.precision) == other:
+            raise GalleryMismatchError(
+                f"{label} holds embeddings that {held.model} gave in {mine.precision}, and nobody measured how they "
+                f"compare with those in {other.precision}: open it with precision={mine.precision!r} "
+                f"(--precision {mine.precision})"
+            )
         what = "another recipe or version of it" if held.model == wanted.model else wanted.model
         raise GalleryMismatchError(
             f"{label} holds embeddings of {held.model} (key {held.key}), which cannot be compared with those of {what} "

@@ -18,6 +18,7 @@ from spherecv.metrics import Metric
 from spherecv.pipeline import FacePipeline, WhichFace
 from spherecv.thresholds import Calibration, Threshold
 from spherecv.zoo import DEFAULT_MODEL, ModelSource, is_known
+from spherecv.zoo.key import ModelKey
 
 Model: TypeAlias = ModelName | ModelSource | FaceEmbedder | AnyStages | Origin
 
@@ -62,7 +63,11 @@ class Stages:
             raise InvalidArgumentError(
                 f"{self._store.label} was opened for ready-made embeddings: open it with a model to use images"
             )
-        return describe(self._held_model() if self._model is None else self._model, **self._settings)
+        if self._model is not None:
+            return describe(self._model, **self._settings)
+        precision = "float32" if self._store.origin is None else ModelKey.of(self._store.origin.key).precision
+        settings = {"precision": precision, "backend": "opencv" if precision == "float32" else "auto", **self._settings}
+        return describe(self._held_model(), **settings)
 
     def _held_model(self) -> str:
         held = self._store.origin
@@ -92,7 +97,8 @@ class Stages:
         Files of earlier versions name the model and the recipe, in place of the key: these have to be the gallery's.
         """
         own = self._store.origin or self.origin
-        if (origin.model, origin.key) == (own.model, f"-{own.key.rpartition('-')[2]}"):
+        key = ModelKey.of(own.key)
+        if (origin.model, origin.key) == (own.model, f"-{key.recipe}") and key.precision == "float32":
             return own
         if self._model is not None or origin.key.startswith("-"):
             check_origin(own, origin, self._store.label)

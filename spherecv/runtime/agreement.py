@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from spherecv.errors import BackendError, SphereCVError, StorageError
 from spherecv.files import cache_dir, write_bytes
 from spherecv.runtime.backend import Backend, FloatArray, Model, Settings
 from spherecv.runtime.onnxruntime_backend import OnnxRuntimeBackend
+from spherecv.runtime.processor import identity
 
 CONVERTER = "spherecv"
 """The producer of what the Caffe converter writes, whose every layer is under test on every backend."""
@@ -23,9 +23,9 @@ CONVERTER = "spherecv"
 _TOLERANCE = 1e-3
 """Largest difference, as a share of an output's largest value; Winograd's transform and sums in another order stay
 below 1e-4, a wrong padding or axis is far above."""
-_QUANTISED_TOLERANCE = 0.1
-"""The same for quantised nets, where a number that is rounded the other way is a whole step off."""
-_QUANTISERS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
+_REDUCED_TOLERANCE = 0.1
+"""The same for bfloat16, of eight bits, and for quantised nets, where a number that is rounded the other way is a whole
+step off."""
 _SIDE = 64
 """Height, width and other sizes that a model leaves open."""
 _BATCH = 2
@@ -36,7 +36,7 @@ def disagreement(model: Model, backend: Backend, settings: Settings) -> str:
     """Say how a backend differs from ONNX Runtime on a model; nothing where it agrees, or where that cannot be tried.
 
     Both run once, on fixed random numbers, and the verdict is remembered in the cache: by the model's hash, the
-    backend, its version and engine, and the processor.
+    backend, its version and engine, the precision, and the processor.
 
     Parameters
     ----------
@@ -46,7 +46,8 @@ def disagreement(model: Model, backend: Backend, settings: Settings) -> str:
     settings : Settings
         With the outputs that are compared.
     """
-    if model.signature.producer == CONVERTER or backend.name == OnnxRuntimeBackend.name:
+    held = model.signature.producer == CONVERTER and settings.precision == "float32"
+    if held or backend.name == OnnxRuntimeBackend.name:
         return ""
     place = cache_dir() / "agreement" / f"{_key(model, backend, settings)}.json"
     with suppress(OSError, ValueError, KeyError):
@@ -57,7 +58,7 @@ def disagreement(model: Model, backend: Backend, settings: Settings) -> str:
         wanted = reference.run(feeds)
     except BackendError:  # not installed, or it cannot run the model either: nothing to compare with
         return ""
-    found = _difference(model, backend, settings, feeds, wanted)
+    found = _difference(backend, settings, feeds, wanted)
     with suppress(StorageError):  # then it is compared again the next time
         write_bytes(place, json.dumps({"difference": found, "model": model.where}).encode())
         _prune(place.parent)
@@ -65,14 +66,13 @@ def disagreement(model: Model, backend: Backend, settings: Settings) -> str:
 
 
 def _difference(
-    model: Model, backend: Backend, settings: Settings, feeds: dict[str, FloatArray], wanted: list[NDArray[np.generic]]
+    backend: Backend, settings: Settings, feeds: dict[str, FloatArray], wanted: list[NDArray[np.generic]]
 ) -> str:
     try:
         given = backend.run(feeds)
     except SphereCVError as error:
         return str(error)
-    quantised = any(node.operator in _QUANTISERS for node in model.signature.nodes)
-    tolerance = _QUANTISED_TOLERANCE if quantised else _TOLERANCE
+    tolerance = _TOLERANCE if settings.precision == "float32" else _REDUCED_TOLERANCE
     for name, one, other in zip(settings.outputs, given, wanted, strict=True):
         if one.shape != other.shape:
             return f"output {name!r} has shape {one.shape}, not {other.shape}"
@@ -104,7 +104,7 @@ def _key(model: Model, backend: Backend, settings: Settings) -> str:
     else:
         with model.source.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256")
-    rest = (backend.version, settings.outputs, settings.winograd, platform.machine(), platform.processor())
+    rest = (backend.version, settings.outputs, settings.winograd, settings.precision, *identity())
     digest.update(repr(rest).encode())
     return f"{backend.name}-{digest.hexdigest()[:32]}"
 

@@ -33,6 +33,7 @@ class Settings:
     outputs: tuple[str, ...]
     threads: int | None
     winograd: bool | None
+    precision: str = "float32"
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,19 @@ from importlib.util import find_spec
 from typing import Any
 
 from spherecv.checks import check_choice, shown
-from spherecv.errors import BackendError, InvalidArgumentError, MissingDependencyError
+from spherecv.errors import BackendError, DeviceError, InvalidArgumentError, MissingDependencyError
+from spherecv.runtime.processor import computes_bfloat16
 
 BACKENDS = ("opencv", "onnxruntime", "openvino")
 DEVICES = ("cpu", "cuda", "auto")
+PRECISIONS = ("float32", "bfloat16", "int8", "auto")
 _MOST_THREADS = 1024
 
 
-def check_settings(backend: object, device: object, threads: object) -> None:
-    """Raise `InvalidArgumentError` for a backend, a device or a number of threads that a Session cannot have."""
-    for option, value, values in (("backend", backend, (*BACKENDS, "auto")), ("device", device, DEVICES)):
+def check_settings(backend: object, device: object, threads: object, precision: object = "float32") -> None:
+    """Raise `InvalidArgumentError` for a backend, device, number of threads or precision that a Session cannot have."""
+    choices = (("backend", backend, (*BACKENDS, "auto")), ("device", device, DEVICES))
+    for option, value, values in (*choices, ("precision", precision, PRECISIONS)):
         check_choice(option, value, values)
     if threads is not None and not (type(threads) is int and 1 <= threads <= _MOST_THREADS):
         raise InvalidArgumentError(
@@ -75,11 +78,15 @@ def available_devices() -> dict[str, str]:
     return {"cpu": "", "cuda": "; ".join(reasons)}
 
 
-def backends_for(backend: str, device: str) -> list[tuple[str, str]]:
+def backends_for(backend: str, device: str, precision: str = "float32") -> list[tuple[str, str]]:
     """List the pairs of backend and device to try, best first, for what a Session was asked for.
 
     The first alone, unless the device is "auto", where a CUDA that turns out not to work gives way to the CPU.
     """
+    if precision == "bfloat16":
+        if missing := bfloat16_missing(backend, device):
+            raise DeviceError(missing)
+        return [("openvino", "cpu")]
     if device == "cpu":
         return [(_fastest_on_cpu() if backend == "auto" else backend, "cpu")]
     # ONNX Runtime first: its CUDA provider comes with the wheel's own cuDNN and takes every operator.
@@ -96,6 +103,21 @@ def _fastest_on_cpu() -> str:
     # 1920x1080 28 / 12 / 8. So OpenVINO for every kind of net, where it is installed; else OpenCV, which loses to ONNX
     # Runtime only on SphereFace-20, and there by a margin that turned round on another machine.
     return "openvino" if find_spec("openvino") else "opencv"
+
+
+def bfloat16_missing(backend: str, device: str) -> str:
+    """Say why nets cannot be computed in bfloat16; nothing if they can."""
+    cure = "use precision='float32' (--precision float32)"
+    if backend not in ("openvino", "auto") or device == "cuda":
+        return (
+            f"backend {backend!r} on device {device!r} does not compute in bfloat16, only OpenVINO on the CPU: "
+            f"take backend='openvino' (--backend openvino), or {cure}"
+        )
+    if not find_spec("openvino"):
+        return f"bfloat16 is computed by OpenVINO, which is missing: pip install 'spherecv[openvino]', or {cure}"
+    if not computes_bfloat16():
+        return f"this processor does not compute in bfloat16 (it has neither AMX nor AVX-512 BF16): {cure}"
+    return ""
 
 
 def import_cv2() -> Any:

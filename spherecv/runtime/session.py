@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,10 @@ class Session:
         How many threads one call may use; all usable cores by default. For OpenCV the number belongs to the whole
         process: it is set while the net runs and then put back, and calls with different numbers wait for each other.
         By default OpenCV runs with the number that `cv2.setNumThreads` was last given.
+    precision : {"float32", "bfloat16", "int8", "auto"}
+        What the net is computed in. "bfloat16" by OpenVINO, where the processor multiplies such numbers itself. "int8"
+        of a model that is quantised, as `spherecv convert --precision int8` writes them. "auto" and "float32" are as
+        the file says: of a bare file nobody measured what a lower precision would lose.
     outputs : sequence of str, optional
         Names of the model's outputs that are wanted, in the order wanted; all by default.
     winograd : bool, optional
@@ -65,6 +70,8 @@ class Session:
         The name of the backend in use, never "auto".
     device : str
         "cpu" or "cuda".
+    precision : str
+        What the net is computed in: "float32", "bfloat16" or, of a quantised model, "int8".
 
     Raises
     ------
@@ -75,7 +82,7 @@ class Session:
     BackendError
         The backend cannot load the model.
     DeviceError
-        The device asked for is not there.
+        The device asked for is not there, or it or the backend does not compute in the precision asked for.
     MissingDependencyError
         The backend's package is not installed.
 
@@ -95,10 +102,11 @@ class Session:
         backend: str = "opencv",
         device: str = "cpu",
         threads: int | None = None,
+        precision: str = "float32",
         outputs: Sequence[str] | None = None,
         winograd: bool | None = None,
     ) -> None:
-        check_settings(backend, device, threads)
+        check_settings(backend, device, threads, precision)
         model = _model(onnx)
         self._where = model.where
         text = model.signature.metadata.get(TAIL_KEY)
@@ -109,7 +117,8 @@ class Session:
             self.outputs = _chosen(model.where, self._tail.outputs, outputs)
 
             def net(part: bytes, some: Sequence[str]) -> Session:
-                return Session(part, outputs=some, backend=backend, device=device, threads=threads, winograd=winograd)
+                where: dict[str, Any] = {"backend": backend, "device": device, "precision": precision}
+                return Session(part, outputs=some, threads=threads, winograd=winograd, **where)
 
             self._head = self._tail.open(self.outputs, net)
             if self._head:
@@ -125,7 +134,8 @@ class Session:
         self._inputs = Inputs(fed, self._batch)
         self.inputs = self._inputs.shapes
         # A net that nothing is wanted of is loaded all the same: it says which backend runs.
-        settings = Settings(self._head or (model.signature.outputs[0].name,), threads, winograd)
+        self.precision = _precision(model, precision)
+        settings = Settings(self._head or (model.signature.outputs[0].name,), threads, winograd, self.precision)
         self._backend, self.device = _open(model, backend, device, settings)
 
     @property
@@ -244,6 +254,19 @@ def _plain(model: Model) -> Model:
     return Model(source, read_signature(source, model.where), model.where)
 
 
+def _precision(model: Model, asked: str) -> str:
+    """Settle what a model is computed in."""
+    if model.signature.quantised:
+        if asked == "bfloat16":
+            raise InvalidArgumentError(f"{model.where} is quantised: it runs in int8, not in bfloat16")
+        return "int8"
+    if asked == "int8":
+        raise InvalidArgumentError(
+            f"{model.where} is not quantised: make a file that is with `spherecv convert --precision int8 --calibrate`"
+        )
+    return "float32" if asked == "auto" else asked
+
+
 def _wanted(model: Model, outputs: Sequence[str] | None) -> tuple[str, ...]:
     """Check the outputs asked for; all of the model's by default."""
     ports = {port.name: port for port in model.signature.outputs}
@@ -268,7 +291,7 @@ def _chosen(where: str, there: Sequence[str], outputs: Sequence[str] | None) -> 
 
 def _open(model: Model, backend: str, device: str, settings: Settings) -> tuple[Backend, str]:
     """Open the first pair of backend and device that works; only with device "auto" are there several to try."""
-    pairs = backends_for(backend, device)
+    pairs = backends_for(backend, device, settings.precision)
     for name, on in pairs[:-1]:
         with suppress(DeviceError):
             return _trusted(name, model, on, settings), on

@@ -19,6 +19,8 @@ Dim = int | str | None
 FLOAT = 1
 """The number of float32 among ONNX's element types."""
 
+QUANTISERS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
+
 _TYPES = {1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 8: "string", 9: "bool",
           10: "float16", 11: "float64", 16: "bfloat16"}  # fmt: skip
 
@@ -86,6 +88,11 @@ class Signature:
     def fixed_size(self) -> bool:
         """Whether nothing but the batch changes from call to call."""
         return all(isinstance(dim, int) for port in self.inputs for dim in (port.dims or ())[1:])
+
+    @property
+    def quantised(self) -> bool:
+        """Whether the net computes in integers."""
+        return any(node.operator in QUANTISERS or node.operator.startswith("QLinear") for node in self.nodes)
 
     @property
     def grouped(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from spherecv.checks import check_path
 from spherecv.errors import InvalidArgumentError, ModelFileError, ModelNotFoundError
 from spherecv.files import cache_dir
+from spherecv.runtime.devices import check_settings
 from spherecv.zoo.cache import digests_of, reading
 from spherecv.zoo.files import require
+from spherecv.zoo.key import ModelKey
 from spherecv.zoo.manifest import get_recipe, is_known, known_manifest, model_info, model_names, models_dir, own_dir
 from spherecv.zoo.model import KnownThreshold, ModelFile, ModelInfo
 from spherecv.zoo.probability import ProbabilityCurve
@@ -45,6 +47,8 @@ class ModelSource:
         How the model wants its input.
     info : ModelInfo or None
         What the manifest says of it, if it knows the files.
+    precision : {"float32", "bfloat16", "int8"}
+        What it is to be computed in; "float32" is what its files say, which for quantised files is int8.
     """
 
     name: str
@@ -52,6 +56,7 @@ class ModelSource:
     files: Mapping[str, Path] = field(repr=False)
     recipe: Recipe
     info: ModelInfo | None = field(default=None, repr=False)
+    precision: str = "float32"
 
     @classmethod
     def from_caffe(
@@ -122,8 +127,9 @@ class ModelSource:
     def key(self) -> str:
         """What stored embeddings and calibrations of this model are kept under.
 
-        Sixteen hexadecimal digits of a SHA-256 over the files, a dash, and the recipe's fingerprint: equal for the same
-        model by name and by path, different as soon as an embedding could be.
+        Sixteen hexadecimal digits of a SHA-256 over the files, a dash, and the recipe's fingerprint; before the dash a
+        plus sign and the precision, where it is not float32. Equal for the same model by name and by path, different
+        as soon as an embedding could be.
         """
         if self.info:
             # By what the manifest says: the authors' prototxt and ours are different bytes of the same net.
@@ -132,7 +138,18 @@ class ModelSource:
         else:
             parts = [f"{role} {_sha256(path)}" for role, path in self.files.items()]
         digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()
-        return f"{digest[:_KEY_DIGITS]}-{self.recipe.fingerprint}"
+        return str(ModelKey(digest[:_KEY_DIGITS], self.precision, self.recipe.fingerprint))
+
+    def computed_in(self, precision: str, *, backend: str = "opencv", device: str = "cpu") -> ModelSource:
+        """Return the same model computed in a precision, "auto" settled for a backend and a device."""
+        settled = self._settled(precision, backend, device)
+        return self if settled == self.precision else replace(self, precision=settled)
+
+    def _settled(self, precision: str, backend: str, device: str) -> str:
+        check_settings(backend, device, None, precision)
+        if precision == "auto":
+            return "float32"
+        return precision
 
     def onnx(self) -> bytes:
         """The model as ONNX; a Caffe model is converted once, and then kept in the cache.
@@ -163,7 +180,7 @@ class ModelSource:
         )
 
     def session(self, *, backend: str = "opencv", device: str = "cpu", threads: int | None = None) -> Session:
-        """Open the model for running; the options are those of `spherecv.runtime.Session`.
+        """Open the model for running, in its precision; the options are those of `spherecv.runtime.Session`.
 
         Raises
         ------
@@ -176,7 +193,9 @@ class ModelSource:
 
         outputs = [self.recipe.output] if self.recipe.output else None
         try:
-            return Session(self.onnx(), backend=backend, device=device, threads=threads, outputs=outputs)
+            return Session(
+                self.onnx(), backend=backend, device=device, threads=threads, precision=self.precision, outputs=outputs
+            )
         except ModelFileError as error:
             path = str(list(self.files.values())[-1])
             if path in str(error) or self.format != "onnx":
