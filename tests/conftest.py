@@ -18,12 +18,17 @@ EXTRAS = (
     "schemathesis",
 )  # fmt: skip
 """Modules of the extra `test` that `test-runtime`, the extra of the second environment, leaves out."""
+PEERS = {"deepface": "0.0.103", "face_recognition": "1.3.0"}
+"""Packages whose source alone is read: never imported, and so installed without what they need."""
 
 # What only some machines have: what is missing of each, as a message, or nothing where all is there.
 ORACLES = {
     "data": "" if (DATA / "README.md").is_file() else f"no test data at {DATA}: set SPHERECV_TEST_DATA",
     "torch": "" if find_spec("torch") else "no PyTorch: pip install torch",
     "chromium": "" if CHROMIUM else "no Chromium: install Debian's package chromium, or set SPHERECV_TEST_CHROMIUM",
+    "peers": ", ".join(
+        f"no {name}: pip install --no-deps {name}=={at}" for name, at in PEERS.items() if not find_spec(name)
+    ),
     "extras": ", ".join(f"no module {name}: pip install '.[test]'" for name in EXTRAS if not find_spec(name)),
 }
 
@@ -52,6 +57,13 @@ def data_dir() -> Path:
     if ORACLES["data"]:
         pytest.skip(ORACLES["data"])
     return DATA
+
+
+@pytest.fixture(scope="session")
+def peers() -> None:
+    """The source of the packages that `spherecv.compat` stands in for."""
+    if ORACLES["peers"]:
+        pytest.skip(ORACLES["peers"])
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from spherecv import FaceVerifier
 from spherecv.compat import face_recognition
@@ -78,3 +82,51 @@ def test_no_face_and_wrong_arguments(photos: Path) -> None:
     ):
         with pytest.raises(InvalidArgumentError, match=words):
             call()
+
+
+@pytest.mark.runtime
+def test_jitters_make_the_mean_of_several_crops_and_the_same_one_each_time(photos: Path) -> None:
+    image = face_recognition.load_image_file(str(photos / "img1.jpg"))
+    (plain,), (first,), (second,) = (
+        face_recognition.face_encodings(image, num_jitters=count) for count in (1, 5, 5)
+    )
+    np.testing.assert_array_equal(first, second)
+    away = face_recognition.face_distance([plain], first)[0]
+    assert 1e-3 < away < 0.3
+    with pytest.raises(InvalidArgumentError, match="num_jitters"):
+        face_recognition.face_encodings(image, num_jitters=0)
+
+
+def _command(module: str, *words: object) -> subprocess.CompletedProcess[str]:
+    call = [sys.executable, "-m", f"spherecv.compat.{module}", *map(str, words)]
+    return subprocess.run(call, capture_output=True, text=True, check=False)
+
+
+def test_face_detection_prints_a_line_for_each_face(data_dir: Path) -> None:
+    couple = data_dir / "deepface-pairs" / "couple.jpg"
+    ran = _command("face_recognition.face_detection", couple, "--cpus", "2", "--model", "cnn")
+    assert ran.returncode == 0, ran.stderr
+    rows = [line.rsplit(",", 4) for line in ran.stdout.splitlines()]
+    assert [row[0] for row in rows] == [str(couple)] * 2
+    for top, right, bottom, left in (map(int, row[1:]) for row in rows):
+        assert (top < bottom, left < right) == (True, True)
+    missing = _command("face_recognition.face_detection", "missing.jpg")
+    assert (missing.returncode, len(missing.stderr.splitlines())) == (2, 1)
+
+
+def test_face_recognition_names_the_people_of_a_folder(data_dir: Path, tmp_path: Path) -> None:
+    known, asked = tmp_path / "known", tmp_path / "asked"
+    for folder, names in ((known, {"Angelina": "img1.jpg"}), (asked, {"a": "img2.jpg", "b": "img16.jpg"})):
+        folder.mkdir()
+        for name, file in names.items():
+            shutil.copy(data_dir / "deepface-pairs" / file, folder / f"{name}.jpg")
+    Image.new("RGB", (90, 90)).save(asked / "c.png")
+    ran = _command("face_recognition", known, asked)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines() == [
+        f"{asked}/a.jpg,Angelina", f"{asked}/b.jpg,unknown_person", f"{asked}/c.png,no_persons_found",
+    ]  # fmt: skip
+    shown = _command("face_recognition", known, asked / "a.jpg", "--show-distance", "true", "--tolerance", "0.7")
+    name, distance = shown.stdout.strip().split(",")[1:]
+    assert name == "Angelina"
+    assert 0 < float(distance) <= 0.7

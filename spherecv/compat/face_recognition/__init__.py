@@ -4,7 +4,8 @@
 
 Images are RGB, boxes `(top, right, bottom, left)`, and a distance of at most 0.6 is the same person: encodings are
 scaled so that the threshold measured for the model lies there. Encodings that were stored with dlib cannot be compared
-with these: make them again.
+with these: make them again. Its two commands are `python -m spherecv.compat.face_recognition KNOWN_FOLDER IMAGE` and
+`python -m spherecv.compat.face_recognition.face_detection IMAGE`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spherecv.checks import check_choice
+from spherecv.checks import check_choice, check_count
 from spherecv.errors import InvalidArgumentError
 from spherecv.images import load_image
 
@@ -162,7 +163,8 @@ def face_encodings(
     known_face_locations : list of (top, right, bottom, left), optional
         Which faces; by default all that are found.
     num_jitters : int
-        Accepted: the recipe's mirror image takes its place.
+        Encode the mean of so many crops, shifted, scaled and turned a little, always in the same way; so many times
+        slower. With 1 the crop as it is.
     model : str
         Accepted: `"small"` and `"large"` are one here.
 
@@ -171,7 +173,8 @@ def face_encodings(
     list of ndarray of float32, shape (D,)
         Of the model's size, not dlib's 128.
     """
-    _check_ignored(num_jitters, model, ("small", "large"))
+    check_count("num_jitters", num_jitters)
+    check_choice("model", model, ("small", "large"))
     engine = _use_default()
     image = load_image(face_image, color="rgb")
     found = engine.pipeline.detector.detect(image)
@@ -181,7 +184,7 @@ def face_encodings(
         crops = _crops_at(engine.pipeline, image, found, known_face_locations)
     if crops is None or not len(crops):
         return []
-    rows = engine.pipeline.embedder.embed(crops)
+    rows = _embedded(engine.pipeline, crops, num_jitters)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return list(rows * (engine.scale / np.where(lengths > 0, lengths, 1)).astype(np.float32))
 
@@ -211,6 +214,33 @@ def _use_default() -> _Engine:
         use(FaceVerifier())
     assert _engine is not None  # noqa: S101 - for the type checker
     return _engine
+
+
+def _embedded(pipeline: FacePipeline, crops: NDArray[np.uint8], jitters: int) -> NDArray[np.float32]:
+    """Embeddings of crops, or the mean directions of those of several near crops each."""
+    if jitters == 1:
+        return pipeline.embedder.embed(crops)
+    means = []
+    for crop in crops:
+        rows = pipeline.embedder.embed(_jittered(crop, jitters))
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        means.append((rows / np.where(lengths > 0, lengths, 1)).mean(axis=0))
+    return np.stack(means)
+
+
+def _jittered(crop: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
+    """The crop, and others of the same face with landmarks a few pixels off, as a detector would put them."""
+    import cv2
+
+    height, width = crop.shape[:2]
+    random = np.random.default_rng(0)  # the same crops for every face, so that an encoding can be made again
+    crops = [crop]
+    for angle, scale, *shift in random.uniform((-3, 0.97, -1.5, -1.5), (3, 1.03, 1.5, 1.5), (count - 1, 4)):
+        turn = cv2.getRotationMatrix2D((width / 2, height / 2), angle, scale)
+        turn[:, 2] += shift
+        moved = cv2.warpAffine(crop, turn, (width, height), borderMode=cv2.BORDER_REPLICATE)
+        crops.append(np.asarray(moved, np.uint8))
+    return np.stack(crops)
 
 
 def _crops_at(
