@@ -61,6 +61,13 @@ class Areas(BaseModel):
     img2: FaceAnswer
 
 
+class FacesUsed(BaseModel):
+    """Of how many faces each side was made: 1 for an image, more for several images of one person."""
+
+    img1: int
+    img2: int
+
+
 class Crop(BaseModel):
     """A face as the net saw it."""
 
@@ -81,21 +88,23 @@ class VerifyAnswer(BaseModel):
     model_config = _with_example(
         verified=True, distance=0.31, similarity=0.69, probability=0.998, prior=0.5, **_DECIDED,
         model="a-model", detector_backend="mtcnn", facial_areas={"img1": _FACE, "img2": _FACE}, time=0.046,
+        faces_used={"img1": 1, "img2": 1},
     )  # fmt: skip
 
     verified: bool = Field(description="Whether the distance is at most the threshold.")
     distance: float
     threshold: float = Field(description="The largest distance that counts as the same person.")
     similarity: float
-    probability: float | None = Field(description="That it is the same person; only with a calibration.")
+    probability: float | None = Field(description="That it is the same person; with a calibration, for single images.")
     prior: float | None = Field(description="The share of genuine pairs that the probability assumes.")
     far: float | None = Field(description="The false accept rate that the threshold was measured at.")
     threshold_source: str = Field(description="What the threshold was measured on.")
     model: str
     detector_backend: str
     similarity_metric: str
-    facial_areas: Areas
+    facial_areas: Areas = Field(description="Of several images, the best face.")
     time: float | None = Field(description="Seconds of work.")
+    faces_used: FacesUsed
     crops: Crops | None = None
 
 

@@ -90,10 +90,10 @@ class Form(BaseModel):
 
 
 class VerifyForm(Form):
-    """Two images to compare."""
+    """Two images to compare, or two sets of images of one person each."""
 
-    img1: Picture
-    img2: Picture
+    img1: Pictures
+    img2: Pictures
     face: OneFace = Field("largest", description=_WHICH)
     far: Far = None
     crops: bool = Field(default=False, description="Send both aligned crops along, as PNG in base64.")

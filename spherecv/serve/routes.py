@@ -36,8 +36,8 @@ def face_routes(service: FaceService, desk: Desk) -> APIRouter:
     @router.post("/verify", **_documented(answers.VerifyAnswer, forms.VerifyForm, {"img1": _PIXEL, "img2": _PIXEL},
                                           "no-face", "bad-image", "no-threshold"))  # fmt: skip
     async def verify(request: Request) -> Response:
-        """Tell whether two images show the same person."""
-        return await _answer(request, desk, forms.VerifyForm, service.verify)
+        """Tell whether two images, or two sets of images of one person each, show the same person."""
+        return await _answer(request, desk, forms.VerifyForm, service.verify, files=2 * service.settings.max_images)
 
     @router.post("/detect", **_documented(answers.DetectAnswer, forms.DetectForm, {"img": _PIXEL}, "bad-image"))
     async def detect(request: Request) -> Response:

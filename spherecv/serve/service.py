@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import PurePath
 from time import perf_counter
 from typing import Any
@@ -16,13 +17,14 @@ from numpy.typing import NDArray
 from spherecv import __version__
 from spherecv.errors import IdentityError, InvalidArgumentError, SphereCVError
 from spherecv.gallery import FaceGallery
-from spherecv.metrics import check_metric
+from spherecv.metrics import Metric, check_metric
 from spherecv.records import EmbeddedFace
 from spherecv.serve import forms
 from spherecv.serve.pool import OverdueError, PipelinePool
 from spherecv.serve.problems import Problem, problem_of
 from spherecv.serve.settings import ServiceSettings
 from spherecv.serve.uploads import FORMATS, Upload, checked_upload
+from spherecv.templates import SetTemplate
 from spherecv.thresholds import Calibration, Threshold
 from spherecv.verify import FaceVerifier
 
@@ -99,17 +101,19 @@ class FaceService:
         return self._gallery is not None
 
     def verify(self, form: forms.VerifyForm) -> dict[str, Any]:
-        """Compare two images."""
+        """Compare two images, or two sets of images of one person each."""
         started = perf_counter()
         with self._explained():
-            pictures = [self._upload(form.img1, "img1"), self._upload(form.img2, "img2")]
+            sides = self._uploads(form.img1, "img1"), self._uploads(form.img2, "img2")
             threshold = self._verifier.threshold_at(form.far, face=form.face)
-            first, second = self._faces(pictures, form.face)
+            (first, faces), (second, others) = self._embedded(sides, form.face)
             seconds = perf_counter() - started
-            result = self._verifier.judge(first[0], second[0], threshold, face=form.face, seconds=seconds)
+            result = self._verifier.judge(first, second, threshold, face=form.face, seconds=seconds)
+            if faces > 1 or others > 1:  # probabilities are known of single images only
+                result = replace(result, templates=(faces, others), probability=None, prior=None)
             answer = result.to_dict()
             if form.crops:
-                answer["crops"] = {"img1": self._crop(first[0]), "img2": self._crop(second[0])}
+                answer["crops"] = {"img1": self._crop(first), "img2": self._crop(second)}
         return answer
 
     def detect(self, form: forms.DetectForm) -> dict[str, Any]:
@@ -152,14 +156,9 @@ class FaceService:
 
     def enrol(self, form: forms.EnrolForm) -> dict[str, Any]:
         """Take a person in; what is answered is on the disk."""
-        if len(form.img) > self.settings.max_images:
-            raise Problem("invalid", f"img: at most {self.settings.max_images} images at once, not {len(form.img)}")
         with self._explained():
+            pictures = self._uploads(form.img, "img")
             gallery = self._people()
-            pictures = [
-                self._upload(data, "img" if len(form.img) == 1 else f"img {number}")
-                for number, data in enumerate(form.img, 1)
-            ]
             try:
                 done = gallery.enrol(
                     form.identity, pictures, form.metadata, face=form.face, if_exists=form.if_exists
@@ -275,6 +274,18 @@ class FaceService:
     def _upload(self, data: bytes, name: str) -> Upload:
         return checked_upload(data, name, self.settings.max_pixels)
 
+    def _uploads(self, images: list[bytes], name: str) -> list[Upload]:
+        """The images of a field, which is not empty and takes several."""
+        if not 1 <= len(images) <= self.settings.max_images:
+            raise Problem("invalid", f"{name}: 1 to {self.settings.max_images} images at once, not {len(images)}")
+        alone = len(images) == 1
+        return [self._upload(data, name if alone else f"{name} {number}") for number, data in enumerate(images, 1)]
+
+    def _embedded(self, sides: Sequence[list[Upload]], face: forms.OneFace) -> list[tuple[EmbeddedFace, int]]:
+        """The face of each side, or the best of several with their template, and how many they are."""
+        found = iter([faces[0] for faces in self._faces([one for side in sides for one in side], face)])
+        return [_pooled([next(found) for _ in side], self._verifier.metric) for side in sides]
+
     def _faces(self, pictures: list[Upload], face: forms.AnyFace) -> list[list[EmbeddedFace]]:
         return [found for found in self.pool.run(pictures, face=face) if not isinstance(found, SphereCVError)]
 
@@ -297,6 +308,16 @@ class FaceService:
             raise Problem("overdue", str(error), headers=again) from None
         except SphereCVError as error:
             raise problem_of(error, conceal=None if self._gallery is None else self._gallery.store.label) from error
+
+
+def _pooled(faces: list[EmbeddedFace], metric: Metric) -> tuple[EmbeddedFace, int]:
+    """One face as it is; of several the best, with the template of all of them for its embedding."""
+    if len(faces) == 1:
+        return faces[0], 1
+    template = SetTemplate(metric=metric)
+    for number, one in enumerate(faces):
+        template.add(one.embedding, one.face.quality, number)
+    return replace(faces[template.frames[0]], embedding=template.vector), len(faces)
 
 
 def _told(threshold: Threshold) -> dict[str, Any]:

@@ -77,6 +77,27 @@ def test_answers_are_those_of_the_library(real, net, photos) -> None:
     assert detected.faces[0].landmarks[0] == pytest.approx(found[0].landmarks[0].tolist(), abs=0.02)
 
 
+def test_several_images_a_side_are_a_template_as_in_the_library(real, net, photos, data_dir) -> None:
+    verifier = FaceVerifier(FaceEmbedder(net), detector=FaceDetector(), threshold=0.6)
+    expected = verifier.verify([photos[1], photos[2]], photos[16])
+    files = [("img1", photos[1]), ("img1", photos[2]), ("img2", photos[16])]
+    sent = real.post("/v1/verify", files=files, data={"crops": "true"})
+    answer = shapes.VerifyAnswer.model_validate(sent.json(), strict=True)
+    assert answer.distance == pytest.approx(expected.distance, abs=1e-4)
+    assert answer.distance != pytest.approx(verifier.verify(photos[1], photos[16]).distance, abs=1e-3)
+    assert answer.faces_used.model_dump() == {"img1": 2, "img2": 1}
+    assert answer.probability is None
+    assert answer.facial_areas.img1.box == pytest.approx(expected.faces[0].face.box.tolist(), abs=0.02)
+    body = {"img1": [base64_of(photos[1]), base64_of(photos[2])], "img2": base64_of(photos[16])}
+    in_json = real.post("/v1/verify", json=body).json()
+    assert in_json["distance"] == answer.distance
+    grey = cv2.imencode(".png", np.full((90, 90, 3), 90, np.uint8))[1].tobytes()
+    sent = real.post("/v1/verify", files=[*files, ("img2", grey)])
+    assert "no face found in img2 2" in problem(sent, 422, "no-face")
+    for images in ([], [base64_of(grey)] * 17):
+        assert "img1: 1 to 16 images" in problem(real.post("/v1/verify", json={**body, "img1": images}), 422, "invalid")
+
+
 def test_people_come_are_named_renamed_and_forgotten(real, photos) -> None:
     assert real.get("/v1/gallery").json()["people"] == []
     form = {"identity": "Ann/Zoë", "metadata": '{"team": "blue"}'}

@@ -25,7 +25,7 @@ def test_both_kinds_of_body_mean_the_same() -> None:
     a = of_json(forms.VerifyForm, img1=PIXELS, img2=PIXELS, far=0.001, crops=True, face="center")
     b = of_parts(forms.VerifyForm, img1=b"pixels", img2=PIXELS, far="0.001", crops="true", face="center")
     assert a == b
-    assert (a.img1, a.crops, a.far) == (b"pixels", True, 0.001)
+    assert (a.img1, a.crops, a.far) == ([b"pixels"], True, 0.001)
     a = of_json(forms.EnrolForm, identity="Ann", img=PIXELS, metadata={"n": [1]}, if_exists="add")
     b = forms.form_of_parts(
         forms.EnrolForm,
