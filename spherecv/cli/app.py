@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import warnings
+from importlib.util import find_spec
 from typing import Annotated, Any
 
 import typer
@@ -38,11 +39,36 @@ BROKEN_PIPE = 141
 """What a shell reports of a program that SIGPIPE ended."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 # What typer itself raises and handles: exits and wrong usage.
+_NEEDS = {"train": ("array_api_compat", "train"), "serve": ("fastapi", "server")}
+"""Commands that do nothing without an extra: the package that it brings, and its name."""
 _NOT_OURS = (typer.Exit, typer.Abort, typer.BadParameter.__mro__[1])
+
+
+def _broken_package() -> str:
+    """Why a package that every command needs does not work, with the cure; nothing where all do."""
+    from spherecv.runtime.devices import import_cv2, import_onnxruntime
+
+    try:
+        import_cv2()
+        import_onnxruntime()
+    except SphereCVError as error:
+        return str(error)
+    return ""
 
 
 class _Root(TyperGroup):
     """Exit codes are part of the interface: `verify` answers 0 or 1, so a failure must never be a 1."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the commands that can be used, and for the others the line that installs what they need."""
+        rows = {name: command for name in self.list_commands(ctx) if (command := self.get_command(ctx, name))}
+        missing = {name: extra for name, (package, extra) in _NEEDS.items() if find_spec(package) is None}
+        with formatter.section("Commands"):
+            ready = [(name, one.get_short_help_str(90)) for name, one in rows.items() if name not in missing]
+            formatter.write_dl(ready)
+        if missing:
+            with formatter.section("Not installed"):
+                formatter.write_dl([(name, f"pip install 'spherecv[{extra}]'") for name, extra in missing.items()])
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -62,6 +88,9 @@ class _Root(TyperGroup):
                 raise typer.Exit(FAILED) from None
             if "SPHERECV_DEBUG" in os.environ or isinstance(fault, _NOT_OURS):
                 raise
+            if isinstance(fault, AttributeError | ImportError) and (broken := _broken_package()):
+                _complain("error", broken)
+                raise typer.Exit(FAILED) from None
             _complain("internal error", fault)
             typer.echo("This is a fault of SphereCV. SPHERECV_DEBUG=1 shows where; please report it.", err=True)
             raise typer.Exit(FAILED) from None
@@ -76,7 +105,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help=(
         "Face verification with Caffe-era models (SphereFace first) on today's OpenCV.\n\n"
-        "Start with `spherecv demo`, then `spherecv verify A.jpg B.jpg`; `spherecv doctor` tells what this machine has."
+        "Start with `spherecv verify A.jpg B.jpg`; `spherecv demo A.jpg B.jpg` draws every step of it, and `spherecv "
+        "doctor` tells what this machine has. The default model is for research only."
     ),
 )
 

@@ -13,16 +13,10 @@ import typer
 
 from spherecv import __version__
 from spherecv.cli import options
-from spherecv.errors import SphereCVError
+from spherecv.errors import BackendError, SphereCVError
 
 State = Literal["ok", "note", "fault"]
 
-_OPENCV_FLAVOURS = (
-    "opencv-contrib-python-headless",
-    "opencv-contrib-python",
-    "opencv-python-headless",
-    "opencv-python",
-)
 _MARKS: dict[State, str] = {"ok": "ok   ", "note": "note ", "fault": "FAULT"}
 
 
@@ -38,7 +32,7 @@ class Finding:
 
 def doctor(as_json: options.Json = False) -> None:
     """Look over this machine: OpenCV, backends, devices, models, caches. Exit code 2 where something is broken."""
-    findings = [_python(), *_opencv(), *_onnxruntime(), *_runtime(), *_models(), _cache(), _network()]
+    findings = [_python(), *_opencv(), *_onnxruntime(), _cache(), _network(), *_models(), *_runtime()]
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings]))
     else:
@@ -62,13 +56,16 @@ def _version(package: str) -> str | None:
 
 
 def _opencv() -> list[Finding]:
-    found = {name: version for name in _OPENCV_FLAVOURS if (version := _version(name))}
+    from spherecv.runtime.devices import OPENCV_FLAVOURS, import_cv2, mend_of
+
+    found = {name: version for name in OPENCV_FLAVOURS if (version := _version(name))}
     listed = ", ".join(f"{name} {version}" for name, version in found.items()) or "of unknown origin"
     try:
-        import cv2
-    except ImportError as error:
-        mend = "pip install --force-reinstall opencv-contrib-python-headless"
-        return [Finding("OpenCV", "fault", f"cannot be imported ({error}); installed: {listed}", mend)]
+        cv2 = import_cv2()
+    except BackendError as error:
+        detail = str(error).partition(": pip install")[0]
+        mend = mend_of(OPENCV_FLAVOURS, OPENCV_FLAVOURS[0])
+        return [Finding("OpenCV", "fault", f"{detail}; installed: {listed}", mend)]
     findings = [Finding("OpenCV", "ok", f"{cv2.__version__} ({listed})")]
     if len(found) > 1:
         keep = next(iter(found))
@@ -83,23 +80,33 @@ def _opencv() -> list[Finding]:
 
 
 def _onnxruntime() -> list[Finding]:
-    plain, gpu = _version("onnxruntime"), _version("onnxruntime-gpu")
-    if plain and gpu:
-        mend = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu"
-        detail = "onnxruntime and onnxruntime-gpu are both installed and overwrite each other"
-        return [Finding("ONNX Runtime", "fault", detail, mend)]
-    return []
+    """With the GPU's flavour, both are installed: retina-face asks for the other; whose files lie on top counts."""
+    from spherecv.runtime.devices import ONNXRUNTIME_FLAVOURS, import_onnxruntime, mend_of, onnxruntime_cuda_missing
+
+    found = {name: version for name in ONNXRUNTIME_FLAVOURS if (version := _version(name))}
+    listed = ", ".join(f"{name} {version}" for name, version in found.items()) or "of unknown origin"
+    mend = mend_of(ONNXRUNTIME_FLAVOURS, "onnxruntime")
+    try:
+        onnxruntime = import_onnxruntime()
+    except BackendError as error:
+        detail = str(error).partition(": pip install")[0]
+        return [Finding("ONNX Runtime", "fault", f"{detail}; installed: {listed}", mend)]
+    if len(found) > 1 and onnxruntime_cuda_missing(onnxruntime):
+        detail = f"{onnxruntime.__version__} ({listed}): onnxruntime's files lie over those of onnxruntime-gpu"
+        return [Finding("ONNX Runtime", "note", detail, mend)]
+    return [Finding("ONNX Runtime", "ok", f"{onnxruntime.__version__} ({listed})")]
 
 
 def _runtime() -> list[Finding]:
     from spherecv.runtime import available_backends, available_devices
+    from spherecv.runtime.trial import trial
 
-    findings = [
-        Finding(f"backend {name}", "note" if reason else "ok", reason or "usable")
-        for name, reason in available_backends().items()
-    ]
+    findings = []
+    for name, missing in available_backends().items():
+        reason = missing or trial(name)
+        findings.append(Finding(f"backend {name}", "note" if reason else "ok", reason or "ran a small net"))
     findings += [
-        Finding(f"device {name}", "note" if reason else "ok", reason or "usable")
+        Finding(f"device {name}", "note" if reason else "ok", reason or "ran a small net")
         for name, reason in available_devices().items()
     ]
     return findings

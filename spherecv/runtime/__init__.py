@@ -16,12 +16,13 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from spherecv.runtime.devices import available_backends, available_devices
+    from spherecv.runtime.devices import available_backends
     from spherecv.runtime.session import Session
+    from spherecv.runtime.trial import available_devices
 
 __all__ = ["Session", "available_backends", "available_devices"]
 
-_HOME = {"Session": "session", "available_backends": "devices", "available_devices": "devices"}
+_HOME = {"Session": "session", "available_backends": "devices", "available_devices": "trial"}
 
 
 def __getattr__(name: str) -> object:

@@ -6,8 +6,9 @@ import importlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import metadata
 from importlib.util import find_spec
 from typing import Any
 
@@ -18,6 +19,12 @@ from spherecv.runtime.processor import computes_bfloat16
 BACKENDS = ("opencv", "onnxruntime", "openvino")
 DEVICES = ("cpu", "cuda", "auto")
 PRECISIONS = ("float32", "bfloat16", "int8", "auto")
+OPENCV_FLAVOURS = (
+    "opencv-contrib-python-headless", "opencv-contrib-python", "opencv-python-headless", "opencv-python",
+)  # fmt: skip
+"""All install a folder `cv2`; the first one is what SphereCV asks for."""
+ONNXRUNTIME_FLAVOURS = ("onnxruntime-gpu", "onnxruntime")
+_GUTTED = "uninstalling one of two flavours takes files of the other along"
 _MOST_THREADS = 1024
 
 
@@ -56,26 +63,6 @@ def available_backends() -> dict[str, str]:
         except (BackendError, MissingDependencyError) as error:
             reasons[name] = str(error)
     return reasons
-
-
-def available_devices() -> dict[str, str]:
-    """Say which devices can be used here.
-
-    Returns
-    -------
-    dict of str to str
-        Of every device: the reason why no backend can use it, with the cure; empty where one can.
-    """
-    reasons = []
-    for load, missing in ((import_cv2, opencv_cuda_missing), (import_onnxruntime, onnxruntime_cuda_missing)):
-        try:
-            reason = missing(load())
-        except BackendError as error:
-            reason = str(error)
-        if not reason:
-            return {"cpu": "", "cuda": ""}
-        reasons.append(reason)
-    return {"cpu": "", "cuda": "; ".join(reasons)}
 
 
 def backends_for(backend: str, device: str, precision: str = "float32") -> list[tuple[str, str]]:
@@ -126,19 +113,46 @@ def import_cv2() -> Any:
         import cv2
     except ImportError as error:
         raise BackendError(f"OpenCV cannot be imported ({error}): pip install opencv-contrib-python-headless") from None
+    if not hasattr(cv2, "dnn"):
+        raise BackendError(f"OpenCV is not whole: {mend_of(OPENCV_FLAVOURS, OPENCV_FLAVOURS[0])}; {_GUTTED}")
     return cv2
 
 
 def import_onnxruntime() -> Any:
     """Import ONNX Runtime without what it prints meanwhile, or say in one line why that fails."""
-    if "onnxruntime" in sys.modules:
+    if hasattr(sys.modules.get("onnxruntime"), "InferenceSession"):
         return sys.modules["onnxruntime"]
     try:
         # In containers and WSL its native part warns of GPUs that it cannot identify, before any setting can stop it.
         with _without_lines_of("onnxruntime"):
-            return importlib.import_module("onnxruntime")
+            module = importlib.import_module("onnxruntime")
     except ImportError as error:
         raise BackendError(f"ONNX Runtime cannot be imported ({error}): pip install onnxruntime") from None
+    if not hasattr(module, "InferenceSession"):
+        raise BackendError(f"ONNX Runtime is not whole: {mend_of(ONNXRUNTIME_FLAVOURS, 'onnxruntime')}; {_GUTTED}")
+    return module
+
+
+def mend_of(flavours: Sequence[str], wanted: str) -> str:
+    """The command that makes a package whole of which another flavour was uninstalled.
+
+    Parameters
+    ----------
+    flavours : sequence of str
+        Distributions that share one folder; the first that is installed counts.
+    wanted : str
+        What to install where none of them is.
+    """
+    there = [name for name in flavours if _is_installed(name)] or [wanted]
+    return f"pip install --force-reinstall --no-deps {there[0]}"
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def import_openvino() -> Any:
@@ -170,8 +184,8 @@ def onnxruntime_cuda_missing(onnxruntime: Any) -> str:
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         return ""
     return (
-        f"ONNX Runtime {onnxruntime.__version__} has no CUDA provider: "
-        "pip uninstall onnxruntime, then pip install 'spherecv[gpu]'"
+        f"ONNX Runtime {onnxruntime.__version__} has no CUDA provider: pip install 'spherecv[gpu]', then "
+        "pip install --force-reinstall --no-deps onnxruntime-gpu, so that its files lie over onnxruntime's"
     )
 
 

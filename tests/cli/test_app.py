@@ -275,3 +275,28 @@ def test_a_reader_that_went_away_from_a_table_is_told_as_from_any_answer() -> No
     finally:
         os.close(writer)
     assert (answer.returncode, answer.stderr) == (141, "")
+
+
+def test_demo_draws_the_steps_on_images_of_the_users(run, failure, photos: Path, tmp_path: Path) -> None:
+    result = run("demo", photos / "img1.jpg", photos / "img2.jpg", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in tmp_path.iterdir()} == {"img1.png", "img2.png", "answer.png"}
+    assert "img1 and img2" in result.stdout
+    assert "same person" in result.stdout.lower()
+    assert "two images" in failure(run("demo", photos / "img1.jpg"))
+    same_name = tmp_path / "img1.jpg"
+    same_name.write_bytes((photos / "img2.jpg").read_bytes())
+    result = run("demo", photos / "img1.jpg", same_name, "--out", tmp_path)
+    assert {"img1-1.png", "img1-2.png"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_help_names_what_is_installed_and_the_line_for_the_rest(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = run("--help").stdout
+    assert "Not installed" not in words
+    assert "Start with `spherecv verify" in " ".join(words.split())
+    monkeypatch.setattr("spherecv.cli.app.find_spec", lambda name: None)
+    usable, _, rest = run("--help").stdout.partition("Not installed")
+    assert "verify" in usable
+    assert not {"serve", "train"} & {line.split()[0] for line in usable.splitlines() if line.startswith("  ")}
+    assert "pip install 'spherecv[server]'" in rest
+    assert "pip install 'spherecv[train]'" in rest

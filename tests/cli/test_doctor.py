@@ -8,8 +8,10 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import cv2
+import onnxruntime
 import pytest
 
 from spherecv import __version__
@@ -65,13 +67,16 @@ def test_a_machine_in_order(findings: Findings, tmp_path: Path, monkeypatch: pyt
     assert found["OpenCV"] == {
         "about": "OpenCV", "state": "ok", "detail": f"{cv2.__version__} ({HEADLESS} 5.0)", "mend": "",
     }  # fmt: skip
-    assert found["backend opencv"] == {"about": "backend opencv", "state": "ok", "detail": "usable", "mend": ""}
-    assert found["device cpu"] == {"about": "device cpu", "state": "ok", "detail": "usable", "mend": ""}
+    assert found["backend opencv"] == {
+        "about": "backend opencv", "state": "ok", "detail": "ran a small net", "mend": "",
+    }  # fmt: skip
+    assert (found["device cpu"]["state"], found["device cpu"]["detail"]) == ("ok", "ran a small net")
     assert found["model mtcnn"]["state"] == "ok"
     assert found["model mtcnn"]["detail"].startswith("ready; ")
     assert found["model mtcnn"]["mend"] == ""
     assert found["cache"]["detail"] == str(tmp_path / "not" / "there" / "yet")
-    assert {"OpenCV flavours", "OpenCV version", "ONNX Runtime"}.isdisjoint(found)
+    assert {"OpenCV flavours", "OpenCV version"}.isdisjoint(found)
+    assert found["ONNX Runtime"]["state"] == "ok"
 
 
 def test_what_is_not_usable_is_a_note(findings: Findings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,9 +84,9 @@ def test_what_is_not_usable_is_a_note(findings: Findings, monkeypatch: pytest.Mo
     monkeypatch.setattr("spherecv.runtime.available_devices", lambda: {"cpu": "", "cuda": "no GPU"})
     found = findings(broken=False)
     for about, state, detail in (
-        ("backend opencv", "ok", "usable"),
+        ("backend opencv", "ok", "ran a small net"),
         ("backend openvino", "note", "not installed"),
-        ("device cpu", "ok", "usable"),
+        ("device cpu", "ok", "ran a small net"),
         ("device cuda", "note", "no GPU"),
     ):
         assert (found[about]["state"], found[about]["detail"]) == (state, detail)
@@ -93,7 +98,7 @@ def test_an_opencv_that_cannot_be_imported(findings: Findings, packages, monkeyp
     broken = findings(broken=True)["OpenCV"]
     assert "cannot be imported" in broken["detail"]
     assert broken["detail"].endswith("installed: of unknown origin")
-    assert broken["mend"] == "pip install --force-reinstall opencv-contrib-python-headless"
+    assert broken["mend"] == "pip install --force-reinstall --no-deps opencv-contrib-python-headless"
 
 
 def test_several_flavours_of_opencv(findings: Findings, packages) -> None:
@@ -118,13 +123,33 @@ def test_versions_of_opencv(findings: Findings, version: str, supported: bool, m
         assert found["OpenCV version"]["mend"] == "pip install 'opencv-contrib-python-headless>=4.10,<6'"
 
 
-def test_two_onnx_runtimes(findings: Findings, packages) -> None:
+@pytest.mark.parametrize(("module", "about"), [("cv2", "OpenCV"), ("onnxruntime", "ONNX Runtime")])
+def test_a_package_of_which_another_flavour_was_uninstalled(
+    findings: Findings, run, failure, photos: Path, packages, module: str, about: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left is a folder without its code, which Python imports as an empty namespace."""
+    packages[{"cv2": PLAIN, "onnxruntime": "onnxruntime-gpu"}[module]] = "1.0"
+    del packages[{"cv2": HEADLESS, "onnxruntime": "onnxruntime"}[module]]
+    monkeypatch.setitem(sys.modules, module, ModuleType(module))
+    found = findings(broken=True)[about]
+    left = {"cv2": PLAIN, "onnxruntime": "onnxruntime-gpu"}[module]
+    assert "is not whole" in found["detail"]
+    assert found["mend"] == f"pip install --force-reinstall --no-deps {left}"
+    if module == "cv2":
+        assert found["mend"] in failure(run("verify", photos / "img1.jpg", photos / "img2.jpg"))
+
+
+def test_two_onnx_runtimes(findings: Findings, packages, monkeypatch: pytest.MonkeyPatch) -> None:
+    """retina-face asks for onnxruntime, so that both are there; the one whose files lie on top runs."""
     packages["onnxruntime-gpu"] = "1.20"
-    broken = findings(broken=True)["ONNX Runtime"]
-    assert broken["detail"] == "onnxruntime and onnxruntime-gpu are both installed and overwrite each other"
-    assert broken["mend"] == "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu"
-    del packages["onnxruntime"]
-    assert "ONNX Runtime" not in findings(broken=False)
+    under = findings(broken=False)["ONNX Runtime"]
+    assert under["state"] == "note"
+    assert under["mend"] == "pip install --force-reinstall --no-deps onnxruntime-gpu"
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    on_top = findings(broken=False)
+    assert (on_top["ONNX Runtime"]["state"], on_top["ONNX Runtime"]["mend"]) == ("ok", "")
+    # A provider that is there has run nothing yet.
+    assert on_top["device cuda"]["state"] == "note"
 
 
 def test_models_that_are_not_ready(findings: Findings, states) -> None:

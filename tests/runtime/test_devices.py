@@ -10,11 +10,12 @@ import sys
 from types import SimpleNamespace
 
 import cv2
+import numpy as np
 import onnxruntime
 import pytest
 
 from spherecv.errors import BackendError, MissingDependencyError
-from spherecv.runtime import Session, available_backends, available_devices, devices
+from spherecv.runtime import Session, available_backends, available_devices, devices, trial
 
 pytestmark = pytest.mark.runtime
 
@@ -61,8 +62,27 @@ def test_why_cuda_is_not_there(monkeypatch):
     assert reasons["cpu"] == ""
     assert "was built without CUDA" in reasons["cuda"]
     assert "pip install 'spherecv[gpu]'" in reasons["cuda"]
+    # A provider that is listed and cannot start has run nothing: there is no GPU to be told usable.
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    assert "could not" in available_devices()["cuda"] or "cannot" in available_devices()["cuda"]
+
+
+def test_a_device_is_usable_after_it_ran_a_net(monkeypatch):
+    assert trial.trial("opencv") == ""
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(trial, "trial", lambda backend, device="cpu": "" if device == "cpu" else f"{backend} failed")
+    assert available_devices()["cuda"].endswith("onnxruntime failed")
+    monkeypatch.setattr(trial, "trial", lambda backend, device="cpu": "")
     assert available_devices() == {"cpu": "", "cuda": ""}
+    monkeypatch.undo()
+
+    class Wrong:
+        def __init__(self, *_, **__): ...
+        def run(self, _):
+            return {"y": np.zeros((1, 1, 2, 2), np.float32)}
+
+    monkeypatch.setattr(trial, "Session", Wrong)
+    assert "wrong numbers" in trial.trial("opencv")
 
 
 @pytest.mark.parametrize(
@@ -91,7 +111,7 @@ def test_what_onnx_runtime_prints_on_import_is_kept_from_the_terminal(monkeypatc
     def noisy(name):
         os.write(2, b"[W:onnxruntime:Default, device_discovery.cc:164] GPU device discovery failed\n")
         os.write(2, b"what another thread has to say\n")
-        return SimpleNamespace()
+        return SimpleNamespace(InferenceSession=object)
 
     monkeypatch.delitem(sys.modules, "onnxruntime")
     monkeypatch.setattr(importlib, "import_module", noisy)
