@@ -15,7 +15,10 @@ MODULE ?=
 # Mutants of each module, drawn at random; all of them where it is empty.
 SAMPLE ?= 25
 
-.PHONY: demo test check mutants clean
+# Pythons for `make pythons`; those that are not installed are left out.
+PYTHONS ?= python3.11 python3.12 python3.13
+
+.PHONY: demo test check docs pythons mutants clean
 
 demo: $(VENV)/.demo-installed
 	$(BIN)/spherecv demo
@@ -27,6 +30,14 @@ check: $(VENV)/.dev-installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
+
+docs: $(VENV)/.docs-installed
+	PYTHONPATH=. $(BIN)/mkdocs build --strict --site-dir build/site
+
+pythons:
+	for python in $(PYTHONS); do if command -v $$python > /dev/null; then \
+	    $(MAKE) PYTHON=$$python VENV=.venv-$$python EXTRA=test-runtime PYTEST='-m runtime' test || exit 1; \
+	else echo "$$python is not installed"; fi; done
 
 mutants: $(VENV)/.$(EXTRA)-installed
 	$(BIN)/python tests/mutants.py $(MODULE) $(if $(SAMPLE),--sample $(SAMPLE))

@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("SPHERECV_TEST_DATA", ROOT.parent / "shared" / "data"))
 CHROMIUM = os.environ.get("SPHERECV_TEST_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 EXTRAS = (
-    "fastapi", "httpx", "milvus_lite", "nbclient", "nbformat", "openvino", "playwright", "pymilvus", "ray",
-    "schemathesis",
+    "build", "check_wheel_contents", "fastapi", "httpx", "milvus_lite", "mkdocs", "nbclient", "nbformat", "openvino",
+    "playwright", "pymilvus", "ray", "schemathesis", "twine", "yaml",
 )  # fmt: skip
 """Modules of the extra `test` that `test-runtime`, the extra of the second environment, leaves out."""
 PEERS = {"deepface": "0.0.103", "face_recognition": "1.3.0"}
