@@ -264,6 +264,28 @@ def import_(
         galleries.report(gallery.import_file(source, if_exists="add" if add else "raise"), as_json)
 
 
+@app.command("check")
+def check(location: galleries.Location, as_json: options.Json = False) -> None:
+    """Read everything in the gallery's files and say what is damaged. Exit 0: whole, 1: damaged.
+
+    What is damaged is left out of every answer, with a warning; people can be removed all the same.
+
+    Examples:
+
+      spherecv gallery check people.db
+    """
+    with galleries.open_plainly(location) as gallery:
+        found = gallery.check()
+    if as_json:
+        typer.echo(json.dumps(found.to_dict()))
+    else:
+        typer.echo("\n".join(found.damaged) or "whole")
+        typer.echo(f"{found.identities} people, {found.images} images, {found.faces} faces read")
+        if not found.checksums:
+            typer.echo("it was written by an earlier version, without checksums: the next change adds them")
+    raise typer.Exit(0 if found.whole else 1)
+
+
 @app.command("stats")
 def stats(location: galleries.Location, as_json: options.Json = False) -> None:
     """Count what the gallery holds, and tell what made it."""

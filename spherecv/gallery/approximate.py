@@ -245,6 +245,18 @@ class FaceIndex:
             return None
 
 
+def is_whole(path: Path) -> bool:
+    """Whether the file of an index is as it was written, as far as its hash tells; a missing one is."""
+    try:
+        with path.open("rb") as stream:
+            _check_hash(stream)
+            return stream.read(len(_MAGIC)) in (_MAGIC, _UNHASHED)
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        return False
+
+
 def _check_hash(stream: IO[bytes]) -> None:
     """Refuse a file that is not as it was written; those of earlier versions have no hash."""
     hashed = stream.read(len(_MAGIC)) == _MAGIC

@@ -1,30 +1,74 @@
-"""Check of what a gallery's file gives back for a face: damaged faces are left out, and said."""
+"""Check of what a gallery's file gives back: what is damaged is left out and said, or is an error."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from spherecv.errors import GalleryKeyError
+from spherecv.errors import GalleryError, GalleryKeyError
+from spherecv.gallery import checksums
 from spherecv.gallery.rows import Vector
 from spherecv.gallery.seal import Seal
 
+OnDamage = Literal["warn", "raise"]
+
 
 class DamageWarning(UserWarning):
-    """A face of a gallery whose stored values are damaged, and which is therefore left out."""
+    """Something in a gallery's files that is damaged, and which is therefore left out."""
+
+
+class Damage:
+    """What is done about damage: it is warned of, raised, or written down.
+
+    Attributes
+    ----------
+    mode : {"warn", "raise"}
+    """
+
+    def __init__(self, label: str, mode: OnDamage = "warn") -> None:
+        self.mode: OnDamage = mode
+        self._label = label
+        self._found: list[str] | None = None
+
+    def seen(self, what: str) -> None:
+        """Say what is damaged.
+
+        Raises
+        ------
+        GalleryError
+            With mode "raise".
+        """
+        if self._found is not None:
+            self._found.append(what)
+        elif self.mode == "raise":
+            raise GalleryError(f"{self._label}: {what}; `spherecv gallery check` says all that is damaged")
+        else:
+            warnings.warn(f"{self._label}: {what}; it is left out", DamageWarning, stacklevel=2)
+
+    def collect(self, read: Callable[[], None]) -> list[str]:
+        """Read something and return what is damaged in it, instead of saying it."""
+        self._found, found = [], list[str]()
+        try:
+            read()
+            found = self._found
+        finally:
+            self._found = None
+        return found
 
 
 def opened_vectors(
     seal: Seal,
     faces: Sequence[int],
     sealed: Sequence[Any],
+    sums: Sequence[int | None] | None,
     size: int,
     explain: Callable[[int, str], None],
 ) -> tuple[list[int], Vector]:
-    """Open embeddings, leaving out what cannot be one.
+    """Open embeddings, leaving out what is not as it was written.
 
     Parameters
     ----------
@@ -33,6 +77,8 @@ def opened_vectors(
         Ids.
     sealed : sequence, length N
         As the file has them: of any type, where it is damaged.
+    sums : sequence of int, length N, or None
+        Their checksums; None in a file of an earlier version.
     size : int
         Numbers of an embedding.
     explain : callable
@@ -45,32 +91,33 @@ def opened_vectors(
     vectors : ndarray of float32, shape (len(kept), size)
         All finite.
     """
-    kept, contents = [], []
+    kept, contents, length = [], [], 4 * size
+    changed, not_finite = "its embedding is not what was written", "its embedding has values that are not finite"
     for place, value in enumerate(sealed):
         content = opened(seal, value)
-        if content is None or len(content) != 4 * size:
-            what = "cannot be opened" if content is None else f"has {len(content)} bytes, not {4 * size}"
-            explain(faces[place], f"its embedding {what}")
+        if content is None:
+            explain(faces[place], "it has no embedding" if value is None else "its embedding cannot be opened")
+        elif len(content) != length:
+            explain(faces[place], f"its embedding has {len(content)} bytes, not {length}")
+        elif sums is not None and checksums.of_vector(faces[place], value) != sums[place]:
+            finite = np.isfinite(np.frombuffer(content, "<f4")).all()
+            explain(faces[place], changed if finite else not_finite)
         else:
             kept.append(place)
             contents.append(content)
     vectors = np.frombuffer(b"".join(contents), "<f4").reshape(len(kept), size)
-    whole = np.isfinite(vectors).all(axis=1)
+    whole = finite_rows(vectors)
     if whole.all():
         return kept, vectors
     for row in np.flatnonzero(~whole):
-        explain(faces[kept[row]], "its embedding has values that are not finite")
+        explain(faces[kept[row]], not_finite)
     return [kept[row] for row in np.flatnonzero(whole)], vectors[whole]
 
 
-def warn(label: str, face: int, whose: str, what: str) -> None:
-    """Say which face is left out, and why."""
-    warn_of(f"{label}: face {face} of {whose} is damaged ({what}) and left out: enrol its image again")
-
-
-def warn_of(message: str) -> None:
-    """Say what is damaged."""
-    warnings.warn(message, DamageWarning, stacklevel=2)
+def finite_rows(vectors: Vector) -> NDArray[np.bool_]:
+    """Whether all values of a row are finite, shape (N,)."""
+    # The sum is finite where all values are, and needs no second array of the same size.
+    return np.asarray(np.isfinite(np.einsum("ij->i", vectors, dtype=np.float64)))
 
 
 def opened(seal: Seal, value: object) -> bytes | None:

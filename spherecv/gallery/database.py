@@ -7,37 +7,47 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from spherecv.errors import GalleryError, GalleryLockedError, GalleryMismatchError, StorageError
+from spherecv.gallery import checksums, log, upgrade
+from spherecv.gallery.damage import Damage, OnDamage
 
 _APPLICATION = 0x53434756  # "SCGV", by which a gallery is told from other SQLite files
-FORMAT = 1
-_PAGE = 16_384  # seven embeddings of 512 numbers a page; at SQLite's 4096 bytes it would be one, and half of it air
+FORMAT, _UNCHECKED = 2, 1
+"""What is written, and what was written before rows had checksums: it is read, and upgraded with the first change."""
+PAGE = 16_384  # seven embeddings of 512 numbers a page; at SQLite's 4096 bytes it would be one, and half of it air
 _SMALL = 64 << 20
 """Bytes up to which a file is simply written again after a removal, in a fraction of a second."""
 _MOST_SCANNED = 16 << 30
 """Bytes that a search for traces may look through before rewriting a large file is the cheaper proof."""
 _PIECE, _SCAN = 32, 64 << 20
 
+COUNTS = upgrade.COUNTS
+_SMALL_TABLES = ("identities", "images", "faces")
 _TABLES = """
-CREATE TABLE properties (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE properties (name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER) WITHOUT ROWID;
 CREATE TABLE identities (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, lookup BLOB NOT NULL UNIQUE, name BLOB NOT NULL, metadata BLOB NOT NULL);
+    id INTEGER PRIMARY KEY AUTOINCREMENT, lookup BLOB NOT NULL UNIQUE, name BLOB NOT NULL, metadata BLOB NOT NULL,
+    checksum INTEGER);
 CREATE TABLE images (
     id INTEGER PRIMARY KEY AUTOINCREMENT, identity INTEGER REFERENCES identities (id), lookup BLOB NOT NULL,
-    path BLOB NOT NULL, digest BLOB NOT NULL, size INTEGER, mtime_ns INTEGER, problem BLOB NOT NULL);
+    path BLOB NOT NULL, digest BLOB NOT NULL, size INTEGER, mtime_ns INTEGER, problem BLOB NOT NULL, checksum INTEGER);
 CREATE INDEX images_of ON images (identity);
 CREATE INDEX images_by_lookup ON images (lookup);
 CREATE TABLE faces (
     id INTEGER PRIMARY KEY AUTOINCREMENT, image INTEGER NOT NULL REFERENCES images (id), box BLOB, score REAL,
-    quality REAL);
+    quality REAL, checksum INTEGER, vector_checksum INTEGER);
 CREATE INDEX faces_of ON faces (image);
 CREATE TABLE vectors (face INTEGER PRIMARY KEY REFERENCES faces (id), vector BLOB NOT NULL);
-CREATE TABLE attachments (name TEXT PRIMARY KEY, value BLOB NOT NULL);
+CREATE TABLE attachments (name TEXT PRIMARY KEY, value BLOB NOT NULL, checksum INTEGER);
 """
+
+
+class CorruptFileError(GalleryError):
+    """The file's structure is damaged: some statements fail, while others still work."""
 
 
 class Database:
@@ -50,6 +60,12 @@ class Database:
         Whether a missing file is made.
     timeout : float
         Seconds to wait for another process that writes.
+    damaged : {"warn", "raise"}
+        What is done about damaged rows.
+
+    Attributes
+    ----------
+    damage : Damage
 
     Raises
     ------
@@ -61,16 +77,24 @@ class Database:
         Not permitted, or no room.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, create: bool, timeout: float) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, create: bool, timeout: float, damaged: OnDamage = "warn"
+    ) -> None:
         # Absolute: the process may go to another folder and then fork, remove, or ask for the index beside the file.
         self.path = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
         self.timeout = timeout
+        self.damage = Damage(str(self.path), damaged)
+        self._checked = False
+        self._structure: list[str] | None = None
         self._lock = threading.RLock()
         self._check_place(create)
         self._process = os.getpid()
         self._left_behind: list[sqlite3.Connection] = []
+        cut = log.is_cut(self.path)  # before SQLite passes over what is damaged in it
         self._raw = self._connect()
         try:
+            if cut:
+                self.damage.seen("its log (-wal) is damaged, and the latest changes may be missing")
             self._prepare()
         except BaseException:
             self._raw.close()
@@ -96,23 +120,77 @@ class Database:
                 _roll_back(connection)
 
     @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
-        """Give a connection whose changes become true together when the block ends well, and not at all otherwise."""
+    def write(self, *, rows: bool = True) -> Iterator[sqlite3.Connection]:
+        """Give a connection whose changes become true together when the block ends well, and not at all otherwise.
+
+        `rows` says whether they are in the tables: then a file of an earlier version is upgraded first.
+        """
         with self._lock, self._explained():
             connection = self._connection()
             connection.execute("BEGIN IMMEDIATE")
             try:
+                if rows and not self.checked(connection):
+                    upgrade.add_checksums(connection)
+                    connection.execute(f"PRAGMA user_version = {FORMAT}")
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
                 _roll_back(connection)
+                self._checked = False  # an upgrade may have been taken back with it
                 raise
 
+    def checked(self, connection: sqlite3.Connection) -> bool:
+        """Whether the rows of the file have checksums: those of an earlier version have none until they are changed."""
+        if not self._checked:
+            self._checked = connection.execute("PRAGMA user_version").fetchone()[0] != _UNCHECKED
+        return self._checked
+
     def get(self, name: str) -> str | None:
-        """Value of a property."""
+        """Value of a property.
+
+        Raises
+        ------
+        GalleryError
+            It is damaged: there is nothing else that says it.
+        """
         with self.read() as connection:
-            row = connection.execute("SELECT value FROM properties WHERE name = ?", (name,)).fetchone()
-        return None if row is None else str(row[0])
+            return self._told(connection, name)
+
+    def _told(self, connection: sqlite3.Connection, name: str) -> str | None:
+        checked = self.checked(connection)
+        columns = "value, checksum" if checked else "value, 0"
+        row = connection.execute(f"SELECT {columns} FROM properties WHERE name = ?", (name,)).fetchone()  # noqa: S608
+        if row is None:
+            return None
+        told = checksums.of_property(name, row[0])
+        if told is None or (checked and told != row[1]):
+            raise GalleryError(f"{self.path} is damaged: what it says of its {name} is not what was written")
+        return str(row[0])
+
+    def put(self, connection: sqlite3.Connection, name: str, value: str, *, anew: bool = True) -> None:
+        """Write a property; `anew` says whether it replaces the value that is there."""
+        kept = "REPLACE" if anew else "IGNORE"
+        row = (name, value, checksums.of_property(name, value))
+        connection.execute(f"INSERT OR {kept} INTO properties VALUES (?, ?, ?)", row)  # noqa: S608
+
+    def is_whole(self) -> bool:
+        """Whether the tables of people, images and faces agree with their indexes, looked at once.
+
+        Values are checked by themselves; but a damaged index, or a page that counts too few rows, hides whole ones.
+        """
+        return not self._structure_faults()
+
+    def check_structure(self) -> None:
+        """Say where it is not whole."""
+        for fault in self._structure_faults()[:1]:
+            self.damage.seen(f"its tables are damaged, and people may be missing ({fault})")
+
+    def _structure_faults(self) -> list[str]:
+        if self._structure is None:
+            with self.read() as connection:
+                self._structure = [fault for table in _SMALL_TABLES for fault in structure(connection, table)]
+                self._structure += self.hidden(connection)
+        return self._structure
 
     def bytes_on_disk(self) -> int:
         """Bytes of the file and of its log."""
@@ -132,6 +210,52 @@ class Database:
             finally:
                 connection.execute(f"PRAGMA busy_timeout = {round(1000 * self.timeout)}")
         return not busy
+
+    def replace(self, fresh: sqlite3.Connection, unchanged: Callable[[sqlite3.Connection], bool]) -> None:
+        """Put another database in the place of this one's content, in one transaction.
+
+        `unchanged` is asked, once nobody else can write any more, whether the content is still what it was made from.
+
+        Raises
+        ------
+        GalleryLockedError
+            Another process writes, or has written since.
+        """
+        with self._lock, self._explained():
+            watching = self._connection()
+            goal = self._connect()
+            try:
+                goal.execute(f"PRAGMA busy_timeout = {round(1000 * self.timeout)}")
+
+                def look(_: int, left: int, __: int) -> None:
+                    if left and not unchanged(watching):
+                        raise GalleryLockedError(f"{self.path} was changed by another process meanwhile: try again")
+
+                fresh.backup(goal, pages=1, progress=look)
+            finally:
+                goal.close()
+            self._structure = None
+
+    def hidden(self, connection: sqlite3.Connection) -> list[str]:
+        """Images that moved between the known and the unknown: a question about the one would not find them."""
+        try:
+            told = self._told(connection, COUNTS)
+        except GalleryError as error:
+            return [str(error)]
+        if told is None or told == upgrade.counted(connection):
+            return []
+        columns = "id, identity, lookup, path, digest, size, mtime_ns, problem, checksum"
+        rows = connection.execute(f"SELECT {columns} FROM images")  # noqa: S608 - a constant
+        moved = [str(row[0]) for row in rows if checksums.of_image(*row[:8]) != row[8]][:5]
+        return [f"images {', '.join(moved)} are not what was written" if moved else "the number of images has changed"]
+
+    def count(self, connection: sqlite3.Connection, known: int, unknown: int) -> None:
+        """Write down that there are so many more images of known people and of nobody."""
+        try:
+            held = [int(part) for part in (self._told(connection, COUNTS) or "0 0").split()]
+        except GalleryError:  # damaged: nothing is known of them until the file is written again
+            return
+        self.put(connection, COUNTS, f"{held[0] + known} {held[1] + unknown}")
 
     def erase(self, traces: Iterable[bytes] | None) -> bool:
         """Make sure that removed values are in no byte of the files.
@@ -159,6 +283,7 @@ class Database:
                 connection.execute("PRAGMA temp_store = FILE")  # as large as the gallery: not in memory
                 try:
                     connection.execute("VACUUM")
+                    self._structure = None
                 finally:
                     connection.execute("PRAGMA temp_store = MEMORY")
             return self.flush()
@@ -192,9 +317,11 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         with self._explained():
-            return sqlite3.connect(
+            connection = sqlite3.connect(
                 self.path, timeout=self.timeout, isolation_level=None, check_same_thread=False, cached_statements=64
             )
+            connection.text_factory = _text  # a damaged text is one that does not fit, not one that cannot be read
+            return connection
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA secure_delete = ON")
@@ -221,8 +348,8 @@ class Database:
             owner = self._raw.execute("PRAGMA application_id").fetchone()[0]
             if owner != _APPLICATION:
                 self._make_tables()
-        found = self._raw.execute("PRAGMA user_version").fetchone()[0]
-        if found != FORMAT:
+            found = self._raw.execute("PRAGMA user_version").fetchone()[0]
+        if found not in (FORMAT, _UNCHECKED):
             raise GalleryMismatchError(
                 f"{self.path} is a gallery of format {found}, but this version of SphereCV reads format {FORMAT}"
             )
@@ -235,15 +362,12 @@ class Database:
             return
         if owner or tables:
             raise GalleryError(f"{self.path} is a SQLite file of another program, not a gallery")
-        self._raw.execute(f"PRAGMA page_size = {_PAGE}")
+        self._raw.execute(f"PRAGMA page_size = {PAGE}")
         self._use_log()
         with self.write() as connection:
             # Two processes may make the same gallery at once: the second finds it made.
             if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION:
-                for statement in _TABLES.strip().split(";\n"):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-                connection.execute(f"PRAGMA user_version = {FORMAT}")
+                make_tables(connection)
 
     def _use_log(self) -> None:
         """Switch to WAL mode, for which SQLite does not wait where another process does the same."""
@@ -275,14 +399,38 @@ class Database:
             if name.startswith("SQLITE_NOTADB"):
                 raise GalleryError(f"{self.path} is not a gallery") from None
             if name.startswith("SQLITE_CORRUPT"):
-                raise GalleryError(f"{self.path} is damaged ({text}): bring back a copy of it") from None
+                raise CorruptFileError(f"{self.path} is damaged ({text}): bring back a copy of it") from None
             if name.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
                 raise StorageError(f"{self.path} cannot be written or read: {text}; nothing was lost") from None
             if "closed database" in text:
                 raise GalleryError(f"{self.path} was closed: open it again") from None
-            if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError):
+            if isinstance(error, sqlite3.IntegrityError):
+                raise CorruptFileError(f"{self.path} is damaged ({text}): bring back a copy of it") from None
+            if isinstance(error, sqlite3.ProgrammingError):
                 raise
             raise GalleryError(f"{self.path}: {text}") from None
+
+
+def make_tables(connection: sqlite3.Connection) -> None:
+    """Make the tables of an empty gallery."""
+    for statement in _TABLES.strip().split(";\n"):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+    connection.execute(f"PRAGMA user_version = {FORMAT}")
+
+
+def structure(connection: sqlite3.Connection, table: str) -> list[str]:
+    """What SQLite finds wrong with a table and its indexes, or (empty) the file; nothing where it is whole."""
+    which = f"({table})" if table else ""
+    try:
+        found = [str(row[0]) for row in connection.execute(f"PRAGMA integrity_check{which}")]
+    except sqlite3.DatabaseError as error:
+        return [str(error)]
+    return [] if found == ["ok"] else [line.replace("\n", " ") for line in found]
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="surrogateescape")
 
 
 def _pieces(traces: Iterable[bytes]) -> set[bytes]:

@@ -28,8 +28,10 @@ from spherecv.facetable import FaceTable, read_embeddings
 from spherecv.gallery import classifier, folders, intake, transfer
 from spherecv.gallery.bulk.shards import read_manifest, read_shards
 from spherecv.gallery.checks import checked_metadata, checked_rows, plain_name
+from spherecv.gallery.checkup import Checkup
 from spherecv.gallery.classifier import Classifier
 from spherecv.gallery.clustering import Clustering, cluster_rows, pair_scores
+from spherecv.gallery.damage import OnDamage
 from spherecv.gallery.identify import Template, as_match, nearest_people
 from spherecv.gallery.intake import Enrolment
 from spherecv.gallery.rows import Added, Entry, Hit, IdentityInfo, Origin, Removed, StoredImage, Vector
@@ -85,6 +87,7 @@ class FaceGallery:
         key: str | None = None,
         index: str = "auto",
         timeout: float = 5.0,
+        damaged: OnDamage = "warn",
         **settings: Unpack[PipelineSettings],
     ) -> FaceGallery:
         """Open a gallery, or make one.
@@ -110,6 +113,9 @@ class FaceGallery:
             (`build_index`), and is exact without one.
         timeout : float
             Seconds to wait for another process that writes.
+        damaged : {"warn", "raise"}
+            Whether a face whose stored values are damaged is left out with a `DamageWarning` that names it, or is a
+            `GalleryError`. Removals work in any case.
         **settings
             As for `PipelineConfig`.
 
@@ -126,6 +132,7 @@ class FaceGallery:
         GalleryKeyError, GalleryLockedError, StorageError, MissingDependencyError
         """
         check_metric(metric)
+        check_choice("damaged", damaged, get_args(OnDamage))
         check_path("a gallery must be a path or a milvus:// address", location)
         store: Store
         if is_milvus(location):
@@ -133,7 +140,7 @@ class FaceGallery:
 
             store = MilvusStore(str(location), create=create, metric=metric, timeout=timeout)
         else:
-            store = SqliteStore(location, create=create, key=key, timeout=timeout, index=index)
+            store = SqliteStore(location, create=create, key=key, timeout=timeout, index=index, damaged=damaged)
         try:
             _settle_names(store)
             stages = Stages(store, model, metric=metric, calibration=calibration, **settings)
@@ -646,6 +653,17 @@ class FaceGallery:
         if not isinstance(self.store, SqliteStore):
             raise InvalidArgumentError(f"{self.store.label} keeps its own index: choose it by ?index= in its address")
         return self.store.index.build(kind, self.metric)
+
+    def check(self) -> Checkup:
+        """Read everything in the gallery's files and say what is damaged, by checksums and by SQLite's own check.
+
+        Returns
+        -------
+        Checkup
+        """
+        if not isinstance(self.store, SqliteStore):
+            raise InvalidArgumentError(f"{self.store.label} is a gallery on Milvus, which checks its files by itself")
+        return self.store.check()
 
     def erase_pending(self) -> bool:
         """Finish erasing what earlier removals could not while others read an older state (`erased` was False).

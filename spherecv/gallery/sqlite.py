@@ -7,7 +7,7 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,10 @@ from spherecv.errors import (
     InvalidArgumentError,
     StorageError,
 )
-from spherecv.gallery.database import Database
+from spherecv.gallery import checksums, salvage
+from spherecv.gallery.checkup import Checkup, check_file
+from spherecv.gallery.damage import OnDamage
+from spherecv.gallery.database import CorruptFileError, Database
 from spherecv.gallery.rows import (
     Added,
     Entry,
@@ -56,6 +59,8 @@ class SqliteStore:
         Seconds to wait for another process that writes.
     index : {"auto", "exact", "hnsw", "ivf"}
         How to search; see `spherecv.gallery.approximate`.
+    damaged : {"warn", "raise"}
+        Whether what is damaged is left out with a `DamageWarning`, or is a `GalleryError`.
 
     Raises
     ------
@@ -70,8 +75,9 @@ class SqliteStore:
         key: str | None = None,
         timeout: float = 5.0,
         index: str = "auto",
+        damaged: OnDamage = "warn",
     ) -> None:
-        self._database = Database(path, create=create, timeout=timeout)
+        self._database = Database(path, create=create, timeout=timeout, damaged=damaged)
         self.label = str(self._database.path)
         try:
             passphrase = passphrase_of(key)
@@ -95,10 +101,16 @@ class SqliteStore:
         # Written down once; of two processes that make the gallery at once, the first decides.
         seal, note = new_seal(passphrase)
         with self._database.write() as connection:
-            connection.execute("INSERT OR IGNORE INTO properties VALUES ('seal', ?)", (note,))
-            connection.execute("INSERT OR IGNORE INTO properties VALUES ('uuid', ?)", (secrets.token_hex(16),))
+            if self._rows_are_there(connection):
+                raise GalleryError(f"{self.label} is damaged: how it is sealed is missing; bring back a copy of it")
+            self._database.put(connection, "seal", note, anew=False)
+            self._database.put(connection, "uuid", secrets.token_hex(16), anew=False)
         settled = self._database.get("seal") or ""
         return seal if settled == note else open_seal(settled, passphrase, self.label)
+
+    @staticmethod
+    def _rows_are_there(connection: sqlite3.Connection) -> bool:
+        return any(Rows.last(connection, table) for table in ("identities", "images"))
 
     @property
     def encrypted(self) -> bool:
@@ -151,9 +163,9 @@ class SqliteStore:
         if size is not None and known is not None and size != known:
             raise GalleryMismatchError(f"{self.label} holds embeddings of {known} numbers, but got {size}")
         text = json.dumps({"model": origin.model, "key": origin.key, "detector": origin.detector})
-        connection.execute("INSERT OR IGNORE INTO properties VALUES ('origin', ?)", (text,))
+        self._database.put(connection, "origin", text, anew=False)
         if size is not None:
-            connection.execute("INSERT OR IGNORE INTO properties VALUES ('dimension', ?)", (str(size),))
+            self._database.put(connection, "dimension", str(size), anew=False)
 
     def _make_room(
         self, connection: sqlite3.Connection, entries: Sequence[Entry], if_exists: IfExists, gone: Gone
@@ -170,11 +182,23 @@ class SqliteStore:
 
     def remove(self, identity: str) -> Removed:
         """Forget a person, and every byte that was kept of them."""
+        try:
+            with self._database.write() as connection:
+                gone = self._rows.remove_owner(connection, self._known(connection, identity))
+                note = self._rows.note_removal(connection)
+                self._search.index.forget(connection)
+        except CorruptFileError:
+            return self._salvaged_without(identity)
+        return Removed(len(gone.faces), gone.images, self._erase(note, gone.traces))
+
+    def _salvaged_without(self, identity: str) -> Removed:
+        left = salvage.rewrite(self._database, lambda row: self._rows.is_named(row, identity))
+        if not left.people:
+            raise IdentityError(f"{self.label} holds nobody called {identity!r}")
         with self._database.write() as connection:
-            gone = self._rows.remove_owner(connection, self._known(connection, identity))
             note = self._rows.note_removal(connection)
             self._search.index.forget(connection)
-        return Removed(len(gone.faces), gone.images, self._erase(note, gone.traces))
+        return Removed(left.faces, left.images, self._erase(note._replace(alone=False), ()))
 
     def remove_images(self, places: Sequence[tuple[str | None, str]]) -> Removed:
         """Forget images, each given by whose it is and its path; a person goes with their last one."""
@@ -196,7 +220,7 @@ class SqliteStore:
 
     def holds(self, identity: str) -> bool:
         """Whether there is somebody of that name."""
-        with self._database.read() as connection:
+        with self._question() as connection:
             return self._rows.find(connection, identity) is not None
 
     def flush(self) -> bool:
@@ -211,13 +235,20 @@ class SqliteStore:
         mark goes only if it is still ours: what another process removes meanwhile has yet to be erased.
         """
         try:
-            if not self._database.erase(traces if note.alone else None):
+            if not self._erased(traces if note.alone else None):
                 return False
             with self._database.write() as connection:
                 connection.execute("DELETE FROM properties WHERE name = 'unerased' AND value = ?", (note.mark,))
         except (GalleryLockedError, StorageError):
             return False
         return True
+
+    def _erased(self, traces: Sequence[bytes] | None) -> bool:
+        try:
+            return self._database.erase(traces)
+        except CorruptFileError:  # SQLite does not write a damaged file again
+            salvage.rewrite(self._database)
+            return self._database.erase(None)
 
     def rename(self, old: str, new: str) -> None:
         """Give a person another name, which must be free."""
@@ -241,6 +272,13 @@ class SqliteStore:
             self._search.index.forget(connection)
         self._erase(note, gone.traces)
 
+    @contextmanager
+    def _question(self) -> Iterator[sqlite3.Connection]:
+        """One state of the file, whose tables were seen to be whole, or said not to be."""
+        with self._database.read() as connection:
+            self._database.check_structure()
+            yield connection
+
     def names(self) -> list[str]:
         """Names of everybody known, in no order."""
         with self._database.read() as connection:
@@ -248,44 +286,52 @@ class SqliteStore:
 
     def identities(self) -> list[IdentityInfo]:
         """Everybody, by name."""
-        with self._database.read() as connection:
+        with self._question() as connection:
             return self._rows.identities(connection)
 
     def images(self, identity: str | None = None, *, which: Which | None = None) -> Iterator[StoredImage]:
         """Images of one person, of everybody known, of nobody, or all."""
-        with self._database.read() as connection:
+        with self._question() as connection:
             owner = None if identity is None else self._known(connection, identity)
             found = self._rows.images(connection, owner, which)
         yield from found
 
     def table(self, which: Which | None = None, identity: str | None = None) -> Table:
         """Embeddings with their owners."""
-        with self._database.read() as connection:
+        with self._question() as connection:
             owner = None if identity is None else self._known(connection, identity)
             return self._rows.table(connection, self.dimension or 0, which, owner)
 
     def nearest(self, probes: Vector, count: int, metric: Metric, which: Which) -> list[list[Hit]]:
         """Nearest faces of each probe."""
-        return self._search.nearest(self._checked(probes), count, metric, which)
+        with self._question():
+            checked = self._checked(probes)
+        return self._search.nearest(checked, count, metric, which)
 
     def nearest_templates(self, probes: Vector, count: int, metric: Metric) -> list[list[Hit]]:
         """People nearest to each probe by the mean of their embeddings."""
-        return self._search.nearest_templates(self._checked(probes), count, metric)
+        with self._question():
+            checked = self._checked(probes)
+        return self._search.nearest_templates(checked, count, metric)
 
     def people_metadata(self, names: Sequence[str]) -> list[Mapping[str, Any]]:
         """What the caller said of people."""
-        with self._database.read() as connection:
+        with self._question() as connection:
             return [self._rows.person(connection, self._known(connection, name))[1] for name in names]
 
     def describe(self, faces: Sequence[int]) -> list[StoredFace | None]:
         """What is known of faces; None for one that was removed meanwhile."""
-        with self._database.read() as connection:
+        with self._question() as connection:
             return [self._rows.describe(connection, face) for face in faces]
 
     def describe_people(self, owners: Sequence[Hashable]) -> list[StoredFace | None]:
         """What is known of owners; None for one that was removed meanwhile."""
-        with self._database.read() as connection:
+        with self._question() as connection:
             return [self._rows.describe_person(connection, owner) for owner in owners]
+
+    def check(self) -> Checkup:
+        """Read everything, and say what is damaged."""
+        return check_file(self._database, self._rows)
 
     def snapshot(self) -> AbstractContextManager[object]:
         """Read one state, whatever others write, until the block ends."""
@@ -309,16 +355,27 @@ class SqliteStore:
                 raise GalleryError(f"somebody was removed from {self.label}, or renamed, meanwhile: make it again")
             connection.execute("DELETE FROM attachments WHERE name = ?", (name,))
             if value is not None:
-                connection.execute("INSERT INTO attachments VALUES (?, ?)", (name, self._seal.close(value)))
+                sealed = self._seal.close(value)
+                row = (name, sealed, checksums.of_attachment(name, sealed))
+                connection.execute("INSERT INTO attachments VALUES (?, ?, ?)", row)
 
     def attachment(self, name: str) -> bytes | None:
         """Value that was attached."""
         with self._database.read() as connection:
-            row = connection.execute("SELECT value FROM attachments WHERE name = ?", (name,)).fetchone()
-        return None if row is None else self._seal.open(row[0])
+            checked = self._database.checked(connection)
+            columns = "value, checksum" if checked else "value, 0"
+            row = connection.execute(f"SELECT {columns} FROM attachments WHERE name = ?", (name,)).fetchone()  # noqa: S608
+        if row is None:
+            return None
+        told = checksums.of_attachment(name, row[0])
+        if told is None or (checked and told != row[1]):
+            raise GalleryError(f"{self.label}: its {name} is damaged: fit it again")
+        return self._seal.open(row[0])
 
     def _known(self, connection: sqlite3.Connection, name: str) -> int:
         owner = self._rows.find(connection, name)
+        if owner is None:
+            owner = self._rows.search(connection, name)
         if owner is None:
             raise IdentityError(f"{self.label} holds nobody called {name!r}")
         return owner

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -54,7 +54,8 @@ class IndexKeeper:
         self._lock = threading.RLock()
         self._index: FaceIndex | None = None
         self._saved = 0
-        self._owners = Owners()
+        self._owners = Owners(self._rows)
+        self._left_out = 0
 
     def serves(self, metric: Metric) -> bool:
         """Whether a search shall go through the index."""
@@ -90,7 +91,7 @@ class IndexKeeper:
 
     def build(self, kind: Kind, metric: Metric) -> int:
         """Make the index again and write it; returns how many faces it holds."""
-        with self._database.write() as connection, self._lock:
+        with self._database.write(rows=False) as connection, self._lock:
             self._index = self._made(connection, kind, metric)
             self._save()
             return len(self._index.ids)
@@ -120,7 +121,8 @@ class IndexKeeper:
                 return
             self._owners.refresh(connection)
             index.remove(np.setdiff1d(index.ids, self._owners.ids, assume_unique=True).tolist())
-            self._index, self._owners = index, Owners()  # read again: this transaction may still be taken back
+            # Owners are read again: this transaction may still be taken back.
+            self._index, self._owners = index, Owners(self._rows)
             try:
                 self._save()
             except StorageError:  # a full disk must not keep anybody in the gallery; an index can be built again
@@ -134,7 +136,7 @@ class IndexKeeper:
         other_kind = index is not None and self._mode in ("hnsw", "ivf") and index.note.kind != self._mode
         if index is None or index.note.metric != metric or other_kind:
             self._index = index = self._made(connection, "hnsw" if self._mode == "hnsw" else "ivf", metric)
-        elif changed or len(index.ids) != len(self._owners.ids):
+        elif changed or len(index.ids) + self._left_out != len(self._owners.ids):
             index = self._index = self._synchronised(connection, index)
         return index
 
@@ -145,8 +147,9 @@ class IndexKeeper:
             return self._made(connection, index.note.kind, index.note.metric)
         if len(missing):
             # Ids grow: what is missing is nearly always the end, so reading from the first missing one is enough.
-            condition = "WHERE i.identity IS NOT NULL AND v.face >= ?"
+            condition = "WHERE i.identity IS NOT NULL AND f.id >= ?"
             add_all(index, self._rows.batches(connection, condition, (int(missing[0]),)))
+        self._left_out = len(self._owners.ids) - len(index.ids)  # damaged faces
         return index
 
     @property
@@ -156,7 +159,7 @@ class IndexKeeper:
 
     def _save_in_turn(self) -> None:
         """Save while nobody writes, in step with the file: else a face just removed could come back with it."""
-        with suppress(GalleryLockedError, StorageError), self._database.write() as connection, self._lock:
+        with suppress(GalleryLockedError, StorageError), self._database.write(rows=False) as connection, self._lock:
             if self._index is not None and self._owners.refresh(connection):
                 self._index = self._synchronised(connection, self._index)
             self._save()
@@ -187,6 +190,7 @@ class IndexKeeper:
         index = FaceIndex.build(note, sample, len(self._owners.ids))
         del sample
         add_all(index, self._rows.batches(connection, "WHERE i.identity IS NOT NULL"))
+        self._left_out = len(self._owners.ids) - len(index.ids)
         return index
 
     def _vectors(
@@ -202,7 +206,8 @@ class IndexKeeper:
                 f"SELECT face, vector FROM vectors WHERE face IN ({marks}) ORDER BY face", part  # noqa: S608 - question marks only
             ).fetchall()
             ids = [row[0] for row in found]
-            kept, vectors = self._rows.vectors(connection, ids, [row[1] for row in found])
+            sums = self._owners.sums_of(ids)
+            kept, vectors = self._rows.vectors(connection, ids, [row[1] for row in found], sums)
             rows[len(held) : len(held) + len(kept)] = vectors
             held += [ids[place] for place in kept]
         return np.array(held, np.int64), rows[: len(held)]
@@ -253,7 +258,11 @@ def _distances(
 
 
 class Owners:
-    """Whose each face of a known person is, without the embeddings.
+    """Whose each face of a known person is, and the checksums of their embeddings, without these.
+
+    Parameters
+    ----------
+    rows : Rows
 
     Attributes
     ----------
@@ -261,40 +270,39 @@ class Owners:
         Ascending.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
         self.ids = np.empty(0, np.int64)
         self._people = np.empty(0, np.int64)
-        self._changes = -1
+        self._sums = np.empty(0, np.int64)
+        self._state: tuple[int, bool] | None = None
 
     def of(self, faces: NDArray[np.int64]) -> NDArray[np.int64]:
         """Owners of faces that are among them."""
         return self._people[np.searchsorted(self.ids, faces)]
 
+    def sums_of(self, faces: Sequence[int]) -> list[int] | None:
+        """Checksums of faces that are among them; None in a file of an earlier version."""
+        if self._state is None or not self._state[1]:
+            return None
+        sums: list[int] = self._sums[np.searchsorted(self.ids, np.asarray(faces, np.int64))].tolist()
+        return sums
+
     def refresh(self, connection: sqlite3.Connection) -> bool:
         """Read what is new; True where anything was."""
-        row = connection.execute("SELECT value FROM properties WHERE name = 'changes'").fetchone()
-        changes = 0 if row is None else int(row[0])
-        first = int(self.ids[-1]) + 1 if changes == self._changes and len(self.ids) else 0
-        parts = list(_owner_batches(connection, first))
-        if changes == self._changes and not parts:
+        state = self._rows.changes(connection), self._rows.checked(connection)
+        first = int(self.ids[-1]) + 1 if state == self._state and len(self.ids) else 0
+        parts = list(self._rows.owner_batches(connection, first))
+        if state == self._state and not parts:
             return False
-        before = [(self.ids, self._people)] if first else []
-        self.ids, self._people = (np.concatenate(column) for column in zip(*before, *parts, strict=True)) if (
-            before or parts
-        ) else (np.empty(0, np.int64), np.empty(0, np.int64))
-        self._changes = changes
+        before = [(self.ids, self._people, self._sums)] if first else []
+        self.ids, self._people, self._sums = (
+            (np.concatenate(column) for column in zip(*before, *parts, strict=True))
+            if before or parts
+            else (np.empty(0, np.int64) for _ in range(3))
+        )
+        self._state = state
         return True
-
-
-def _owner_batches(connection: sqlite3.Connection, first: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    cursor = connection.execute(
-        "SELECT f.id, i.identity FROM faces f JOIN images i ON i.id = f.image "
-        "WHERE i.identity IS NOT NULL AND f.id >= ? ORDER BY f.id",
-        (first,),
-    )
-    while rows := cursor.fetchmany(65_536):
-        table = np.array(rows, np.int64)
-        yield table[:, 0].copy(), table[:, 1].copy()
 
 
 def _faiss_is_there() -> bool:

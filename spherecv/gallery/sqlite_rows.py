@@ -5,18 +5,28 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spherecv.errors import GalleryError
-from spherecv.gallery.damage import opened, opened_vectors, warn, warn_of
+from spherecv.gallery import checksums
+from spherecv.gallery.damage import opened, opened_vectors
 from spherecv.gallery.database import Database
 from spherecv.gallery.rows import Added, Entry, IdentityInfo, ImageKey, StoredFace, StoredImage, Table
 from spherecv.gallery.seal import Seal
 from spherecv.gallery.store import Which
 
 _AT_ONCE = 4096
+_UNCHECKED = "unchecked"
+"""Stands for the checksum in a file whose rows have none."""
+_IMAGE = "i.id, i.identity, i.lookup, i.path, i.digest, i.size, i.mtime_ns, i.problem"
+
+
+Ids = NDArray[np.int64]
 
 
 class Gone(NamedTuple):
@@ -39,6 +49,13 @@ class Note(NamedTuple):
     alone: bool
 
 
+class Person(NamedTuple):
+    """Name and metadata of somebody."""
+
+    name: str
+    metadata: dict[str, Any]
+
+
 class Rows:
     """Statements on an open transaction.
 
@@ -57,6 +74,17 @@ class Rows:
         """Owner of a name."""
         row = connection.execute("SELECT id FROM identities WHERE lookup = ?", (self._seal.lookup(name),)).fetchone()
         return None if row is None else int(row[0])
+
+    def search(self, connection: sqlite3.Connection, name: str) -> int | None:
+        """Owner of a name where what it is looked up by may be damaged: everybody is read."""
+        for row in connection.execute("SELECT id, lookup, name FROM identities NOT INDEXED"):
+            if self.is_named(row, name):
+                return int(row[0])
+        return None
+
+    def is_named(self, row: Sequence[Any], name: str) -> bool:
+        """Whether a person (id, lookup, name, ...) is looked up by a name, or called so."""
+        return bool(row[1] == self._seal.lookup(name) or opened(self._seal, row[2]) == _encoded(name))
 
     def add(
         self,
@@ -83,15 +111,21 @@ class Rows:
                 gone.add(self.remove_image(connection, owner, entry.image.path) or Gone([], 0, []))
                 replaced += 1
             image += 1
-            images.append((image, owner, *self._image_row(entry)))
+            row = (image, owner, *self._image_row(entry))
+            images.append((*row, checksums.of_image(*row)))
             for new in entry.faces:
                 face += 1
                 box = None if new.box is None else self._seal.close(np.asarray(new.box, "<f4").tobytes())
-                faces.append((face, image, box, new.score, new.quality))
-                vectors.append((face, self._seal.close(np.ascontiguousarray(new.vector, "<f4").tobytes())))
-        connection.executemany("INSERT INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?)", images)
-        connection.executemany("INSERT INTO faces VALUES (?, ?, ?, ?, ?)", faces)
+                vector = self._seal.close(np.ascontiguousarray(new.vector, "<f4").tobytes())
+                score, quality = _number(new.score), _number(new.quality)
+                told = checksums.of_face(face, image, owner, box, score, quality)
+                faces.append((face, image, box, score, quality, told, checksums.of_vector(face, vector)))
+                vectors.append((face, vector))
+        connection.executemany("INSERT INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", images)
+        connection.executemany("INSERT INTO faces VALUES (?, ?, ?, ?, ?, ?, ?)", faces)
         connection.executemany("INSERT INTO vectors VALUES (?, ?)", vectors)
+        known = sum(row[1] is not None for row in images)
+        self._database.count(connection, known, len(images) - known)
         return Added(len(faces), len(images) - replaced, replaced, unchanged)
 
     def _held(
@@ -107,17 +141,22 @@ class Rows:
             return "unchanged"
         fresh[place] = entry.image.digest
         row = connection.execute(
-            "SELECT id, digest, problem FROM images WHERE lookup = ? AND identity IS ?",
+            f"SELECT {_IMAGE}, checksum FROM images i WHERE lookup = ? AND identity IS ?",  # noqa: S608 - names of columns
             (self._seal.lookup(entry.image.path), owner),
         ).fetchone()
         if row is None:
             return "new"
-        same = self._decoded(row[1]) == entry.image.digest and bool(self._seal.open(row[2])) == bool(entry.problem)
-        if not same:
+        if checksums.of_image(*row[:-1]) != row[-1]:  # damaged: this one is whole
             return "replaced"
-        connection.execute(
-            "UPDATE images SET size = ?, mtime_ns = ? WHERE id = ?", (entry.image.size, entry.image.mtime_ns, row[0])
-        )
+        number, _, lookup, path, digest, size, mtime_ns, problem, _ = row
+        if self._decoded(digest) != entry.image.digest or bool(self._seal.open(problem)) != bool(entry.problem):
+            return "replaced"
+        if (size, mtime_ns) != (entry.image.size, entry.image.mtime_ns):
+            size, mtime_ns = entry.image.size, entry.image.mtime_ns
+            told = checksums.of_image(number, owner, lookup, path, digest, size, mtime_ns, problem)
+            connection.execute(
+                "UPDATE images SET size = ?, mtime_ns = ?, checksum = ? WHERE id = ?", (size, mtime_ns, told, number)
+            )
         return "unchanged"
 
     def _image_row(self, entry: Entry) -> tuple[bytes, bytes, bytes, int | None, int | None, bytes]:
@@ -130,27 +169,37 @@ class Rows:
     def _owner(self, connection: sqlite3.Connection, name: str, metadata: Mapping[str, Any] | None) -> int:
         owner = self.find(connection, name)
         if owner is None:
-            cursor = connection.execute(
-                "INSERT INTO identities (lookup, name, metadata) VALUES (?, ?, ?)",
-                (self._seal.lookup(name), self._seal.close(_encoded(name)), self._json(metadata or {})),
-            )
-            return int(cursor.lastrowid or 0)
-        if metadata is not None:
+            owner = self.last(connection, "identities") + 1
+            row = (owner, self._seal.lookup(name), self._seal.close(_encoded(name)), self._json(metadata or {}))
+            connection.execute("INSERT INTO identities VALUES (?, ?, ?, ?, ?)", (*row, checksums.of_identity(*row)))
+        elif metadata is not None:
             merged = {**self.person(connection, owner)[1], **metadata}
-            connection.execute("UPDATE identities SET metadata = ? WHERE id = ?", (self._json(merged), owner))
+            self._rewrite(connection, owner, name, self._json(merged))
         return owner
+
+    def _rewrite(self, connection: sqlite3.Connection, owner: int, name: str, metadata: bytes) -> None:
+        row = (owner, self._seal.lookup(name), self._seal.close(_encoded(name)), metadata)
+        connection.execute(
+            "UPDATE identities SET lookup = ?, name = ?, metadata = ?, checksum = ? WHERE id = ?",
+            (*row[1:], checksums.of_identity(*row), owner),
+        )
 
     def remove_owner(self, connection: sqlite3.Connection, owner: int) -> Gone:
         """Delete a person with all images."""
-        rows = connection.execute("SELECT id FROM images WHERE identity = ?", (owner,)).fetchall()
+        rows = connection.execute(f"SELECT id FROM images {self._how()} WHERE identity = ?", (owner,)).fetchall()  # noqa: S608
         gone = self._remove_images(connection, [row[0] for row in rows])
         gone.traces.extend(self._drop_person(connection, owner))
         return gone
 
+    def _how(self) -> str:
+        """What a statement that removes is told of indexes: not to trust damaged ones."""
+        return "" if self._database.is_whole() else "NOT INDEXED"
+
     def remove_image(self, connection: sqlite3.Connection, owner: int | None, path: str) -> Gone | None:
         """Delete an image; None where there is none."""
         row = connection.execute(
-            "SELECT id FROM images WHERE lookup = ? AND identity IS ?", (self._seal.lookup(path), owner)
+            f"SELECT id FROM images {self._how()} WHERE lookup = ? AND identity IS ?",  # noqa: S608
+            (self._seal.lookup(path), owner),
         ).fetchone()
         return None if row is None else self._remove_images(connection, [row[0]])
 
@@ -162,51 +211,52 @@ class Rows:
     def _remove_images(self, connection: sqlite3.Connection, images: Sequence[int]) -> Gone:
         faces: list[int] = []
         traces: list[bytes] = []
+        how, known = self._how(), 0
         for image in images:
             row = connection.execute(
-                "SELECT path, lookup, digest, problem FROM images WHERE id = ?", (image,)
+                "SELECT identity, path, lookup, digest, problem FROM images WHERE id = ?", (image,)
             ).fetchone()
+            known += row[0] is not None
             traces += _traces(row)
             for face, box, vector in connection.execute(
-                "SELECT id, box, vector FROM faces LEFT JOIN vectors ON face = id WHERE image = ?", (image,)
+                f"SELECT id, box, vector FROM faces {how} LEFT JOIN vectors ON face = id WHERE image = ?", (image,)  # noqa: S608
             ).fetchall():
                 faces.append(int(face))
                 traces += _traces((vector, box))
         connection.executemany("DELETE FROM vectors WHERE face = ?", [(face,) for face in faces])
         connection.executemany("DELETE FROM faces WHERE id = ?", [(face,) for face in faces])
         connection.executemany("DELETE FROM images WHERE id = ?", [(image,) for image in images])
+        self._database.count(connection, -known, known - len(images))
         return Gone(faces, len(images), traces)
 
     def _drop_person(self, connection: sqlite3.Connection, owner: int) -> list[bytes]:
         row = connection.execute("SELECT lookup, name, metadata FROM identities WHERE id = ?", (owner,)).fetchone()
         connection.execute("DELETE FROM identities WHERE id = ?", (owner,))
-        return [value for value in _traces(row) if len(value) > 2]  # "{}" is everywhere, and nobody's
+        return [value for value in _traces(row or ()) if len(value) > 2]  # "{}" is everywhere, and nobody's
 
     def note_removal(self, connection: sqlite3.Connection) -> Note:
         """Tell other processes that rows went or changed hands, and that bytes of them wait to be erased."""
         connection.execute("DELETE FROM attachments")
-        connection.execute(
-            "INSERT INTO properties VALUES ('changes', '1') "
-            "ON CONFLICT (name) DO UPDATE SET value = CAST(value AS INTEGER) + 1"
-        )
+        changes = str(self.changes(connection) + 1)
+        self._database.put(connection, "changes", changes)
         alone = connection.execute("SELECT 1 FROM properties WHERE name = 'unerased'").fetchone() is None
-        changes = str(self.changes(connection))
-        connection.execute("INSERT OR REPLACE INTO properties VALUES ('unerased', ?)", (changes,))
+        self._database.put(connection, "unerased", changes)
         return Note(changes, alone)
 
     @staticmethod
     def changes(connection: sqlite3.Connection) -> int:
         """How often rows went or changed hands."""
         row = connection.execute("SELECT value FROM properties WHERE name = 'changes'").fetchone()
-        return 0 if row is None else int(row[0])
+        try:
+            return 0 if row is None else int(row[0])
+        except ValueError:  # damaged: any other number tells that there was a change
+            return crc32(str(row[0]).encode(errors="surrogatepass"))
 
     def rename(self, connection: sqlite3.Connection, owner: int, new: str) -> list[bytes]:
         """Change a name; returns the old one as it was written."""
         old = connection.execute("SELECT lookup, name FROM identities WHERE id = ?", (owner,)).fetchone()
-        connection.execute(
-            "UPDATE identities SET lookup = ?, name = ? WHERE id = ?",
-            (self._seal.lookup(new), self._seal.close(_encoded(new)), owner),
-        )
+        person = self._person_of(connection, owner)
+        self._rewrite(connection, owner, new, self._json({} if person is None else person.metadata))
         return _traces(old)
 
     def merge(self, connection: sqlite3.Connection, owners: Sequence[int], into: str) -> Gone:
@@ -226,51 +276,73 @@ class Rows:
                 (owner, goal),
             ).fetchall()
             gone.add(self._remove_images(connection, [row[0] for row in twice]))
-            connection.execute("UPDATE images SET identity = ? WHERE identity = ?", (goal, owner))
+            self._hand_over(connection, owner, goal)
             gone.traces.extend(self._drop_person(connection, owner))
         return gone
 
+    def _hand_over(self, connection: sqlite3.Connection, owner: int, goal: int) -> None:
+        """Give all images of one person to another; what is damaged stays damaged."""
+        images, faces = [], []
+        for row in connection.execute(f"SELECT {self._image(connection)} FROM images i WHERE identity = ?", (owner,)):  # noqa: S608
+            whole = self._is_image(row)
+            images.append((goal, checksums.of_image(row[0], goal, *row[2:8]) if whole else None, row[0]))
+            for face in connection.execute(
+                f"SELECT {self._face(connection)} FROM faces f WHERE image = ?", (row[0],)  # noqa: S608
+            ):
+                number, image, box, score, quality, *told = face
+                whole = checksums.of_face(number, image, owner, box, score, quality) == told[0]
+                sums = checksums.of_face(number, image, goal, box, score, quality) if whole else None
+                faces.append((sums, number))
+        connection.executemany("UPDATE images SET identity = ?, checksum = ? WHERE id = ?", images)
+        connection.executemany("UPDATE faces SET checksum = ? WHERE id = ?", faces)
+
     def names(self, connection: sqlite3.Connection) -> list[str]:
-        """Names of everybody known, in no order."""
-        return [self._decoded(name) for (name,) in connection.execute("SELECT name FROM identities")]
+        """Names of everybody known that can be read, in no order."""
+        rows = connection.execute("SELECT lookup, name FROM identities")
+        return [name for lookup, sealed in rows if (name := self._name(lookup, sealed)) is not None]
 
     def identities(self, connection: sqlite3.Connection) -> list[IdentityInfo]:
         """Everybody, by name."""
-        rows = connection.execute(
-            "SELECT p.name, p.metadata, count(DISTINCT i.id), count(f.id) FROM identities p "
-            "LEFT JOIN images i ON i.identity = p.id LEFT JOIN faces f ON f.image = i.id GROUP BY p.id"
+        counted = connection.execute(
+            "SELECT i.identity, count(DISTINCT i.id), count(f.id) FROM images i LEFT JOIN faces f ON f.image = i.id "
+            "WHERE i.identity IS NOT NULL GROUP BY i.identity"
         )
-        people = [
-            IdentityInfo(self._decoded(name), images, faces, self._metadata(metadata, repr(self._decoded(name))))
-            for name, metadata, images, faces in rows
-        ]
+        counts = {owner: (images, faces) for owner, images, faces in counted}
+        people = []
+        for row in connection.execute(f"SELECT {self._identity(connection)} FROM identities p"):  # noqa: S608
+            person = self._read_person(row)
+            if person is not None:
+                people.append(IdentityInfo(person.name, *counts.get(row[0], (0, 0)), person.metadata))
         return sorted(people, key=lambda person: person.name)
 
     def images(self, connection: sqlite3.Connection, owner: int | None, which: Which | None) -> list[StoredImage]:
         """Images with how many faces each has."""
         condition, values = _condition(owner, which)
         rows = connection.execute(
-            "SELECT i.id, i.path, i.digest, i.size, i.mtime_ns, i.problem, p.name, count(f.id) FROM images i "  # noqa: S608
-            "LEFT JOIN identities p ON p.id = i.identity LEFT JOIN faces f ON f.image = i.id "
+            f"SELECT {self._image(connection)}, count(f.id) FROM images i LEFT JOIN faces f ON f.image = i.id "  # noqa: S608
             f"{condition} GROUP BY i.id",
             values,
         )
-        return [
-            StoredImage(
-                image,
-                None if name is None else self._decoded(name),
-                ImageKey(self._decoded(path), self._decoded(digest), size, mtime_ns),
-                faces,
-                self._decoded(problem),
-            )
-            for image, path, digest, size, mtime_ns, problem, name, faces in rows
-        ]
+        names: dict[int | None, str | None] = {None: None}
+        found = []
+        for *row, faces in rows:
+            image, holder, _, path, digest, size, mtime_ns, problem, _ = row
+            if not self._is_image(row) or any(opened(self._seal, value) is None for value in (path, digest)):
+                self._database.damage.seen(f"image {image} is damaged ({self._path(path)})")
+                continue
+            if holder not in names:
+                person = self._person_of(connection, holder)
+                names[holder] = None if person is None else person.name
+            if holder is None or names[holder] is not None:
+                key = ImageKey(self._decoded(path), self._decoded(digest), size, mtime_ns)
+                found.append(StoredImage(image, names[holder], key, faces, self._decoded(problem)))
+        return found
 
     def table(self, connection: sqlite3.Connection, size: int, which: Which | None, owner: int | None) -> Table:
         """Embeddings with their owners, all at once."""
         condition, values = _condition(owner, which)
         (count,) = connection.execute(
-            f"SELECT count(*) FROM faces f JOIN images i ON i.id = f.image {condition}", values  # noqa: S608
+            f"SELECT count(*) FROM faces f LEFT JOIN images i ON i.id = f.image {condition}", values  # noqa: S608
         ).fetchone()
         table = Table(
             np.empty(count, np.int64),
@@ -289,85 +361,199 @@ class Rows:
                 vectors,
             )
             start = part.stop
-        table = Table(table.ids[:start], table.owners[:start], table.qualities[:start], table.vectors[:start], {})
-        for held in np.unique(table.owners[table.owners >= 0]):
-            table.names[int(held)] = self.person(connection, int(held))[0]
-        return table
+        names: dict[int, str] = {}
+        lost = []
+        for held in np.unique(table.owners[:start][table.owners[:start] >= 0]).tolist():
+            person = self._person_of(connection, held)
+            if person is None:
+                lost.append(held)
+            else:
+                names[held] = person.name
+        ids, owners, qualities, vectors, _ = table
+        table = Table(ids[:start], owners[:start], qualities[:start], vectors[:start], names)
+        if not lost:
+            return table
+        kept = ~np.isin(table.owners, lost)
+        return Table(table.ids[kept], table.owners[kept], table.qualities[kept], table.vectors[kept], names)
 
     def batches(
         self, connection: sqlite3.Connection, condition: str = "", values: Sequence[Any] = ()
     ) -> Iterator[tuple[Any, Any, Any, Any]]:
         """Go through ids, owners, qualities and embeddings in the order of the ids, some thousands at a time."""
         cursor = connection.execute(
-            "SELECT f.id, i.identity, f.quality, v.vector FROM vectors v JOIN faces f ON f.id = v.face "  # noqa: S608
-            f"JOIN images i ON i.id = f.image {condition} ORDER BY v.face",
+            f"SELECT {self._face(connection)}, i.identity, v.vector FROM faces f LEFT JOIN images i "  # noqa: S608
+            f"ON i.id = f.image LEFT JOIN vectors v ON v.face = f.id {condition} ORDER BY f.id",
             values,
         )
         while rows := cursor.fetchmany(_AT_ONCE):
-            kept, vectors = self.vectors(connection, [row[0] for row in rows], [row[3] for row in rows])
+            whole = [row for row in rows if self._is_face(connection, row)]
+            ids, owners, qualities = ([row[column] for row in whole] for column in (0, 7, 4))
+            sums = [row[6] for row in whole] if self.checked(connection) else None
+            kept, vectors = self.vectors(connection, ids, [row[8] for row in whole], sums)
             if not kept:
                 continue
-            ids, owners, qualities, _ = zip(*(rows[place] for place in kept), strict=True)
+            if len(kept) < len(ids):
+                ids, owners, qualities = ([column[place] for place in kept] for column in (ids, owners, qualities))
             yield (
                 np.array(ids, np.int64),
                 np.array([-1 if owner is None else owner for owner in owners], np.int64),
-                np.array([q if isinstance(q, int | float) else np.nan for q in qualities], np.float32),
+                np.array(qualities, np.float32),
                 vectors,
             )
 
+    def orphans(self, connection: sqlite3.Connection) -> None:
+        """Say which images, faces and embeddings belong to what is not there."""
+        for table, number, parent, _ in connection.execute("PRAGMA foreign_key_check").fetchall():
+            self._database.damage.seen(f"row {number} of {table} belongs to something that is missing in {parent}")
+
+    def owner_batches(self, connection: sqlite3.Connection, first: int) -> Iterator[tuple[Ids, Ids, Ids]]:
+        """Go through ids, owners and checksums of embeddings of known people's faces, from an id on."""
+        told = "f.vector_checksum" if self.checked(connection) else "0"
+        cursor = connection.execute(
+            f"SELECT f.id, i.identity, CASE typeof({told}) WHEN 'integer' THEN {told} ELSE {1 << 40} END "  # noqa: S608
+            "FROM faces f JOIN images i ON i.id = f.image WHERE typeof(i.identity) = 'integer' AND f.id >= ? "
+            "ORDER BY f.id",
+            (first,),
+        )
+        while rows := cursor.fetchmany(65_536):
+            table = np.array(rows, np.int64)
+            yield table[:, 0].copy(), table[:, 1].copy(), table[:, 2].copy()
+
+    def checked(self, connection: sqlite3.Connection) -> bool:
+        """Whether the rows have checksums."""
+        return self._database.checked(connection)
+
+    def _is_face(self, connection: sqlite3.Connection, row: Sequence[Any]) -> bool:
+        """Whether the row of a face (its columns, and the id of its owner) is what was written; else it is said."""
+        number, image, box, score, quality, told, _, owner, *_ = row
+        if _fits(checksums.of_face(number, image, owner, box, score, quality), told):
+            return True
+        self.explain(connection, number, "its row is not what was written")
+        return False
+
     def vectors(
-        self, connection: sqlite3.Connection, faces: Sequence[int], sealed: Sequence[Any]
+        self, connection: sqlite3.Connection, faces: Sequence[int], sealed: Sequence[Any], sums: Sequence[Any] | None
     ) -> tuple[list[int], Any]:
-        """Open embeddings; returns the places of the whole ones, and these. The others are warned of, by name."""
+        """Open embeddings; returns the places of the whole ones, and these. The others are said to be damaged.
+
+        `sums` are their checksums; None in a file whose rows have none.
+        """
         size = int(self._database.get("dimension") or 0)
+        return opened_vectors(self._seal, faces, sealed, sums, size, partial(self.explain, connection))
 
-        def explain(face: int, what: str) -> None:
-            warn(str(self._database.path), face, self._whose(connection, face), what)
-
-        return opened_vectors(self._seal, faces, sealed, size, explain)
-
-    def _whose(self, connection: sqlite3.Connection, face: int) -> str:
-        """Name and path of a face in words, as far as they can still be read."""
+    def explain(self, connection: sqlite3.Connection, face: int, what: str) -> None:
+        """Say of a damaged face whose it is, as far as that can still be read."""
         row = connection.execute(
-            "SELECT p.name, i.path FROM faces f JOIN images i ON i.id = f.image "
+            "SELECT p.lookup, p.name, i.path, i.identity FROM faces f LEFT JOIN images i ON i.id = f.image "
             "LEFT JOIN identities p ON p.id = i.identity WHERE f.id = ?",
             (face,),
         ).fetchone()
-        try:
-            name, path = (None if value is None else self._decoded(value) for value in row)
-        except (GalleryError, TypeError):
-            return "somebody whose name cannot be read"
-        return f"{'nobody known' if name is None else repr(name)} on {path}"
+        lookup, name, path, owner = row or (None,) * 4
+        known = self._name(lookup, name)
+        whose = repr(known) if known else "nobody known" if row and owner is None else "somebody"
+        where = f"face {face} of {whose} on {self._path(path)}"
+        self._database.damage.seen(f"{where} is damaged ({what}): enrol its image again")
 
-    def person(self, connection: sqlite3.Connection, owner: Any) -> tuple[str, dict[str, Any]]:
-        """Name and metadata of an owner."""
-        name, metadata = connection.execute("SELECT name, metadata FROM identities WHERE id = ?", (owner,)).fetchone()
-        return self._decoded(name), self._metadata(metadata, repr(self._decoded(name)))
+    def _path(self, sealed: object) -> str:
+        content = opened(self._seal, sealed)
+        return "an image" if content is None else content.decode(errors="replace")
+
+    def _name(self, lookup: object, sealed: object) -> str | None:
+        """Name of a person; None where it is not the one that it is looked up by."""
+        content = opened(self._seal, sealed)
+        if content is None:
+            return None
+        name = content.decode(errors="surrogateescape")
+        try:
+            return name if self._seal.lookup(name) == lookup else None
+        except UnicodeEncodeError:
+            return None
+
+    def _read_person(self, row: Sequence[Any]) -> Person | None:
+        """What is known of a person, from all columns; None where the name is damaged, which is said."""
+        owner, lookup, sealed, metadata, told = row
+        name = self._name(lookup, sealed)
+        if name is None:
+            self._database.damage.seen(f"the name of person {owner} is damaged")
+            return None
+        content = opened(self._seal, metadata)
+        found = checksums.of_identity(owner, lookup, sealed, metadata)
+        try:
+            value = json.loads(content) if content is not None else None
+        except ValueError:
+            value = None
+        if not isinstance(value, dict) or not _fits(found, told):
+            self._database.damage.seen(f"what is noted of {name!r} (metadata) is damaged")
+            value = {}
+        return Person(name, value)
+
+    def _person_of(self, connection: sqlite3.Connection, owner: Any) -> Person | None:
+        """What is known of an owner; None where they are not there, or their name is damaged, which is said."""
+        row = connection.execute(
+            f"SELECT {self._identity(connection)} FROM identities p WHERE id = ?", (owner,)  # noqa: S608
+        ).fetchone()
+        if row is None:
+            self._database.damage.seen(f"person {owner}, of whom there are images, is missing")
+            return None
+        return self._read_person(row)
+
+    def person(self, connection: sqlite3.Connection, owner: Any) -> Person:
+        """Name and metadata of an owner; raises `GalleryError` where the name is damaged."""
+        found = self._person_of(connection, owner)
+        if found is None:
+            raise GalleryError(f"{self._database.path} is damaged: the name of person {owner} cannot be read")
+        return found
 
     def describe_person(self, connection: sqlite3.Connection, owner: Any) -> StoredFace | None:
         """What is known of an owner; None where they were removed meanwhile."""
-        row = connection.execute("SELECT name, metadata FROM identities WHERE id = ?", (owner,)).fetchone()
-        if row is None:
-            return None
-        return StoredFace(-1, self._decoded(row[0]), "", None, json.loads(self._seal.open(row[1])))
+        row = connection.execute(
+            f"SELECT {self._identity(connection)} FROM identities p WHERE id = ?", (owner,)  # noqa: S608
+        ).fetchone()
+        person = None if row is None else self._read_person(row)
+        return None if person is None else StoredFace(-1, person.name, "", None, person.metadata)
 
     def describe(self, connection: sqlite3.Connection, face: int) -> StoredFace | None:
-        """What is known of a face; None where it was removed meanwhile."""
+        """What is known of a face; None where it was removed meanwhile, or is damaged, which is said."""
         row = connection.execute(
-            "SELECT f.box, i.path, p.name, p.metadata FROM faces f JOIN images i ON i.id = f.image "
-            "LEFT JOIN identities p ON p.id = i.identity WHERE f.id = ?",
+            f"SELECT {self._face(connection)}, {self._image(connection)}, {self._identity(connection)} FROM faces f "  # noqa: S608
+            "LEFT JOIN images i ON i.id = f.image LEFT JOIN identities p ON p.id = i.identity WHERE f.id = ?",
             (face,),
         ).fetchone()
         if row is None:
             return None
-        box, path, name, metadata = row
-        return StoredFace(
-            face,
-            None if name is None else self._decoded(name),
-            self._decoded(path),
-            None if box is None else self._box(face, box),
-            {} if metadata is None else self._metadata(metadata, f"face {face}"),
-        )
+        image, person = row[7:16], row[16:]
+        owner, path, box = image[1], image[3], row[2]
+        if not self._is_face(connection, (*row[:7], owner)):
+            return None
+        corners = self._box(box)
+        content = opened(self._seal, path)
+        if not self._is_image(image) or content is None or (box is not None and corners is None):
+            self.explain(connection, face, "its image or box is not what was written")
+            return None
+        known = None
+        if owner is not None:
+            known = self._person_of(connection, owner) if person[0] is None else self._read_person(person)
+            if known is None:
+                return None
+        name, notes = (None, {}) if known is None else known
+        return StoredFace(face, name, content.decode(errors="surrogateescape"), corners, notes)
+
+    @staticmethod
+    def _is_image(row: Sequence[Any]) -> bool:
+        return _fits(checksums.of_image(*row[:8]), row[8])
+
+    def _identity(self, connection: sqlite3.Connection) -> str:
+        return f"p.id, p.lookup, p.name, p.metadata, {self._told(connection, 'p.checksum')}"
+
+    def _image(self, connection: sqlite3.Connection) -> str:
+        return f"{_IMAGE}, {self._told(connection, 'i.checksum')}"
+
+    def _face(self, connection: sqlite3.Connection) -> str:
+        told = self._told(connection, "f.checksum"), self._told(connection, "f.vector_checksum")
+        return f"f.id, f.image, f.box, f.score, f.quality, {', '.join(told)}"
+
+    def _told(self, connection: sqlite3.Connection, column: str) -> str:
+        return column if self._database.checked(connection) else f"'{_UNCHECKED}'"
 
     @staticmethod
     def counts(connection: sqlite3.Connection) -> dict[str, int]:
@@ -381,30 +567,18 @@ class Rows:
     def last(connection: sqlite3.Connection, table: str) -> int:
         """Highest id ever given: ids are not used twice, so that a search's memory can tell what is new."""
         row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
-        return 0 if row is None else int(row[0])
+        last = connection.execute(f"SELECT max(id) FROM {table}").fetchone()[0]  # noqa: S608 - a damaged seq may be behind
+        return max(value if isinstance(value, int) else 0 for value in (row and row[0], last))
 
     def _json(self, value: Mapping[str, Any]) -> bytes:
         return self._seal.close(json.dumps(dict(value), sort_keys=True).encode())
 
-    def _metadata(self, sealed: object, whose: str) -> dict[str, Any]:
+    def _box(self, sealed: object) -> tuple[float, float, float, float] | None:
         content = opened(self._seal, sealed)
-        try:
-            value = json.loads(content) if content is not None else None
-        except ValueError:
-            value = None
-        if isinstance(value, dict):
-            return value
-        warn_of(f"{self._database.path}: the metadata of {whose} is damaged and left out")
-        return {}
-
-    def _box(self, face: int, sealed: object) -> tuple[float, float, float, float] | None:
-        content = opened(self._seal, sealed)
-        if content is not None and len(content) == 16:
-            left, top, width, height = np.frombuffer(content, "<f4").tolist()
-            if np.isfinite((left, top, width, height)).all():
-                return left, top, width, height
-        warn_of(f"{self._database.path}: the box of face {face} is damaged and left out")
-        return None
+        if content is None or len(content) != 16:
+            return None
+        left, top, right, bottom = np.frombuffer(content, "<f4").tolist()
+        return (left, top, right, bottom) if np.isfinite((left, top, right, bottom)).all() else None
 
     def _decoded(self, sealed: object) -> str:
         content = opened(self._seal, sealed)
@@ -420,6 +594,15 @@ def _traces(values: Iterable[object]) -> list[bytes]:
         for value in values
         if isinstance(value, str | bytes)
     ]
+
+
+def _fits(found: int | None, told: object) -> bool:
+    return found is not None and told in (found, _UNCHECKED)
+
+
+def _number(value: float | None) -> float | None:
+    """A score or quality as SQLite keeps it, which takes NaN for none."""
+    return None if value is None or value != value else float(value)
 
 
 def _encoded(text: str) -> bytes:

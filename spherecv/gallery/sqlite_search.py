@@ -117,7 +117,7 @@ class Memory:
             self._reconcile(connection)
             self.changes = changes
         parts = []
-        condition = f"WHERE {self._mine} AND v.face > ?"
+        condition = f"WHERE {self._mine} AND f.id > ?"
         for ids, owners, qualities, vectors in rows.batches(connection, condition, (self.last,)):
             if not self.matrix.dimension:
                 self.matrix = Matrix(vectors.shape[1], self._metric)
