@@ -33,24 +33,49 @@ def check_choice(name: str, value: object, choices: Iterable[T]) -> T:
 
 def check_rate(name: str, value: Any) -> float:
     """Return a rate within 0..1, both exclusive, or raise `InvalidArgumentError`."""
-    if not _is_number(value) or not 0.0 < value < 1.0:  # written so that NaN fails too
+    number = plain_number(value)
+    if not _is_number(number) or not 0.0 < number < 1.0:  # written so that NaN fails too
         raise InvalidArgumentError(f"{name} must be a number within 0..1, both exclusive, but got {shown(value)}")
-    # A float32 of 0.001 means 0.001, the rate that tables know, not what float64 makes of its bits.
-    return float(str(value)) if hasattr(value, "dtype") else float(value)
+    return float(number)
+
+
+def check_share(name: str, value: Any) -> float:
+    """Return a share within 0..1, both inclusive, or raise `InvalidArgumentError`."""
+    number = plain_number(value)
+    if not _is_number(number) or not 0.0 <= number <= 1.0:
+        raise InvalidArgumentError(f"{name} must be a number within 0..1, but got {shown(value)}")
+    return float(number)
 
 
 def check_count(name: str, value: Any) -> int:
     """Return a whole number from 1 on, or raise `InvalidArgumentError`."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+    number = plain_number(value)
+    if isinstance(number, bool) or not isinstance(number, Integral) or number < 1:
         raise InvalidArgumentError(f"{name} must be a whole number from 1, but got {shown(value)}")
-    return int(value)
+    return int(number)
+
+
+def plain_number(value: Any) -> Any:
+    """Turn NumPy's scalars, and arrays of no axes, into Python's numbers; anything else is returned as it is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> plain_number(np.float32(0.001)), plain_number(np.int64(2)), plain_number(np.array(0.5)), plain_number("2")
+    (0.001, 2, 0.5, '2')
+    """
+    if getattr(value, "shape", None) != () or getattr(getattr(value, "dtype", None), "kind", "") not in "iuf":
+        return value
+    # A float32 of 0.001 means 0.001, the rate that tables know, not what float64 makes of its bits.
+    return float(str(value)) if value.dtype.kind == "f" else int(value)
 
 
 def check_distance(name: str, value: Any) -> float:
     """Return a distance, finite and not negative, or raise `InvalidArgumentError`."""
-    if not _is_number(value) or not 0.0 <= value < math.inf:
+    number = plain_number(value)
+    if not _is_number(number) or not 0.0 <= number < math.inf:
         raise InvalidArgumentError(f"{name} must be a distance of 0 or more, but got {shown(value)}")
-    return float(value)
+    return float(number)
 
 
 def check_path(what: str, value: Any) -> None:

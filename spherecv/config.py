@@ -9,9 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict
 
-import numpy as np
-
-from spherecv.checks import check_path
+from spherecv.checks import check_path, plain_number
 from spherecv.detect import FaceDetector
 from spherecv.detect.base import detector_name
 from spherecv.detect.detector import check_kind
@@ -98,9 +96,8 @@ class PipelineConfig:
             object.__setattr__(self, "recipe", get_recipe(self.recipe))
         object.__setattr__(self, "preset", None if self.preset == "fast" else self.preset)
         check_kind(self.detector, preset=self.preset, min_size=self.min_size)
-        size: Any = self.min_size
-        if isinstance(size, np.number):  # TOML and JSON hold plain numbers only
-            object.__setattr__(self, "min_size", size.item())
+        for name in ("min_size", "threads"):  # TOML and JSON hold plain numbers only
+            object.__setattr__(self, name, plain_number(getattr(self, name)))
         check_settings(self.backend, self.device, self.threads, self.precision)
 
     @classmethod
@@ -212,7 +209,7 @@ class PipelineConfig:
 
     @classmethod
     def load(cls, path: PathLike) -> PipelineConfig:
-        """Read settings from TOML; paths of a model or recipe in it are taken from the file's own folder.
+        """Read settings from TOML; paths of a model or recipe in it are taken from its folder, `~` is the user's.
 
         Raises
         ------
@@ -221,16 +218,17 @@ class PipelineConfig:
         """
         file = Path(path)
         values = read_toml(file, InvalidArgumentError)
-        if values.pop("format", FORMAT) != FORMAT:
+        stated = values.pop("format", FORMAT)
+        if isinstance(stated, bool) or stated != FORMAT:  # true == 1
             raise InvalidArgumentError(f"{file} must be of format {FORMAT}, the one that this version reads")
         model = values.get("model")
         if isinstance(model, list):
-            values["model"] = [str(file.parent / one) if isinstance(one, str) else one for one in model]
+            values["model"] = [_beside(file, one) if isinstance(one, str) else one for one in model]
         elif isinstance(model, str) and _is_path(model):
-            values["model"] = str(file.parent / model)
+            values["model"] = _beside(file, model)
         recipe = values.get("recipe")
         if isinstance(recipe, str) and recipe.endswith(".toml"):
-            values["recipe"] = str(file.parent / recipe)
+            values["recipe"] = _beside(file, recipe)
         try:
             return cls.from_dict(values)
         except InvalidArgumentError as error:
@@ -290,6 +288,11 @@ def _model_name(model: Any) -> str | tuple[str, str]:
         return os.fspath(model[0]), os.fspath(model[1])
     check_path("a model must be a name, the path of an .onnx file, or (prototxt, caffemodel)", model)
     return str(os.fspath(model))
+
+
+def _beside(file: Path, path: str) -> str:
+    """A path as the file that names it means it."""
+    return str(file.parent / Path(path).expanduser())
 
 
 def _is_path(model: str) -> bool:

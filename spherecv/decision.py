@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,11 @@ from numpy.typing import NDArray
 
 from spherecv import metrics
 from spherecv.checks import check_distance, check_path, check_rate
-from spherecv.errors import InvalidArgumentError
+from spherecv.errors import InvalidArgumentError, MissingThresholdError
 from spherecv.metrics import Metric, check_metric
 from spherecv.pipeline import WhichFace
 from spherecv.records import WHOLE
-from spherecv.thresholds import Calibration, Threshold, choose_threshold
+from spherecv.thresholds import Calibration, Threshold, ThresholdWarning, choose_threshold
 from spherecv.zoo.probability import ProbabilityCurve
 
 if TYPE_CHECKING:
@@ -152,6 +153,22 @@ class DecisionRule:
     def known_thresholds(self) -> list[Threshold]:
         """Thresholds that were measured at a false accept rate, highest rate first."""
         return [self._look_up(far, False) for far in self.known_rates]
+
+    @property
+    def usual_distance(self) -> float | None:
+        """Within which faces of one person mostly lie, whatever was asked for; None where nothing is known.
+
+        It is the threshold of best accuracy, or that of the highest rate known, or the one that was given.
+        """
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ThresholdWarning)  # it decides nothing
+            try:
+                if self.calibration is None:
+                    return self._look_up(None, False).value
+                rows = {row.chosen_for: row.threshold for row in self.calibration.thresholds}
+                return rows.get("best accuracy", self.calibration.thresholds[0].threshold)
+            except MissingThresholdError:
+                return None if self.given is None else self.given.value
 
     @property
     def prior(self) -> float | None:

@@ -26,6 +26,8 @@ _WIDTH = 1120
 _PHOTO = (400, 360)
 _CROP_HEIGHT = 164
 _MARGIN = 30
+_COSINE_END = 1.5
+"""Where the scale of cosine distances ends: those of two people lie about 1, and hardly one in a million beyond it."""
 
 
 class Face(Protocol):
@@ -130,7 +132,8 @@ def draw_verification(
     threshold: float,
     metric: str,
     heading: str,
-    note: str,
+    labels: Sequence[str],
+    notes: Sequence[str],
 ) -> Image.Image:
     """Draw a verification: both images, both crops, and the distance on its scale with the threshold.
 
@@ -145,11 +148,14 @@ def draw_verification(
     distance, threshold : float
         In the unit of `metric`; the people are the same up to the threshold.
     metric : {"cosine", "euclidean"}
-        Decides where the scale ends.
+        Decides where the scale ends: at 1.5 for cosine, at twice the threshold for Euclidean, so that the pictures of
+        several pairs can be laid side by side.
     heading : str
         Drawn at the top: what compared them.
-    note : str
-        Drawn at the foot: what is known of the threshold.
+    labels : sequence of str
+        Drawn under the images: what they are called; of a path its end.
+    notes : sequence of str
+        Drawn at the foot, each on lines of its own: what is known of the threshold.
 
     Returns
     -------
@@ -159,18 +165,23 @@ def draw_verification(
     verified = distance <= threshold
     color = SAME if verified else DIFFERENT
     top = 96
+    lines = [line for note in notes for line in wrapped(note, _WIDTH - 2 * _MARGIN, 15)]
     sheet = Picture()
-    sheet.__setstate__(Image.new("RGB", (_WIDTH, top + _PHOTO[1] + 190), PAPER).__getstate__())
+    height = top + _PHOTO[1] + 168 + 20 * len(lines) + 16
+    sheet.__setstate__(Image.new("RGB", (_WIDTH, height), PAPER).__getstate__())
     pen = ImageDraw.Draw(sheet)
     pen.rectangle((0, 0, _WIDTH, 8), fill=color)
     pen.text((_MARGIN, 26), "Same person" if verified else "Different people", fill=color, font=_font(34))
     pen.text((_WIDTH - _MARGIN, 42), heading, fill=SOFT, font=_font(17), anchor="ra")
-    for image, face, left in zip(images, faces, (_MARGIN, _WIDTH - _MARGIN - _PHOTO[0]), strict=True):
+    places = (_MARGIN, _WIDTH - _MARGIN - _PHOTO[0])
+    for image, face, label, left in zip(images, faces, labels, places, strict=True):
         _paste_photo(sheet, image, face, (left, top))
+        name = end_of(label, _PHOTO[0], 15)
+        pen.text((left + _PHOTO[0] // 2, top + _PHOTO[1] + 6), name, fill=INK, font=_font(15), anchor="ma")
     _paste_crops(sheet, crops, top)
-    _draw_scale(pen, distance, threshold, metric, top + _PHOTO[1] + 70, color)
-    note = note if len(note) <= 135 else note[:132] + "..."
-    pen.text((_MARGIN, top + _PHOTO[1] + 136), note, fill=SOFT, font=_font(15))
+    _draw_scale(pen, distance, threshold, metric, top + _PHOTO[1] + 92, color)
+    for row, line in enumerate(lines):
+        pen.text((_MARGIN, top + _PHOTO[1] + 164 + 20 * row), line, fill=SOFT, font=_font(15))
     return sheet
 
 
@@ -258,9 +269,7 @@ def _paste_crops(sheet: Image.Image, crops: Sequence[NDArray[np.uint8] | None], 
 def _draw_scale(
     pen: ImageDraw.ImageDraw, distance: float, threshold: float, metric: str, y: int, color: tuple[int, int, int]
 ) -> None:
-    largest = 1.25 * max(distance, threshold, 1e-6)
-    if metric == "cosine":
-        largest = 2.0 if max(distance, threshold) > 1.0 else 1.0
+    largest = _COSINE_END if metric == "cosine" else 2.0 * max(threshold, 1e-6)
     left, right = _MARGIN, _WIDTH - _MARGIN
 
     def place(value: float) -> float:
@@ -275,7 +284,7 @@ def _draw_scale(
     pen.ellipse((here - 10, y - 3, here + 10, y + 17), fill=color, outline=PAPER, width=2)
     _centred(pen, here, y - 32, f"distance {distance:.4f}", color, 18)
     pen.text((left, y + 26), "0", fill=SOFT, font=_font(14))
-    pen.text((right, y + 26), f"{largest:.3g}", fill=SOFT, font=_font(14), anchor="ra")
+    pen.text((right, y + 26), f"{largest:.3g} and more", fill=SOFT, font=_font(14), anchor="ra")
 
 
 def _centred(pen: ImageDraw.ImageDraw, x: float, y: float, text: str, color: tuple[int, int, int], size: int) -> None:
@@ -288,6 +297,29 @@ def _draw_points(pen: ImageDraw.ImageDraw, face: Face, factor: float, radius: fl
         return
     for x, y in face.landmarks * factor:
         pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=POINT, outline=INK)
+
+
+def wrapped(text: str, width: int, size: int) -> list[str]:
+    """Break a text between words, into lines that are no wider than so many pixels."""
+    font = _font(size)
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".lstrip()
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
+def end_of(text: str, width: int, size: int) -> str:
+    """As much of the end of a text as is no wider than so many pixels: of a path, what tells it from others."""
+    font = _font(size)
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(f"...{text}") > width:
+        text = text[1:]
+    return f"...{text}"
 
 
 def _rgb(image: NDArray[np.uint8]) -> Image.Image:

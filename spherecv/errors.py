@@ -30,6 +30,10 @@ class NoFaceError(SphereCVError):
     """No face was found. Use a clearer image, a smaller `min_size`, or `face="whole"` for ready-made crops."""
 
 
+class SeveralFacesError(SphereCVError):
+    """An image with several faces where one was to be there. Say which (`face="largest"`, `"center"`), or crop it."""
+
+
 class ModelFileError(SphereCVError):
     """A model file that cannot be read or does not fit. Download it again, or pass the file that belongs to it."""
 

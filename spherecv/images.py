@@ -149,12 +149,13 @@ def load_labelled(source: ImageSource | LabelledImage) -> LabelledImage:
     """Load one image as `load_image` does, and keep its path, if it has one, for messages."""
     if isinstance(source, LabelledImage):
         return source
-    named = isinstance(source, str | os.PathLike)
-    return LabelledImage(load_image(source), shown_source(source) if named else "the image given")
+    return LabelledImage(load_image(source), shown_source(source))
 
 
 def shown_source(source: object) -> str:
-    """What to call a path or address in an answer: a path in full, an address or base64 in 80 characters at most."""
+    """What to call an image in an answer: a path in full, an address or base64 in 80 characters at most."""
+    if not isinstance(source, str | os.PathLike):
+        return "the image given"
     return brief(source) if is_text_image(source) else str(source)
 
 

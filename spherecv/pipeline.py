@@ -13,16 +13,17 @@ from spherecv.checks import batch_of, check_choice, check_count, check_stage
 from spherecv.detect import FaceDetector
 from spherecv.detect.detector import KINDS
 from spherecv.embed import FaceEmbedder
-from spherecv.errors import NoFaceError, SphereCVError
+from spherecv.errors import NoFaceError, SeveralFacesError, SphereCVError
 from spherecv.images import ImageSource, LabelledImage, load_batches
 from spherecv.records import EmbeddedFace, Face, Fingerprint
 from spherecv.zoo import ModelSource, Recipe
 
-WhichFace = Literal["largest", "center", "all", "whole"]
+WhichFace = Literal["largest", "center", "only", "all", "whole"]
 OnError = Literal["raise", "return"]
 Image: TypeAlias = NDArray[np.uint8]
 
-_Located: TypeAlias = tuple[list[Face], Image]
+_Located: TypeAlias = tuple[list[Face], Image, int | None]
+"""The faces that count, their crops, and how many faces were found; None where nothing looked for any."""
 _Answer: TypeAlias = list[EmbeddedFace] | SphereCVError
 
 
@@ -79,7 +80,7 @@ class FacePipeline:
         Parameters
         ----------
         image : path, bytes, binary file object, ndarray or PIL image
-        face : {"all", "largest", "center", "whole"}
+        face : {"all", "largest", "center", "only", "whole"}
             Which of several; see `run`.
 
         Returns
@@ -111,10 +112,11 @@ class FacePipeline:
         Parameters
         ----------
         images : iterable of path, bytes, binary file object, ndarray or PIL image
-        face : {"largest", "center", "all", "whole"}
-            The largest face; the one nearest the middle of the image, as the SphereFace authors took; all of them; or
-            the whole image as one ready-made crop, with no detection: its middle where it is wider than the recipe's
-            crop (112x112 holds the face of 112x96), scaled to the recipe's size.
+        face : {"largest", "center", "only", "all", "whole"}
+            The largest face; the one nearest the middle of the image, as the SphereFace authors took; the only one,
+            where several are an error; all of them; or the whole image as one ready-made crop, with no detection: its
+            middle where it is wider than the recipe's crop (112x112 holds the face of 112x96), scaled to the recipe's
+            size.
         errors : {"raise", "return"}
             Whether an image that cannot be read, or has no face, ends the run or is answered with its error.
         batch_size : int
@@ -126,7 +128,7 @@ class FacePipeline:
 
         Raises
         ------
-        ImageError, NoFaceError
+        ImageError, NoFaceError, SeveralFacesError
             With `errors="raise"`.
         InvalidArgumentError
             One image instead of several, an unknown `face` or `errors`, or `batch_size` below 1.
@@ -152,7 +154,7 @@ class FacePipeline:
         return [
             item
             if isinstance(item, SphereCVError)
-            else [EmbeddedFace(face, crop, next(embeddings)) for face, crop in zip(*item, strict=True)]
+            else [EmbeddedFace(*one, next(embeddings), item[2]) for one in zip(item[0], item[1], strict=True)]
             for item in located
         ]
 
@@ -174,8 +176,13 @@ class FacePipeline:
         if not found:
             where = f"{loaded.label} ({width}x{height}) by {self.detector.name}"
             return NoFaceError(f"no face found in {where}{_cure(self.detector.name)}")
+        if which == "only" and len(found) > 1:
+            return SeveralFacesError(
+                f"{len(found)} faces found in {loaded.label} ({width}x{height}), and one was to be there: take the "
+                "largest (face='largest', --face largest), the one nearest the middle ('center'), or crop the image"
+            )
         faces = choose_faces(found, (height, width), which)
-        return faces, self.aligner.align(loaded.image, faces)
+        return faces, self.aligner.align(loaded.image, faces), len(found)
 
     def _whole(self, image: Image) -> _Located:
         import cv2
@@ -186,7 +193,7 @@ class FacePipeline:
         middle = image[:, left:right]
         shrinks = middle.shape[0] > height and middle.shape[1] > width
         crop = cv2.resize(middle, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-        return [Face(box=np.array((left, 0, right, image.shape[0]), np.float32))], crop[None]
+        return [Face(box=np.array((left, 0, right, image.shape[0]), np.float32))], crop[None], None
 
 
 def choose_faces(faces: Sequence[Face], shape: tuple[int, ...], which: WhichFace) -> list[Face]:
@@ -198,14 +205,14 @@ def choose_faces(faces: Sequence[Face], shape: tuple[int, ...], which: WhichFace
         At least one.
     shape : tuple of int
         Height and width of the image.
-    which : {"largest", "center", "all"}
+    which : {"largest", "center", "only", "all"}
 
     Returns
     -------
     list of Face
         All of them, or the one.
     """
-    if which == "all":
+    if which in ("only", "all"):
         return list(faces)
     if which == "largest":
         return [max(faces, key=lambda face: face.width * face.height)]

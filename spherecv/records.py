@@ -34,6 +34,21 @@ def probability_text(probability: float) -> str:
     return "below 0.001" if probability < 0.0005 else f"{probability:.3f}"
 
 
+def rate_text(rate: float) -> str:
+    """Write a false accept rate for people: in per cent, and of how many pairs one is wrong."""
+    return f"{100 * rate:.2g} %, about 1 in {1 / rate:,.0f} pairs of different people" if rate > 0 else "0 %"
+
+
+def taken_text(which: str) -> str:
+    """Say which of several faces is meant."""
+    return {"largest": "the largest", "center": "the one nearest the middle"}.get(which, which)
+
+
+def several_note(label: str, count: int | None, which: str) -> tuple[str, ...]:
+    """Say that an image shows several faces, and which was taken; empty where it shows one."""
+    return (f"{label}: {count} faces found, {taken_text(which)} taken",) if (count or 0) > 1 else ()
+
+
 def _checked(name: str, value: Any, *shapes: tuple[int, ...]) -> FloatArray:
     array = np.array(value, dtype=np.float32)
     if array.shape not in shapes:
@@ -103,6 +118,13 @@ class Face:
             if value is not None and not 0.0 <= value <= 1.0:
                 raise InvalidArgumentError(f"{name} must be within 0..1, but got {value}")
 
+    def __repr__(self) -> str:
+        """Say what it is in a line."""
+        box = ", ".join(f"{value:.0f}" for value in self.box)
+        points = "" if self.landmarks is None else f", {len(self.landmarks)} landmarks"
+        quality = "" if self.quality is None else f", quality={self.quality:.2f}"
+        return f"Face(box=({box}), score={self.score:.3f}{quality}{points})"
+
     @property
     def width(self) -> float:
         """Width of the box in pixels."""
@@ -140,11 +162,23 @@ class EmbeddedFace:
         The aligned BGR crop that the net saw; dropped by calls that answer many pairs.
     embedding : ndarray of float32, shape (D,)
         What the net made of the crop, by the model's recipe.
+    faces_found : int or None
+        Faces found in its image, of which this is one; None where nothing counted them: for whole images as crops, and
+        for the tracks of a video.
     """
 
     face: Face
     crop: ImageArray | None
     embedding: FloatArray
+    faces_found: int | None = None
+
+    def __repr__(self) -> str:
+        """Say what it is in a line: arrays of hundreds of numbers tell nothing."""
+        box = ", ".join(f"{value:.0f}" for value in self.face.box)
+        quality = "" if self.face.quality is None else f", quality={self.face.quality:.2f}"
+        crop = "" if self.crop is None else f", crop={self.crop.shape[0]}x{self.crop.shape[1]}"
+        found = "" if self.faces_found is None else f", one of {self.faces_found}"
+        return f"EmbeddedFace(box=({box}){quality}{crop}, embedding of {len(self.embedding)} numbers{found})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,6 +215,13 @@ class Verification:
         Wall time of the comparison, detection and embedding included; None for one of many.
     templates : (int, int)
         Of how many faces each side's embedding was made: 1 for an image, more for a set or a clip.
+    face_taken : str
+        Which of several faces counted: `"largest"`, `"center"`, `"only"` or `"whole"`.
+    labels : (str, str)
+        What to call the two images: their paths, where they have any.
+    notes : tuple of str
+        What to know before trusting the answer: images with several faces, and which was taken; sets whose own faces
+        disagree.
     """
 
     verified: bool
@@ -191,16 +232,24 @@ class Verification:
     faces: tuple[EmbeddedFace, EmbeddedFace] = field(repr=False)
     model: str
     detector: str
-    threshold_source: str = ""
+    threshold_source: str = "given by the caller"
     far: float | None = None
     probability: float | None = None
     prior: float | None = None
     images: tuple[ImageArray, ImageArray] | None = field(default=None, repr=False)
     seconds: float | None = None
     templates: tuple[int, int] = (1, 1)
+    face_taken: str = "largest"
+    labels: tuple[str, str] = ("", "")
+    notes: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return self.verified
+
+    @property
+    def faces_found(self) -> tuple[int | None, int | None]:
+        """How many faces each image shows, of which one was compared; None where nothing counted them."""
+        return self.faces[0].faces_found, self.faces[1].faces_found
 
     def to_dict(self) -> dict[str, Any]:
         """The answer as plain Python values, in deepface's vocabulary, ready for JSON."""
@@ -220,6 +269,9 @@ class Verification:
             "facial_areas": {"img1": first, "img2": second},
             "time": None if self.seconds is None else round(self.seconds, 4),
             "faces_used": {"img1": self.templates[0], "img2": self.templates[1]},
+            "faces_found": {"img1": self.faces_found[0], "img2": self.faces_found[1]},
+            "face_taken": self.face_taken,
+            "notes": list(self.notes),
         }
 
     def plot(self) -> Image:
@@ -239,10 +291,14 @@ class Verification:
 
         if self.images is None:
             raise InvalidArgumentError("this result kept no images to draw: use verify(a, b), not a batch call")
-        notes = [] if self.far is None else [f"False accept rate {self.far:.2g}."]
+        notes = list(self.notes)
+        if self.far is not None:
+            notes.append(f"False accept rate {rate_text(self.far)}.")
         if self.probability is not None:
-            notes.append(f"Probability of the same person {probability_text(self.probability)}.")
-        notes.append(f"Threshold: {self.threshold_source or 'given by the caller'}.")
+            notes.append(
+                f"Probability of the same person {probability_text(self.probability)}, at a prior of {self.prior:g}."
+            )
+        notes.append(f"Threshold: {self.threshold_source}.")
         return draw_verification(
             self.images,
             [embedded.face for embedded in self.faces],
@@ -251,7 +307,8 @@ class Verification:
             threshold=self.threshold,
             metric=self.metric,
             heading=f"{self.model}, {detector_text(self.detector)}, {self.metric}",
-            note=" ".join(notes),
+            labels=self.labels,
+            notes=notes,
         )
 
 
@@ -350,6 +407,11 @@ class Match:
         What the threshold was measured on, in words.
     probability : float or None
         A classifier's certainty, 0..1; None for plain distances.
+    people : int or None
+        How many people of the gallery the face was compared with; None where it was compared with images, or one
+        person.
+    faces_found : int or None
+        Faces found in the probe image, of which this is one; None where nothing counted them.
     """
 
     identity: str | None
@@ -358,11 +420,21 @@ class Match:
     metric: str
     face: Face | None = None
     far: float | None = None
-    threshold_source: str = ""
+    threshold_source: str = "given by the caller"
     probability: float | None = None
+    people: int | None = None
+    faces_found: int | None = None
 
     def __bool__(self) -> bool:
         return self.identity is not None
+
+    @property
+    def fpir(self) -> float | None:
+        """False positive identification rate, 0..1: how often a stranger is given some name of this gallery.
+
+        1 - (1 - FAR)^people, as if the comparisons were independent; None where the rate or the number is not known.
+        """
+        return None if self.far is None or self.people is None else 1.0 - (1.0 - self.far) ** self.people
 
     @property
     def distance(self) -> float | None:
@@ -385,6 +457,9 @@ class Match:
             "far": self.far,
             "threshold_source": self.threshold_source,
             "probability": self.probability,
+            "people": self.people,
+            "fpir": self.fpir,
+            "faces_found": self.faces_found,
             "face": None if self.face is None else self.face.to_dict(),
             "candidates": [candidate.to_dict() for candidate in self.candidates],
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -10,12 +11,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from spherecv.checks import check_count
 from spherecv.errors import InvalidArgumentError
-from spherecv.metrics import Metric, at_unit_length, check_metric
+from spherecv.metrics import Metric, at_unit_length, check_metric, pairwise_distance
 
 BEST = 16
 """Faces that a template keeps; more make it no better (`benchmarks/video.py templates`)."""
 _LEAST_WEIGHT = 1e-3
 _UNKNOWN_QUALITY = 0.5
+
+
+class SetWarning(UserWarning):
+    """A set of images, said to be of one person, some of whose faces are unlike the others."""
 
 
 class Kept(NamedTuple):
@@ -114,6 +119,43 @@ def pooled(
     return at_unit_length(np.average(at_unit_length(rows), axis=0, weights=weights)).astype(np.float32)
 
 
+def unlike_the_rest(embeddings: ArrayLike, threshold: float, *, metric: Metric = "cosine") -> NDArray[np.intp]:
+    """Find the faces of a set that hardly belong to the person that the others show.
+
+    Parameters
+    ----------
+    embeddings : array_like of float, shape (N, D)
+        Said to be of one person.
+    threshold : float
+        The largest distance that counts as the same person.
+    metric : {"cosine", "euclidean"}
+
+    Returns
+    -------
+    ndarray of int, ascending
+        Rows that are farther than `threshold` from more than half of the others: of two both, of several people all.
+
+    Examples
+    --------
+    >>> unlike_the_rest([[1, 0], [1, 0.1], [0.9, 0], [0, 1]], 0.5)
+    array([3])
+    """
+    rows = np.asarray(embeddings, dtype=np.float64)
+    if len(rows) < 2:
+        return np.empty(0, np.intp)
+    away = np.sort(pairwise_distance(rows, rows, metric) + np.diag(np.full(len(rows), np.inf)), axis=1)
+    return np.flatnonzero(away[:, (len(rows) - 2) // 2] > threshold)
+
+
+def unlike_text(label: str, names: Sequence[str], count: int) -> str:
+    """Say that the faces of some images are unlike the others of a set of `count`."""
+    shown = ", ".join(Path(name).name for name in names[:3]) + ", ..." * (len(names) > 3)
+    if len(names) == count == 2:
+        return f"{label}: its two faces are unlike each other ({shown}): is this one person?"
+    verb = "is" if len(names) == 1 else "are"
+    return f"{label}: {len(names)} of the {count} faces {verb} unlike the others ({shown}): is this one person?"
+
+
 class SetTemplate:
     """The best faces of one person, and their average.
 
@@ -178,6 +220,11 @@ class SetTemplate:
             self._average = pooled(rows or np.empty((0, 0)), [kept.quality for kept in self._kept], metric=self._metric)
             self._average.flags.writeable = False
         return self._average
+
+    @property
+    def kept(self) -> tuple[Kept, ...]:
+        """The faces that the average stands on, as they came."""
+        return tuple(self._kept)
 
     @property
     def frames(self) -> tuple[int, ...]:

@@ -21,6 +21,10 @@ FORMAT = 1
 """Of calibration files; a number that this version does not know is refused."""
 
 
+GIVEN = "given by the caller"
+"""The source of a threshold that nobody measured here."""
+
+
 class ThresholdWarning(UserWarning):
     """A threshold used with another detector than it was measured with, or one that nobody has reproduced."""
 
@@ -36,14 +40,14 @@ class Threshold:
     far : float or None
         The false accept rate it was chosen for, 0..1; None where it was chosen for something else.
     source : str
-        What it was measured on, in words; empty where the caller gave it.
+        What it was measured on, in words, or that the caller gave it.
     measured_far : float or None
         The false accept rate that was measured at a threshold chosen for something else, 0..1.
     """
 
     value: float
     far: float | None = None
-    source: str = ""
+    source: str = GIVEN
     measured_far: float | None = None
 
     @property
@@ -272,7 +276,8 @@ class Calibration:
         """
         file = Path(path)
         values = read_toml(file, CalibrationError)
-        if values.pop("format", None) != FORMAT:
+        stated = values.pop("format", None)
+        if isinstance(stated, bool) or stated != FORMAT:  # true == 1
             raise CalibrationError(f"{file} is no calibration of format {FORMAT}: measure again")
         try:
             return _from_table(values)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sized
 from dataclasses import replace
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeAlias, Unpack, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,17 +18,27 @@ from spherecv.config import ModelName, PipelineSettings, Stages, describe, open_
 from spherecv.decision import DecisionRule
 from spherecv.embed import FaceEmbedder
 from spherecv.errors import InvalidArgumentError, SphereCVError
-from spherecv.images import ImageSource, LabelledImage, load_labelled
+from spherecv.images import ImageSource, LabelledImage, load_labelled, shown_source
 from spherecv.metrics import Metric
 from spherecv.pipeline import OnError, WhichFace
-from spherecv.records import EmbeddedFace, Verification, VerificationMatrix
+from spherecv.records import EmbeddedFace, Verification, VerificationMatrix, several_note
+from spherecv.templates import SetWarning
 from spherecv.thresholds import Calibration, Threshold
 from spherecv.zoo import DEFAULT_MODEL, ModelSource, Recipe
 
 if TYPE_CHECKING:
-    from spherecv.video.sets import SetSource
+    from spherecv.video.sets import EmbeddedSet, SetSource
 
-_Side: TypeAlias = tuple[EmbeddedFace, NDArray[np.uint8], int]
+
+class _Side(NamedTuple):
+    """One side of a comparison: the face that stands for it, its image, and of how many faces it was made."""
+
+    face: EmbeddedFace
+    image: NDArray[np.uint8]
+    label: str
+    faces: int = 1
+    notes: tuple[str, ...] = ()
+
 
 
 class FaceVerifier:
@@ -155,7 +166,7 @@ class FaceVerifier:
         ----------
         a, b : path, bytes, binary file object, ndarray or PIL image; or several, or a clip
             As for `verify`.
-        face : {"largest", "center", "whole"}
+        face : {"largest", "center", "only", "whole"}
             Which face counts where there are several.
 
         Returns
@@ -166,8 +177,8 @@ class FaceVerifier:
         ------
         ImageError, NoFaceError
         """
-        (first, _, _), (second, _, _) = self._both(a, b, face)
-        return self.decision.distance(first.embedding, second.embedding)
+        first, second = (side.face.embedding for side in self._both(a, b, face))
+        return self.decision.distance(first, second)
 
     def verify(
         self, a: SetSource, b: SetSource, *, face: WhichFace = "largest", far: float | None = None
@@ -180,8 +191,8 @@ class FaceVerifier:
             On either side: an image; several of one person, as a list or tuple, a folder or a list file; or a video
             file or address. Of several faces one template is made, the mean of the best weighted by their quality
             (see `spherecv.video.embed_set`), and templates are compared as images are.
-        face : {"largest", "center", "whole"}
-            Which face counts where there are several; `verify_all` compares every one.
+        face : {"largest", "center", "only", "whole"}
+            Which face counts where there are several; with `"only"` several are an error. `verify_all` compares all.
         far : float, optional
             Decide this pair at the threshold that was measured at this false accept rate, 0..1.
 
@@ -195,17 +206,33 @@ class FaceVerifier:
         ------
         ImageError, VideoError, NoFaceError
             An image cannot be read, or has no face: never a silent comparison of backgrounds. Of a set, none can.
+        SeveralFacesError
+            With `face="only"`, an image has several.
         MissingThresholdError
             No threshold is known for this model, recipe and metric.
+
+        Warns
+        -----
+        SetWarning
+            Some faces of a set are unlike the others; `notes` of the answer says so too.
         """
         started = perf_counter()
         threshold = self.threshold_at(far, face=face)
-        (first, one, faces), (second, other, others) = self._both(a, b, face)
+        one, other = self._both(a, b, face)
         seconds = perf_counter() - started
-        answer = self.judge(first, second, threshold, face=face, images=(one, other), seconds=seconds)
-        if faces == others == 1:
+        answer = self.judge(
+            one.face,
+            other.face,
+            threshold,
+            face=face,
+            images=(one.image, other.image),
+            labels=(one.label, other.label),
+            seconds=seconds,
+        )
+        answer = replace(answer, notes=one.notes + other.notes)
+        if one.faces == other.faces == 1:
             return answer
-        return replace(answer, templates=(faces, others), probability=None, prior=None)
+        return replace(answer, templates=(one.faces, other.faces), probability=None, prior=None)
 
     def verify_pairs(
         self,
@@ -219,7 +246,7 @@ class FaceVerifier:
         Parameters
         ----------
         pairs : iterable of two images each
-        face : {"largest", "center", "whole"}
+        face : {"largest", "center", "only", "whole"}
         errors : {"raise", "return"}
             Whether a pair with an unusable image ends the run or is answered with its error.
 
@@ -244,7 +271,10 @@ class FaceVerifier:
         sources = {_key(image): image for pair in rows for image in pair}
         answers = self._run(sources.values(), face, errors)
         known = {key: _without_crop(answer) for key, answer in zip(sources, answers, strict=True)}
-        return [self._judge_known(known[_key(a)], known[_key(b)], threshold, face) for a, b in rows]
+        return [
+            self._judge_known(known[_key(a)], known[_key(b)], threshold, face, (shown_source(a), shown_source(b)))
+            for a, b in rows
+        ]
 
     def verify_all(self, a: ImageSource, b: ImageSource) -> VerificationMatrix:
         """Compare every face of one image with every face of another.
@@ -284,15 +314,25 @@ class FaceVerifier:
         return self.pipeline.run(images, face=face, errors=errors)
 
     def _both(self, a: SetSource, b: SetSource, face: WhichFace) -> list[_Side]:
-        """The face, the image, and the number of faces it stands for, of both sides."""
+        """What stands for each side, and what is to be said of it."""
         from spherecv.video.sets import embed_set, is_set  # video is imported when a set or a clip is given
 
         if is_set(a) or is_set(b):
-            sets = (embed_set(self.pipeline, side, face=face, metric=self.metric) for side in (a, b))
-            return [(found.face, found.image, found.faces) for found in sets]
+            return [
+                self._set_side(embed_set(self.pipeline, side, face=face, metric=self.metric), face) for side in (a, b)
+            ]
         loaded = [load_labelled(cast("ImageSource", side)) for side in (a, b)]
-        found = [self._faces(one) for one in self._run(loaded, face)]
-        return [(faces[0], image.image, 1) for faces, image in zip(found, loaded, strict=True)]
+        found = [self._faces(one)[0] for one in self._run(loaded, face)]
+        return [
+            _Side(one, image.image, image.label, notes=several_note(image.label, one.faces_found, face))
+            for one, image in zip(found, loaded, strict=True)
+        ]
+
+    def _set_side(self, found: EmbeddedSet, face: WhichFace) -> _Side:
+        doubts = found.doubts(self.decision.usual_distance, self.metric)
+        for doubt in doubts:
+            warnings.warn(doubt, SetWarning, stacklevel=4)
+        return _Side(found.face, found.image, found.label, found.faces, (*found.crowding(face), *doubts))
 
     @staticmethod
     def _faces(found: list[EmbeddedFace] | SphereCVError) -> list[EmbeddedFace]:
@@ -306,12 +346,13 @@ class FaceVerifier:
         second: EmbeddedFace | SphereCVError,
         threshold: Threshold,
         face: WhichFace,
+        labels: tuple[str, str],
     ) -> Verification | SphereCVError:
         if isinstance(first, SphereCVError):
             return first
         if isinstance(second, SphereCVError):
             return second
-        return self.judge(first, second, threshold, face=face)
+        return self.judge(first, second, threshold, face=face, labels=labels)
 
     def judge(
         self,
@@ -321,6 +362,7 @@ class FaceVerifier:
         *,
         face: WhichFace = "largest",
         images: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None,
+        labels: tuple[str, str] = ("the first image", "the second image"),
         seconds: float | None = None,
     ) -> Verification:
         """Decide about two faces that are embedded already, by the model of this verifier.
@@ -330,10 +372,12 @@ class FaceVerifier:
         first, second : EmbeddedFace
         threshold : Threshold, optional
             By default the one in use.
-        face : {"largest", "center", "all", "whole"}
+        face : {"largest", "center", "only", "all", "whole"}
             Which faces they are; with `"whole"` the answer says that no detector found them.
         images : tuple of two ndarrays, optional
             The images they are from, to be kept in the answer.
+        labels : tuple of two str
+            What the answer calls them.
         seconds : float, optional
             What finding and embedding them took.
 
@@ -364,6 +408,13 @@ class FaceVerifier:
             prior=rule.prior,
             images=images,
             seconds=seconds,
+            face_taken=face,
+            labels=labels,
+            notes=tuple(
+                note
+                for label, one in zip(labels, (first, second), strict=True)
+                for note in several_note(label, one.faces_found, face)
+            ),
         )
 
 

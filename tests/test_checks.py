@@ -14,6 +14,7 @@ from spherecv.checks import (
     check_distance,
     check_path,
     check_rate,
+    check_share,
     check_stage,
     shown,
 )
@@ -30,6 +31,17 @@ def test_what_is_no_rate_is_refused_and_shown(value: object) -> None:
 def test_what_is_no_distance_is_refused_and_shown(value: object) -> None:
     with pytest.raises(InvalidArgumentError, match=r"^threshold must be a distance of 0 or more, but got "):
         check_distance("threshold", value)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.array])
+def test_numbers_of_numpy_are_numbers(kind: type) -> None:
+    assert check_rate("far", kind(0.001)) == check_distance("threshold", kind(0.001)) == 0.001
+    assert check_share("min_quality", kind(1)) == 1.0
+    for whole in (np.int64(2), np.uint8(2), np.array(2)):
+        assert type(check_count("k", whole)) is int
+    for refused in (np.array([0.5]), np.bool_(True), np.float32("nan")):
+        with pytest.raises(InvalidArgumentError):
+            check_rate("far", refused)
 
 
 @pytest.mark.parametrize("value", ["1", 0, -1, 1.0, True, None, float("nan"), [1]])

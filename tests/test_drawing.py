@@ -7,7 +7,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spherecv.drawing import BOX, POINT, Picture, draw_aligned, draw_faces, save_picture
+from spherecv.drawing import (
+    BOX,
+    DIFFERENT,
+    INK,
+    POINT,
+    SAME,
+    Picture,
+    draw_aligned,
+    draw_faces,
+    draw_verification,
+    end_of,
+    save_picture,
+    wrapped,
+)
 from spherecv.errors import InvalidArgumentError, StorageError
 from spherecv.records import Face
 
@@ -72,3 +85,41 @@ def test_a_plot_that_cannot_be_saved_says_so_in_one_line(tmp_path: Path) -> None
     picture.save(stream := io.BytesIO(), format="PNG")
     with Image.open(tmp_path / "x.png") as saved:
         assert saved.size == Image.open(stream).size == (4, 3)
+
+
+def drawn(distance: float, threshold: float = 0.6, metric: str = "cosine", **more: object) -> Image.Image:
+    settings = {"heading": "net", "labels": ("a.png", "b.png"), "notes": ["A note."], **more}
+    return draw_verification(
+        [PHOTO, PHOTO], [FACE, FACE], [None, None], distance=distance, threshold=threshold, metric=metric, **settings
+    )
+
+
+@pytest.mark.parametrize(("metric", "end"), [("cosine", 1.5), ("euclidean", 1.2)])
+def test_the_scale_is_the_same_for_every_pair(metric: str, end: float) -> None:
+    for distance in (0.0, 0.3, 0.9, 1.4, 9.0):
+        sheet = np.asarray(drawn(distance, metric=metric))
+        row = sheet[96 + 360 + 92 + 4]  # through the scale, off the middle of the mark
+        color = SAME if distance <= 0.6 else DIFFERENT
+        marks = np.flatnonzero((row == color).all(axis=1))
+        assert marks.mean() == pytest.approx(30 + 1060 * min(distance / end, 1.0), abs=2)
+        assert (sheet[96 + 360 + 92 - 5, round(30 + 1060 * 0.6 / end)] == INK).all()
+
+
+def test_notes_are_not_cut_but_broken_between_words() -> None:
+    words = " ".join(f"word{number}" for number in range(60))
+    one, many = drawn(0.1), drawn(0.1, notes=[words, "and another"])
+    lines = wrapped(words, 1060, 15)
+    assert " ".join(lines) == words
+    assert 3 <= len(lines) <= 6
+    assert many.height - one.height == 20 * len(lines)
+
+
+def test_the_names_of_the_images_stand_under_them() -> None:
+    named, nameless = (np.asarray(drawn(0.1, labels=labels)) for labels in (("a.png", "b.png"), ("", "")))
+    changed = np.argwhere((named != nameless).any(axis=2))
+    assert changed[:, 0].min() > 96 + 360
+    assert {bool(x < 560) for x in changed[:, 1]} == {True, False}
+    assert end_of("short.jpg", 400, 15) == "short.jpg"
+    shown = end_of("folder/" * 40 + "photo.jpg", 400, 15)
+    assert shown.startswith("...")
+    assert shown.endswith("folder/photo.jpg")

@@ -11,7 +11,7 @@ from spherecv.gallery import FaceGallery
 from spherecv.gallery.matrix import Matrix
 from spherecv.gallery.rows import Origin
 from spherecv.metrics import distance
-from spherecv.templates import SetTemplate, grouped_means, pooled
+from spherecv.templates import SetTemplate, grouped_means, pooled, unlike_text, unlike_the_rest
 
 ROWS = np.random.default_rng(0).normal(size=(9, 16)).astype(np.float32)
 QUALITIES = [0.9, 0.1, 0.5, 0.7, 0.3, 0.8, 0.2, 0.6, 0.4]
@@ -100,3 +100,26 @@ def test_wrong_arguments_are_refused() -> None:
         pooled(ROWS, [1.0])
     with pytest.raises(InvalidArgumentError, match="metric"):
         SetTemplate(metric="manhattan")
+
+
+def test_faces_unlike_the_rest_are_those_far_from_most_of_the_others() -> None:
+    one, other, third = np.eye(3)
+    near = np.array([1.0, 0.1, 0.0])
+    for rows, expected in (
+        ([one], []),
+        ([one, near], []),
+        ([one, other], [0, 1]),
+        ([one, near, other], [2]),
+        ([one, near, one, other], [3]),
+        ([one, near, other, other], [0, 1, 2, 3]),
+        ([one, other, third], [0, 1, 2]),
+    ):
+        for metric in ("cosine", "euclidean"):
+            assert unlike_the_rest(rows, 0.5, metric=metric).tolist() == expected
+    assert unlike_the_rest([one, other], 1.0).tolist() == []
+
+
+def test_a_set_that_may_be_several_people_is_named_with_its_images() -> None:
+    assert unlike_text("Ann", ["x/a.jpg", "x/b.jpg"], 2).startswith("Ann: its two faces are unlike each other (a.jpg,")
+    assert "1 of the 9 faces is unlike the others (a.jpg)" in unlike_text("Ann", ["x/a.jpg"], 9)
+    assert "5 of the 9 faces are unlike the others (1, 2, 3, ...)" in unlike_text("Ann", list("12345"), 9)

@@ -8,9 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spherecv.errors import ImageError, InvalidArgumentError, MissingThresholdError, NoFaceError
+from spherecv.errors import (
+    ImageError,
+    InvalidArgumentError,
+    MissingThresholdError,
+    NoFaceError,
+    SeveralFacesError,
+)
 from spherecv.metrics import distance
 from spherecv.records import WHOLE
+from spherecv.templates import SetWarning
 from spherecv.thresholds import ThresholdWarning
 from spherecv.verify import FaceVerifier
 
@@ -166,3 +173,45 @@ def test_whole_images_are_judged_without_a_detector_and_a_threshold_measured_wit
     with warnings.catch_warnings():  # the caller's own threshold is the caller's
         warnings.simplefilter("error")
         assert FaceVerifier(threshold=0.5).verify(*pair, face="whole").to_dict()["detector_backend"] == WHOLE
+
+
+@pytest.mark.runtime
+def test_several_faces_are_said_every_time_or_refused(verifier: FaceVerifier, photos: Path) -> None:
+    couple, one = photos / "couple.jpg", photos / "img1.jpg"
+    answer = verifier.verify(couple, one)
+    assert (answer.faces_found, answer.face_taken) == ((2, 1), "largest")
+    assert answer.notes == (f"{couple}: 2 faces found, the largest taken",)
+    said = answer.to_dict()
+    assert said["faces_found"] == {"img1": 2, "img2": 1}
+    assert (said["face_taken"], said["notes"]) == ("largest", list(answer.notes))
+    assert "the one nearest the middle taken" in verifier.verify(one, couple, face="center").notes[0]
+    (batch,) = verifier.verify_pairs([(couple, one)])
+    assert (batch.notes, batch.labels) == (answer.notes, (str(couple), str(one)))
+    with pytest.raises(SeveralFacesError, match=r"2 faces found in .*couple\.jpg"):
+        verifier.verify(couple, one, face="only")
+    assert verifier.verify(one, one, face="only").faces_found == (1, 1)
+    assert verifier.verify(one, one, face="whole").faces_found == (None, None)
+    assert answer.threshold_source == "given by the caller"
+
+
+@pytest.mark.runtime
+def test_a_folder_of_several_people_is_not_taken_for_one(photos: Path, tmp_path: Path) -> None:
+    verifier = FaceVerifier()
+    mixed = [photos / f"img{number}.jpg" for number in (1, 2, 4, 16)] + [photos / "couple.jpg"]
+    with pytest.warns(SetWarning, match=r"1 of the 5 faces is unlike the others \(img16\.jpg\)"):
+        answer = verifier.verify(photos / "img5.jpg", mixed)
+    assert "the 5 images given: 1 of 5 images with several faces, the largest taken" in answer.notes
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SetWarning)
+        assert verifier.verify(photos / "img5.jpg", mixed[:3]).notes == ()
+    with pytest.raises(SeveralFacesError):
+        verifier.verify(photos / "img5.jpg", [photos / "couple.jpg", photos / "couple.jpg"], face="only")
+
+
+@pytest.mark.runtime
+def test_results_print_in_a_line_a_face(verifier: FaceVerifier, photos: Path) -> None:
+    answer = verifier.verify(photos / "couple.jpg", photos / "img1.jpg")
+    assert len(repr(answer.faces)) < 300
+    assert "one of 2" in repr(answer.faces[0])
+    assert "embedding of 128 numbers" in repr(answer.faces[0])
+    assert len(repr(answer.faces[0].face)) < 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -13,6 +14,8 @@ from spherecv.errors import InvalidArgumentError
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from spherecv.verify import FaceVerifier
 
 
 class _Pair(NamedTuple):
@@ -43,6 +46,7 @@ def demo(
       spherecv demo --out drawn/
     """
     from spherecv.images import load_image
+    from spherecv.verify import FaceVerifier
     from spherecv.zoo import DEFAULT_MODEL
 
     if images:
@@ -51,11 +55,17 @@ def demo(
         first, second = (path.stem for path in images)
         names = (first, second) if first != second else (f"{first}-1", f"{second}-2")
         portraits = {name: load_image(path) for name, path in zip(names, images, strict=True)}
-        pairs = [_Pair("answer", *names, "your images")]
+        pairs = [_Pair("answer", *names, f"{first} and {second}")]
     else:
         portraits, pairs = _samples()
-    _detect_and_align(portraits, out)
-    _verify(portraits, pairs, model or DEFAULT_MODEL, out)
+    verifier = FaceVerifier(model or DEFAULT_MODEL)
+    name = verifier.pipeline.embedder.name
+    typer.echo("Do two photos show the same person?\n")
+    typer.echo("1. Find the faces, and cut them out so that eyes, nose and mouth lie at the same places:")
+    _detect_and_align(verifier, portraits, out)
+    typer.echo(f"\n2. Compare what {name} makes of them by a distance (0: the same picture):")
+    _verify(verifier, portraits, pairs, out)
+    typer.echo(f"\n{_meaning(verifier)}\nNext: spherecv verify A.jpg B.jpg, with photos of your own.")
 
 
 def _samples() -> tuple[dict[str, NDArray[np.uint8]], list[_Pair]]:
@@ -63,38 +73,48 @@ def _samples() -> tuple[dict[str, NDArray[np.uint8]], list[_Pair]]:
 
     portraits = {who: sample_portrait(who) for who in ("grace-hopper", "eileen-collins")}
     portraits["grace-hopper-altered"] = altered_copy(portraits["grace-hopper"])
-    same = "an altered copy of the same portrait, so an easy pair"
     return portraits, [
-        _Pair("same", "grace-hopper", "grace-hopper-altered", same),
-        _Pair("different", "grace-hopper", "eileen-collins", "two people"),
+        _Pair("same", "grace-hopper", "grace-hopper-altered", "Grace Hopper and an altered copy, an easy pair"),
+        _Pair("different", "grace-hopper", "eileen-collins", "Grace Hopper and Eileen Collins"),
     ]
 
 
-def _detect_and_align(portraits: dict[str, NDArray[np.uint8]], out: Path) -> None:
-    from spherecv.align import FaceAligner
-    from spherecv.detect import FaceDetector
+def _detect_and_align(verifier: FaceVerifier, portraits: dict[str, NDArray[np.uint8]], out: Path) -> None:
     from spherecv.drawing import draw_aligned, save_picture
 
-    detector, aligner = FaceDetector("mtcnn"), FaceAligner()
+    pipeline = verifier.pipeline
     for who, image in portraits.items():
-        faces = detector.detect(image)
+        faces = pipeline.detector.detect(image)
         goal = out / f"{who}.png"
-        save_picture(draw_aligned(image, faces, aligner.align(image, faces)), goal)
-        scores = ", ".join(f"{face.score:.3f}" for face in faces)
-        typer.echo(f"{who}: {len(faces)} face(s), score {scores}; drawn in {goal}")
+        save_picture(draw_aligned(image, faces, pipeline.aligner.align(image, faces)), goal)
+        count = "1 face" if len(faces) == 1 else f"{len(faces)} faces"
+        score = f", score {max(face.score for face in faces):.3f}" if faces else ""
+        typer.echo(f"   {who:22} {count}{score}    picture: {goal}")
 
 
-def _verify(portraits: dict[str, NDArray[np.uint8]], pairs: list[_Pair], model: str, out: Path) -> None:
+def _verify(
+    verifier: FaceVerifier, portraits: dict[str, NDArray[np.uint8]], pairs: list[_Pair], out: Path
+) -> None:
     from spherecv.drawing import save_picture
-    from spherecv.verify import FaceVerifier
 
-    verifier = FaceVerifier(model)
     for pair in pairs:
         result = verifier.verify(portraits[pair.first], portraits[pair.second])
         goal = out / f"{pair.goal}.png"
-        save_picture(result.plot(), goal)
+        save_picture(replace(result, labels=(pair.first, pair.second)).plot(), goal)
         verdict = "same person" if result.verified else "different people"
-        typer.echo(
-            f"{pair.first} and {pair.second} ({pair.note}): {verdict}, {result.metric} distance {result.distance:.3f}, "
-            f"threshold {result.threshold:.3f}; drawn in {goal}"
-        )
+        typer.echo(f"   {pair.note:46} {result.distance:.3f}  {verdict:16}  picture: {goal}")
+
+
+def _meaning(verifier: FaceVerifier) -> str:
+    """What the threshold is, and how often it errs."""
+    from spherecv.cli.verify import rate_row
+    from spherecv.zoo import is_known, model_info
+
+    threshold, name = verifier.threshold, verifier.pipeline.embedder.name
+    lines = [
+        f"Up to the threshold {threshold.value:.3f} two faces count as the same person ({threshold.source}).",
+        f"False accepts: {rate_row(threshold.rate)}.",
+    ]
+    if is_known(name):
+        lines.append(f"Licence of {name}: {model_info(name).licence}; `spherecv models list` shows others.")
+    return "\n".join(lines)

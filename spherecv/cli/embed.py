@@ -25,7 +25,7 @@ def embed(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Where to write: one .npz, or else a folder of shards with a manifest.")
     ],
-    face: options.Face = "largest",
+    face: options.AnyFaceOptions,
     processes: Annotated[
         int | None, typer.Option("--processes", "-j", help="Shards: workers; by default one for each core.")
     ] = None,
@@ -54,7 +54,7 @@ def embed(
       spherecv embed shards/ --out embeddings/ --format parquet
     """
     if out.suffix.lower() != ".npz":
-        job: dict[str, Any] = {"face": options.which_face(face), "processes": processes, "shard_images": shard_images}
+        job: dict[str, Any] = {"face": face.which(), "processes": processes, "shard_images": shard_images}
         job |= {"format": shard_format, "engine": engine, "address": address}
         _embed_in_shards(source, out, pipeline.pipeline_config(), job, as_json)
         return
@@ -67,7 +67,7 @@ def embed(
     embedder = opened.embedder
     failures = Failures(len(paths), as_json)
     with write_embeddings(out, opened.fingerprint) as writer:
-        answers = opened.run(paths, face=options.which_face(face), errors="return")
+        answers = opened.run(paths, face=face.which(), errors="return")
         for path, answer in zip(paths, counting(answers, len(paths), "embedding"), strict=True):
             if isinstance(answer, SphereCVError):
                 failures.add(path, answer)

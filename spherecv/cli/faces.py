@@ -18,6 +18,11 @@ from spherecv.images import shown_source
 if TYPE_CHECKING:
     from spherecv.records import Face
 
+_LEGEND = (
+    "\nbox: left, top, right, bottom in pixels; score: how sure the detector is of a face; quality: how well it suits\n"
+    "recognition (size, sharpness, pose), both 0 to 1. --draw FILE shows them, --min-size looks for smaller ones."
+)
+
 
 @options.grouped
 def detect(
@@ -47,6 +52,7 @@ def detect(
     finder = PipelineConfig(**detector.settings()).open_detector()
     failures = Failures(len(paths), as_json)
     drawn: list[Path] = []
+    found = 0
     for path in counting(paths, len(paths), "detecting"):
         try:
             image = load_image(path)
@@ -63,7 +69,10 @@ def detect(
         if as_json:
             typer.echo(json.dumps({"image": shown_source(path), "faces": [face.to_dict() for face in faces]}))
         else:
-            typer.echo(_faces_text(path, faces))
+            typer.echo(_faces_text(path, faces, image.shape))
+            found += len(faces)
+    if found:
+        typer.echo(_LEGEND, err=True)
     if drawn:
         typer.echo(f"wrote {drawn[0]}" if len(paths) == 1 else f"wrote {len(drawn)} pictures to {draw}", err=True)
     failures.close()
@@ -120,11 +129,11 @@ def _goal(draw: Path, path: Path | str, paths: Sequence[Path | str]) -> Path:
     return (draw / Path(path).resolve().relative_to(shared)).with_suffix(".png")
 
 
-def _faces_text(path: Path | str, faces: list[Face]) -> str:
+def _faces_text(path: Path | str, faces: list[Face], shape: tuple[int, ...]) -> str:
     count = "no face" if not faces else "1 face" if len(faces) == 1 else f"{len(faces)} faces"
     rows = [
-        f"  box {' '.join(f'{value:.0f}' for value in face.box)}  score {face.score:.3f}"
-        + ("" if face.quality is None else f"  quality {face.quality:.2f}")
+        f"  box {' '.join(f'{value:.0f}' for value in face.box)}  {face.width:.0f}x{face.height:.0f} pixels"
+        f"  score {face.score:.3f}" + ("" if face.quality is None else f"  quality {face.quality:.2f}")
         for face in faces
     ]
-    return "\n".join([f"{shown_source(path)}: {count}", *rows])
+    return "\n".join([f"{shown_source(path)} ({shape[1]}x{shape[0]} pixels): {count}", *rows])

@@ -12,9 +12,11 @@ import typer
 
 from spherecv.cli import options
 from spherecv.cli.counting import counted
+from spherecv.cli.verify import rate_row
 from spherecv.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
+    from spherecv.pipeline import WhichFace
     from spherecv.records import Match
 
 
@@ -31,7 +33,7 @@ def find(
     index: Annotated[
         Path | None, typer.Option("--index", help="Where to keep the index; by default in SphereCV's cache.")
     ] = None,
-    face: options.Face = "largest",
+    face: options.AnyFaceOptions,
     forget: Annotated[
         Path | None, typer.Option("--forget", metavar="FOLDER", help="Delete what is kept of a folder, and do no more.")
     ] = None,
@@ -57,7 +59,7 @@ def find(
     from spherecv.gallery import FaceGallery
     from spherecv.gallery.caches import index_of
 
-    which = options.which_face(face)
+    which = face.which()
     config = pipeline.pipeline_config()
     place = index or index_of(folder, config.source.key, config.detector_name)
     with FaceGallery.open(place, model=config, **decision.of_gallery()) as opened:
@@ -75,9 +77,21 @@ def find(
     if done.images or done.replaced:
         for image, error in done.failures:
             typer.echo(f"{image}: {error}", err=True)
-    for match in matches:
-        typer.echo(f"face at {' '.join(f'{v:.0f}' for v in match.face.box)}:" if match.face else "")
-        typer.echo("\n".join(f"  {c.distance:.4f}  {c.image}" for c in match.candidates) or "  no image of them")
+    typer.echo("\n\n".join(_found_text(match, photo, folder, which) for match in matches))
+    typer.echo(f"\nFalse accepts: {rate_row(matches[0].far)}, threshold: {matches[0].threshold_source}")
+
+
+def _found_text(match: Match, photo: str, folder: Path, which: WhichFace) -> str:
+    from spherecv.records import taken_text
+
+    several = ""
+    if (match.faces_found or 0) > 1 and which != "all":
+        several = f" ({match.faces_found} faces found, {taken_text(which)} taken)"
+    where = "" if match.face is None else f" at {' '.join(f'{value:.0f}' for value in match.face.box)}"
+    count = len(match.candidates)
+    head = f"{count or 'No'} image{'s' * (count != 1)} in {folder} of the face{where} on {photo}{several}"
+    limit = f"within the {match.metric} distance {match.threshold:.4f}" + ", the nearest first:" * bool(count)
+    return "\n".join([f"{head}, {limit}", *(f"  {one.distance:.4f}  {one.image}" for one in match.candidates)])
 
 
 def _listed(matches: list[Match], source: Path) -> list[Match]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -52,20 +53,55 @@ def report(done: Enrolment, as_json: bool, *, quiet: bool = False) -> None:
         parts += [f"{len(done.failures)} failed"] if done.failures else []
         if not quiet:
             typer.echo(", ".join(parts))
+        if done.crowded:
+            names = ", ".join(Path(image).name for image in done.crowded[:3]) + ", ..." * (len(done.crowded) > 3)
+            typer.echo(
+                f"note: several faces on {len(done.crowded)} of them ({names}), one of which was taken: --face says "
+                "which, --one-face refuses such images",
+                err=True,
+            )
+        for doubt in done.doubts:
+            typer.echo(f"warning: {doubt}", err=True)
         if done.passed_over:
             typer.echo(f"passed over {passed_over_text(done.passed_over)}", err=True)
     if done.failures and not (done.images or done.replaced or done.unchanged):
         raise done.failures[0][1]
 
 
-def match_text(match: Match) -> str:
-    """Show the answer for one face in lines."""
-    where = "" if match.face is None else f"face at {' '.join(f'{value:.0f}' for value in match.face.box)}: "
+def identified_text(photo: str, matches: Sequence[Match]) -> str:
+    """Show who is on an image, a line for each face, and what the gallery's size does to the error rate."""
+    from spherecv.records import rate_text
+
+    first = matches[0]
+    known = sum(match.identity is not None for match in matches)
+    others = "" if (first.faces_found or 0) <= len(matches) else f" of {first.faces_found} found"
+    head = f"{photo}: {_several(len(matches), 'face')}{others}, {known} of them known to the gallery"
+    rows = [f"  {number}  {_who(match)}" for number, match in enumerate(matches, 1)]
+    limit = f"Known is who lies within the {first.metric} distance {first.threshold:.4f}: {first.threshold_source}."
+    if first.far is None:
+        rate = "How often a stranger is given a name was not measured for this threshold."
+    elif first.people is None:
+        rate = f"False accepts: {rate_text(first.far)} (--far chooses another)."
+    else:
+        rate = (
+            f"False accepts: {rate_text(first.far)}; with the {_several(first.people, 'person', 'people')} enrolled, "
+            f"about {100 * (first.fpir or 0.0):.2g} % of strangers are given a name (--far chooses another rate)."
+        )
+    return "\n".join([head, "", *rows, "", limit, rate])
+
+
+def _who(match: Match) -> str:
+    where = "" if match.face is None else f"  [face at {' '.join(f'{value:.0f}' for value in match.face.box)}]"
     sure = "" if match.probability is None else f", probability {match.probability:.3f}"
-    head = f"{where}{match.identity or 'nobody known'} (threshold {match.threshold:.4f}{sure})"
-    rows = [
-        f"  {candidate.distance:.4f}  {candidate.identity or candidate.image}"
-        + (f"  {candidate.image}" if candidate.identity and candidate.image else "")
-        for candidate in match.candidates
-    ]
-    return "\n".join([head, *rows])
+    near = [f"{one.identity or one.image} {one.distance:.4f}" for one in match.candidates]
+    if match.identity is None:
+        nearest = f"nearest: {', '.join(near[:3])}" if near else "the gallery is empty"
+        return f"nobody known ({nearest}{sure}){where}"
+    image = match.candidates[0].image
+    of = "" if image is None else f", by {Path(image).name}"
+    then = f"; then {', '.join(near[1:3])}" if near[1:] else ""
+    return f"{match.identity}: distance {match.candidates[0].distance:.4f}{sure}{of}{then}{where}"
+
+
+def _several(count: int, one: str, many: str = "") -> str:
+    return f"{count:,} {one if count == 1 else many or one + 's'}"

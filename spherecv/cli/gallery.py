@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,11 +30,17 @@ def enrol(
         str | None, typer.Option("--identity", "-i", help="Who is on them; without it SRC is a PERSON/IMAGE tree.")
     ] = None,
     metadata: Annotated[str | None, typer.Option("--metadata", help="JSON to keep with the person.")] = None,
-    add: Annotated[bool, typer.Option("--add", help="Add to a person who is in the gallery already.")] = False,
+    min_quality: Annotated[
+        float | None, typer.Option("--min-quality", help="Leave out faces of a lower quality, 0 to 1.")
+    ] = None,
+    add: Annotated[
+        bool, typer.Option("--add", help="Give somebody of that name further faces: the default.")
+    ] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace a person's images by these.")] = False,
+    refuse: Annotated[bool, typer.Option("--new", help="Refuse where somebody of that name is in already.")] = False,
     unknown: Annotated[bool, typer.Option("--unknown", help="Take in all faces, nameless, to cluster them.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Drop images of the tree whose files are gone.")] = False,
-    face: options.Face = "largest",
+    face: options.AnyFaceOptions,
     as_json: options.Json = False,
 ) -> None:
     """Enrol a person by images, or a tree with a folder for each person. What is enrolled already is skipped.
@@ -48,11 +55,14 @@ def enrol(
 
       spherecv gallery enrol people.db ann1.jpg ann2.jpg --identity Ann
     """
-    if add and replace:
-        raise InvalidArgumentError("give --add or --replace, not both")
+    if add + replace + refuse > 1:
+        raise InvalidArgumentError("give one of --add, --replace and --new")
+    from spherecv.templates import SetWarning
+
+    warnings.simplefilter("ignore", SetWarning)  # the answer says so itself
     if identity is not None and unknown:
         raise InvalidArgumentError("give --identity or --unknown, not both")
-    which = options.which_face(face)
+    which = face.which()
     with galleries.open_gallery(location, pipeline) as gallery, counted("enrolling") as progress:
         if (file := sources[0]).suffix.lower() == ".npz":
             if len(sources) > 1 or metadata is not None or replace or prune:
@@ -65,7 +75,8 @@ def enrol(
                 sources,
                 _metadata(metadata),
                 face=which,
-                if_exists="add" if add else "replace" if replace else "raise",
+                min_quality=min_quality,
+                if_exists="raise" if refuse else "replace" if replace else "add",
                 errors="raise" if len(sources) == 1 and not sources[0].is_dir() else "return",
             )
         else:
@@ -75,7 +86,9 @@ def enrol(
             elif unknown:
                 done = gallery.add_unknown(source, prune=prune, progress=progress)
             else:
-                done = gallery.enrol_folder(source, face=which, prune=prune, progress=progress)
+                done = gallery.enrol_folder(
+                    source, face=which, min_quality=min_quality, prune=prune, progress=progress
+                )
     galleries.report(done, as_json)
 
 
@@ -91,16 +104,19 @@ def identify(
     template: Annotated[str, typer.Option("--template", help="A person of several images: best or mean.")] = "best",
     classify: Annotated[bool, typer.Option("--classify", help="Ask the classifier that was fitted.")] = False,
     index: galleries.Index = "auto",
-    face: options.Face = "all",
+    face: options.EveryFaceOptions,
     as_json: options.Json = False,
 ) -> None:
     """Say who is on an image, a line for each face; the answer may be nobody.
+
+    The false accept rate is that of one comparison: with N people enrolled a stranger has N chances, and the answer
+    states what that comes to. --far asks for a stricter one.
 
     Examples:
 
       spherecv gallery identify people.db party.jpg --far 0.001
     """
-    which = options.which_face(face)
+    which = face.which()
     opened = galleries.open_gallery(location, pipeline, **decision.of_gallery(), index=index, create=False)
     with opened as gallery:
         if classify:
@@ -110,7 +126,7 @@ def identify(
     if as_json:
         typer.echo(json.dumps([match.to_dict() for match in matches]))
     else:
-        typer.echo("\n".join(galleries.match_text(match) for match in matches))
+        typer.echo(galleries.identified_text(photo, matches))
 
 
 @app.command("list")

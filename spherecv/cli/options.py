@@ -64,8 +64,11 @@ Preset: TypeAlias = Annotated[
 MinSize: TypeAlias = Annotated[
     int | None, typer.Option("--min-size", help="Smallest face looked for, in pixels.", show_default=False)
 ]
-Face: TypeAlias = Annotated[
-    str, typer.Option("--face", help="Which of several: largest, center, all; whole takes the image as a ready crop.")
+_WHICH = "Which of several faces: largest, center, only (several are an error){}; whole: the image is a crop."
+Face: TypeAlias = Annotated[str, typer.Option("--face", help=_WHICH.format(""))]
+AnyFace: TypeAlias = Annotated[str, typer.Option("--face", help=_WHICH.format(", all"))]
+OneFace: TypeAlias = Annotated[
+    bool, typer.Option("--one-face", help="Refuse images that show several faces: the same as --face only.")
 ]
 Backend: TypeAlias = Annotated[
     str | None,
@@ -103,6 +106,35 @@ Prior: TypeAlias = Annotated[
     float, typer.Option("--prior", help="Share of genuine pairs among all compared, for the probability.")
 ]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
+
+
+@dataclass
+class FaceOptions:
+    """Which of several faces counts."""
+
+    face: Face = "largest"
+    one_face: OneFace = False
+
+    def which(self) -> WhichFace:
+        """Check what was given."""
+        from spherecv.pipeline import WhichFace
+
+        named = cast("WhichFace", check_choice("--face", self.face, get_args(WhichFace)))
+        return "only" if self.one_face else named
+
+
+@dataclass
+class AnyFaceOptions(FaceOptions):
+    """Which of several faces counts, where all may."""
+
+    face: AnyFace = "largest"
+
+
+@dataclass
+class EveryFaceOptions(FaceOptions):
+    """Which of several faces counts: all, where nothing is said."""
+
+    face: AnyFace = "all"
 
 
 @dataclass
@@ -250,9 +282,3 @@ def model_of(model: str | None, prototxt: Path | None, caffemodel: Path | None) 
     pair = None if model is None else re.fullmatch(r"(.+\.prototxt),(.+)", model, re.IGNORECASE)
     return model if pair is None else (pair[1], pair[2])
 
-
-def which_face(name: str) -> WhichFace:
-    """Check the value of `--face`."""
-    from spherecv.pipeline import WhichFace
-
-    return cast("WhichFace", check_choice("--face", name, get_args(WhichFace)))

@@ -10,7 +10,7 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from spherecv.checks import batch_of, check_choice
+from spherecv.checks import batch_of, check_choice, plain_number
 from spherecv.detect.base import Detections, Kind, detector_name
 from spherecv.errors import InvalidArgumentError, SphereCVError
 from spherecv.images import ImageSource, LabelledImage, load_batches
@@ -105,6 +105,7 @@ class FaceDetector:
         if recipe is not None and kind != "ssd":
             raise InvalidArgumentError(f"recipe cannot be set for {kind}, only for ssd")
         check_settings(backend or "auto", device, threads, precision)
+        min_size, threads = plain_number(min_size), plain_number(threads)
         if precision not in ("float32", "auto"):
             if kind not in ("mtcnn", "ssd"):
                 raise InvalidArgumentError(f"precision cannot be set for {kind}, only for mtcnn and ssd")

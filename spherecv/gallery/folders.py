@@ -9,9 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from spherecv.errors import ImageError, NoFaceError, SphereCVError
+from spherecv.errors import ImageError, NoFaceError, SeveralFacesError, SphereCVError
 from spherecv.gallery.checks import plain_name
-from spherecv.gallery.intake import Enrolment, file_digest, new_faces
+from spherecv.gallery.intake import Enrolment, file_digest, good_enough, is_crowded, new_faces
 from spherecv.gallery.rows import Added, Entry, ImageKey, StoredImage
 from spherecv.gallery.stages import Stages
 from spherecv.gallery.store import Store
@@ -69,20 +69,36 @@ class Run:
     store : Store
     stages : Stages
         Opened only if there is something to do.
-    face : {"largest", "center", "all", "whole"}
+    face : {"largest", "center", "only", "all", "whole"}
     progress : callable or None
         Called with the numbers of images done and of all to do.
+    min_quality : float or None
+        Faces of a lower quality are not taken.
+
+    Attributes
+    ----------
+    enriched : set of str
+        Who got further faces.
     """
 
     def __init__(
-        self, store: Store, stages: Stages, face: WhichFace, progress: Callable[[int, int], None] | None
+        self,
+        store: Store,
+        stages: Stages,
+        face: WhichFace,
+        progress: Callable[[int, int], None] | None,
+        *,
+        min_quality: float | None = None,
     ) -> None:
         self._store = store
         self._stages = stages
         self._face = face
         self._progress = progress
+        self._min_quality = min_quality
         self._total = Added()
         self._failures: list[tuple[str, SphereCVError]] = []
+        self._crowded: list[str] = []
+        self.enriched: set[str] = set()
 
     def over(self, photos: Sequence[Photo], folder: Path, *, prune: bool) -> Enrolment:
         """Take in what is new, and (pruning) drop what is gone from the folder."""
@@ -96,7 +112,12 @@ class Run:
             if self._progress is not None:
                 self._progress(done, len(todo))
         removed = self._prune(photos, held, folder) if prune else 0
-        return Enrolment(**self._total._asdict(), removed=removed, failures=tuple(self._failures))
+        return Enrolment(
+            **self._total._asdict(),
+            removed=removed,
+            failures=tuple(self._failures),
+            crowded=tuple(self._crowded),
+        )
 
     def _new(
         self, photos: Sequence[Photo], held: dict[tuple[str | None, str], StoredImage]
@@ -144,12 +165,17 @@ class Run:
             except ImageError as error:  # gone since it was listed
                 self._failures.append((str(photo.path), error))
                 continue
-            if isinstance(found, SphereCVError):
-                self._failures.append((str(photo.path), found))
+            taken = good_enough(found, str(photo.path), self._min_quality)
+            if not isinstance(taken, SphereCVError):
+                entries.append(Entry(photo.identity, key, new_faces(taken)))
+                self._crowded += [str(photo.path)] if is_crowded(taken) else []
+                self.enriched |= {photo.identity} if photo.identity is not None else set()
+                continue
+            self._failures.append((str(photo.path), taken))
+            if taken is found and not isinstance(found, SeveralFacesError):
+                # What was asked for may be another face, or quality, next time: such images are looked at again.
                 entries.append(Entry(photo.identity, key, problem=str(found)))
-            else:
-                entries.append(Entry(photo.identity, key, new_faces(found)))
-        added = self._store.add(entries, self._stages.origin)
+        added = self._store.add(entries, self._stages.origin) if entries else Added()
         # An image without a face is kept as seen, but is no image of the person.
         idle = sum(1 for entry in entries if entry.problem)
         sums = (a + b for a, b in zip(self._total, added._replace(images=max(0, added.images - idle)), strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from hashlib import sha256
@@ -12,7 +13,7 @@ from typing import Any, Literal, Unpack, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
-from spherecv.checks import check_choice, check_count, check_distance, check_path
+from spherecv.checks import check_choice, check_count, check_distance, check_path, check_share
 from spherecv.config import PipelineSettings
 from spherecv.errors import (
     GalleryError,
@@ -42,10 +43,12 @@ from spherecv.images import ImageSource
 from spherecv.metrics import Metric, check_metric, distance, similarity
 from spherecv.pipeline import FacePipeline, OnError, WhichFace
 from spherecv.records import Candidate, EmbeddedFace, Match
-from spherecv.templates import pooled
+from spherecv.templates import SetWarning, pooled, unlike_text, unlike_the_rest
 from spherecv.thresholds import Calibration, Threshold
 from spherecv.zoo.key import ModelKey
 
+_COMPARED = 256
+"""Faces of a person that new ones are compared with: the latest."""
 _CLASSIFIER = "classifier"
 """What the classifier is kept under in the store."""
 
@@ -171,7 +174,8 @@ class FaceGallery:
         metadata: Mapping[str, Any] | None = None,
         *,
         face: WhichFace = "largest",
-        if_exists: IfExists = "raise",
+        min_quality: float | None = None,
+        if_exists: IfExists = "add",
         errors: OnError = "raise",
     ) -> Enrolment:
         """Enrol a person by images; all of them at once, or none.
@@ -184,10 +188,13 @@ class FaceGallery:
             Paths (a folder counts as its images), bytes, binary file objects, ndarrays or PIL images.
         metadata : mapping, optional
             Anything that JSON can hold.
-        face : {"largest", "center", "all", "whole"}
-            Which face of an image is theirs.
-        if_exists : {"raise", "add", "replace"}
-            What to do where the gallery holds somebody of that name.
+        face : {"largest", "center", "only", "all", "whole"}
+            Which face of an image is theirs; with `"only"`, an image of several faces is one that cannot be used.
+        min_quality : float, optional
+            Faces of a lower quality (`Face.quality`, 0..1) are not taken: their image cannot be used.
+        if_exists : {"add", "raise", "replace"}
+            What to do where the gallery holds somebody of that name: give them further faces, refuse, or put the new
+            faces in place of the old.
         errors : {"raise", "return"}
             Whether an image that cannot be used ends it, before anything is stored, or is reported with the rest.
 
@@ -199,27 +206,55 @@ class FaceGallery:
         ------
         IdentityError
             The gallery holds them already, with `if_exists="raise"`.
-        ImageError, NoFaceError
+        ImageError, NoFaceError, SeveralFacesError
             With `errors="raise"`.
         GalleryMismatchError, GalleryLockedError, StorageError
+
+        Warns
+        -----
+        SetWarning
+            Some faces of the person are unlike the others, those enrolled before included.
         """
         check_choice("if_exists", if_exists, get_args(IfExists))
+        if min_quality is not None:
+            check_share("min_quality", min_quality)
         identity = plain_name(identity)
         check_name(identity)
         notes = {} if metadata is None else {identity: checked_metadata(metadata)}
         keys, sources = zip(*(intake.keyed(image) for image in intake.as_images(images)), strict=True)
         if if_exists == "raise":
             self._refuse_known(identity)
-        entries, failures = [], []
+        entries, failures, crowded = [], [], []
         for key, found in zip(keys, self.pipeline.run(sources, face=face, errors=errors), strict=True):
-            if isinstance(found, SphereCVError):
-                failures.append((key.path, found))
+            taken = intake.good_enough(found, key.path, min_quality)
+            if not isinstance(taken, SphereCVError):
+                entries.append(Entry(identity, key, intake.new_faces(taken)))
+                crowded += [key.path] if intake.is_crowded(taken) else []
+            elif errors == "raise":
+                raise taken
             else:
-                entries.append(Entry(identity, key, intake.new_faces(found)))
+                failures.append((key.path, taken))
         if not entries:
             return Enrolment(failures=tuple(failures))
         added = self.store.add(entries, self._stages.origin, metadata=notes, if_exists=if_exists)
-        return Enrolment(**added._asdict(), failures=tuple(failures))
+        doubts = self._doubts([identity]) if added.faces else ()
+        return Enrolment(**added._asdict(), failures=tuple(failures), crowded=tuple(crowded), doubts=doubts)
+
+    def _doubts(self, identities: Iterable[str]) -> tuple[str, ...]:
+        """Say, and warn, whose faces are unlike the others of theirs; of each the last `_COMPARED` are looked at."""
+        said: list[str] = []
+        if (usual := self._stages.usual_distance) is None:
+            return ()
+        for identity in identities:
+            with self.store.snapshot():
+                table = self.store.table(identity=identity)
+                ids, vectors = table.ids[-_COMPARED:], table.vectors[-_COMPARED:]
+                others = unlike_the_rest(vectors, usual, metric=self.metric)
+                faces = self.store.describe(ids[others].tolist())
+            if len(others):
+                said.append(unlike_text(identity, [one.path for one in faces if one is not None], len(ids)))
+                warnings.warn(said[-1], SetWarning, stacklevel=3)
+        return tuple(said)
 
     def _refuse_known(self, identity: str) -> None:
         if self.store.holds(identity):
@@ -286,6 +321,7 @@ class FaceGallery:
         folder: str | os.PathLike[str],
         *,
         face: WhichFace = "largest",
+        min_quality: float | None = None,
         prune: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> Enrolment:
@@ -298,8 +334,10 @@ class FaceGallery:
         Parameters
         ----------
         folder : path
-        face : {"largest", "center", "all", "whole"}
-            Which face of an image is the person's.
+        face : {"largest", "center", "only", "all", "whole"}
+            Which face of an image is the person's; with `"only"`, images of several faces are among the failures.
+        min_quality : float, optional
+            Faces of a lower quality, 0..1, are not taken: their images are among the failures.
         prune : bool
             Whether images whose files are gone are removed.
         progress : callable, optional
@@ -314,10 +352,18 @@ class FaceGallery:
         ------
         ImageError
             No such folder, or no images in it.
+
+        Warns
+        -----
+        SetWarning
+            Some faces of a person are unlike the others of theirs.
         """
+        if min_quality is not None:
+            check_share("min_quality", min_quality)
         files, others = folders.labelled_files(Path(folder))
-        done = folders.Run(self.store, self._stages, face, progress).over(files, Path(folder), prune=prune)
-        return replace(done, passed_over=tuple(map(str, others)))
+        run = folders.Run(self.store, self._stages, face, progress, min_quality=min_quality)
+        done = run.over(files, Path(folder), prune=prune)
+        return replace(done, passed_over=tuple(map(str, others)), doubts=self._doubts(sorted(run.enriched)))
 
     def enrol_shards(
         self,
@@ -432,10 +478,10 @@ class FaceGallery:
             The largest distance that counts as the same person; by default the one known for the model.
         far : float, optional
             Take the threshold measured at this false accept rate. It is the rate of one comparison: a stranger has as
-            many chances as the gallery has people.
+            many chances as the gallery has people, which `Match.fpir` reckons with.
         template : {"best", "mean"}
             A person is as near as the nearest of their images, or as the quality-weighted mean of them.
-        face : {"all", "largest", "center", "whole"}
+        face : {"all", "largest", "center", "only", "whole"}
 
         Returns
         -------
@@ -449,8 +495,9 @@ class FaceGallery:
         settled = self._stages.threshold(threshold, far, face)
         found = self.pipeline.faces(image, face=face)
         hits = self._people(_stacked(found), k, template)
+        people = self.store.counts()["identities"]
         return [
-            as_match(self.store, near, item.face, settled, self.metric)
+            as_match(self.store, near, item, settled, self.metric, people=people)
             for item, near in zip(found, hits, strict=True)
         ]
 
@@ -460,7 +507,8 @@ class FaceGallery:
         """Say who ready-made embeddings are of; arguments and answers as for `identify`, one for each row."""
         settled = Threshold(check_distance("threshold", threshold))
         hits = self._people(checked_rows(embeddings), k, template)
-        return [as_match(self.store, near, None, settled, self.metric) for near in hits]
+        people = self.store.counts()["identities"]
+        return [as_match(self.store, near, None, settled, self.metric, people=people) for near in hits]
 
     def _people(self, rows: Vector, k: int, template: Template) -> list[list[Hit]]:
         check_choice("template", template, get_args(Template))
@@ -495,8 +543,7 @@ class FaceGallery:
         hits = self.store.nearest(_stacked(found), check_count("k", k), self.metric, "unknown")
         near = [[hit for hit in row if hit.distance <= settled.value] for row in hits]
         return [
-            as_match(self.store, row, item.face, settled, self.metric, photos=True)
-            for item, row in zip(found, near, strict=True)
+            as_match(self.store, row, item, settled, self.metric) for item, row in zip(found, near, strict=True)
         ]
 
     def verify(
@@ -519,7 +566,7 @@ class FaceGallery:
         threshold, far
             As for `identify`.
         template : {"mean", "best"}
-        face : {"largest", "center", "whole"}
+        face : {"largest", "center", "only", "whole"}
             Which one, where the image shows several.
 
         Returns
@@ -535,7 +582,7 @@ class FaceGallery:
         identity = plain_name(identity)
         check_name(identity)
         check_choice("template", template, get_args(Template))
-        check_choice("face", face, ("largest", "center", "whole"))
+        check_choice("face", face, ("largest", "center", "only", "whole"))
         settled = self._stages.threshold(threshold, far, face)
         with self.store.snapshot():
             table, (note,) = self.store.table(identity=identity), self.store.people_metadata([identity])
@@ -554,6 +601,7 @@ class FaceGallery:
             face=found.face,
             far=settled.rate,
             threshold_source=settled.source,
+            faces_found=found.faces_found,
         )
 
     def classify(self, image: ImageSource, k: int = 5, *, face: WhichFace = "all") -> list[Match]:

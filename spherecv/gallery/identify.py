@@ -10,7 +10,7 @@ import numpy as np
 from spherecv.gallery.rows import Hit, Vector
 from spherecv.gallery.store import Store
 from spherecv.metrics import Metric, similarity
-from spherecv.records import Candidate, Face, Match
+from spherecv.records import Candidate, EmbeddedFace, Match
 from spherecv.thresholds import Threshold
 
 Template = Literal["best", "mean"]
@@ -61,7 +61,13 @@ def _first_of_each(hits: Sequence[Hit]) -> list[Hit]:
 
 
 def as_match(
-    store: Store, hits: Sequence[Hit], face: Face | None, threshold: Threshold, metric: Metric, *, photos: bool = False
+    store: Store,
+    hits: Sequence[Hit],
+    probe: EmbeddedFace | None,
+    threshold: Threshold,
+    metric: Metric,
+    *,
+    people: int | None = None,
 ) -> Match:
     """Make the answer for one face.
 
@@ -70,23 +76,25 @@ def as_match(
     store : Store
     hits : sequence of Hit
         The nearest first.
-    face : Face or None
+    probe : EmbeddedFace or None
         In the probe image.
     threshold : Threshold
     metric : {"cosine", "euclidean"}
-    images : bool
-        Whether the hits are images of unknown people: then nobody is named.
+    people : int, optional
+        How many people it was compared with; None where the hits are images of unknown people: then nobody is named.
     """
     candidates = tuple(_candidates(store, hits, metric))
-    near = candidates and candidates[0].distance <= threshold.value and not photos
+    near = candidates and candidates[0].distance <= threshold.value and people is not None
     return Match(
         identity=candidates[0].identity if near else None,
         candidates=candidates,
         threshold=threshold.value,
         metric=metric,
-        face=face,
+        face=None if probe is None else probe.face,
         far=threshold.rate,
         threshold_source=threshold.source,
+        people=people,
+        faces_found=None if probe is None else probe.faces_found,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 
 from spherecv.addresses import is_text_image, read_text_image
-from spherecv.errors import ImageError, InvalidArgumentError, SphereCVError
+from spherecv.errors import ImageError, InvalidArgumentError, NoFaceError, SphereCVError
 from spherecv.facetable import FaceTable
 from spherecv.files import sha256_of
 from spherecv.gallery.rows import Entry, ImageKey, NewFace
@@ -36,6 +36,10 @@ class Enrolment:
         Images that could not be used, and why. The rest went on.
     passed_over : tuple of str
         Files of the folder that are no images, hidden ones left out.
+    crowded : tuple of str
+        Images that show several faces, of which one was taken.
+    doubts : tuple of str
+        Whose faces are unlike the others of theirs, a sentence each.
     """
 
     faces: int = 0
@@ -45,6 +49,8 @@ class Enrolment:
     removed: int = 0
     failures: tuple[tuple[str, SphereCVError], ...] = field(default=())
     passed_over: tuple[str, ...] = ()
+    crowded: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The counts as plain Python values, ready for JSON."""
@@ -56,6 +62,8 @@ class Enrolment:
             "removed": self.removed,
             "failures": [{"image": image, "error": str(error)} for image, error in self.failures],
             "passed_over": list(self.passed_over),
+            "several_faces": list(self.crowded),
+            "doubts": list(self.doubts),
         }
 
 
@@ -127,6 +135,24 @@ def new_faces(found: Sequence[EmbeddedFace]) -> tuple[NewFace, ...]:
         quality = None if item.face.quality is None else float(item.face.quality)
         faces.append(NewFace(item.embedding, (left, top, right, bottom), float(item.face.score), quality))
     return tuple(faces)
+
+
+def good_enough(
+    found: list[EmbeddedFace] | SphereCVError, name: str, least: float | None
+) -> list[EmbeddedFace] | SphereCVError:
+    """Leave out faces of a quality below `least`; an error where there is no other."""
+    if isinstance(found, SphereCVError) or least is None:
+        return found
+    good = [one for one in found if one.face.quality is None or one.face.quality >= least]
+    if good:
+        return good
+    best = max(one.face.quality or 0.0 for one in found)
+    return NoFaceError(f"{name}: the face has the quality {best:.2f}, and at least {least:g} was asked for")
+
+
+def is_crowded(taken: Sequence[EmbeddedFace]) -> bool:
+    """Whether an image shows more faces than were taken of it."""
+    return any((one.faces_found or 0) > len(taken) for one in taken)
 
 
 def _unnamed(digest: str) -> ImageKey:

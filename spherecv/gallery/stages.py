@@ -108,6 +108,11 @@ class Stages:
     def _decision(self) -> DecisionRule:
         return DecisionRule.of(self._stages, metric=self._metric, calibration=self._calibration)
 
+    @property
+    def usual_distance(self) -> float | None:
+        """As for `DecisionRule`; None for embeddings that were made elsewhere."""
+        return None if isinstance(self._model, Origin) else self._decision.usual_distance
+
     def threshold(
         self, value: float | Threshold | None, far: float | None, face: WhichFace = "largest"
     ) -> Threshold:

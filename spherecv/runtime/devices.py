@@ -12,7 +12,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from typing import Any
 
-from spherecv.checks import check_choice, shown
+from spherecv.checks import check_choice, plain_number, shown
 from spherecv.errors import BackendError, DeviceError, InvalidArgumentError, MissingDependencyError
 from spherecv.runtime.processor import computes_bfloat16
 
@@ -33,7 +33,8 @@ def check_settings(backend: object, device: object, threads: object, precision: 
     choices = (("backend", backend, (*BACKENDS, "auto")), ("device", device, DEVICES))
     for option, value, values in (*choices, ("precision", precision, PRECISIONS)):
         check_choice(option, value, values)
-    if threads is not None and not (type(threads) is int and 1 <= threads <= _MOST_THREADS):
+    count = plain_number(threads)  # of NumPy's numbers too
+    if threads is not None and not (type(count) is int and 1 <= count <= _MOST_THREADS):
         raise InvalidArgumentError(
             f"threads must be a whole number from 1 to {_MOST_THREADS}, but got {shown(threads)}"
         )

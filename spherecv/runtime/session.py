@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spherecv.checks import plain_number
 from spherecv.errors import BackendError, DeviceError, InvalidArgumentError, ModelFileError
 from spherecv.runtime.backend import Backend, FloatArray, Model, Settings, backend_error
 from spherecv.runtime.blocks import has_blocks, resolve_blocks
@@ -107,6 +108,7 @@ class Session:
         winograd: bool | None = None,
     ) -> None:
         check_settings(backend, device, threads, precision)
+        threads = plain_number(threads)
         model = _model(onnx)
         self._where = model.where
         text = model.signature.metadata.get(TAIL_KEY)

@@ -68,6 +68,13 @@ class FacesUsed(BaseModel):
     img2: int
 
 
+class FacesFound(BaseModel):
+    """How many faces each image shows; null where nothing was counted. Of several images, the best face's."""
+
+    img1: int | None
+    img2: int | None
+
+
 class Crop(BaseModel):
     """A face as the net saw it."""
 
@@ -88,7 +95,8 @@ class VerifyAnswer(BaseModel):
     model_config = _with_example(
         verified=True, distance=0.31, similarity=0.69, probability=0.998, prior=0.5, **_DECIDED,
         model="a-model", detector_backend="mtcnn", facial_areas={"img1": _FACE, "img2": _FACE}, time=0.046,
-        faces_used={"img1": 1, "img2": 1},
+        faces_used={"img1": 1, "img2": 1}, faces_found={"img1": 2, "img2": 1}, face_taken="largest",
+        notes=["img1: 2 faces found, the largest taken"],
     )  # fmt: skip
 
     verified: bool = Field(description="Whether the distance is at most the threshold.")
@@ -103,6 +111,9 @@ class VerifyAnswer(BaseModel):
     detector_backend: str
     similarity_metric: str
     facial_areas: Areas = Field(description="Of several images, the best face.")
+    faces_found: FacesFound
+    face_taken: str = Field(description="Which of several: largest, center, only or whole.")
+    notes: list[str] = Field(description="What to know before trusting the answer, a sentence each.")
     time: float | None = Field(description="Seconds of work.")
     faces_used: FacesUsed
     crops: Crops | None = None
@@ -188,7 +199,8 @@ class EnrolAnswer(BaseModel):
     """What was taken in; it is on the disk when this is answered."""
 
     model_config = _with_example(
-        identity="Ann", faces=1, images=1, replaced=0, unchanged=0, removed=0, failures=[]
+        identity="Ann", faces=1, images=1, replaced=0, unchanged=0, removed=0, failures=[],
+        several_faces=["sha256:2c26b46b68ffc68f"], doubts=[],
     )  # fmt: skip
 
     identity: str
@@ -198,6 +210,8 @@ class EnrolAnswer(BaseModel):
     unchanged: int
     removed: int
     failures: list[FailureAnswer]
+    several_faces: list[str] = Field(description="Images that show several faces, of which one was taken.")
+    doubts: list[str] = Field(description="Whether faces of the person are unlike the others, a sentence each.")
 
 
 class PersonLine(BaseModel):

@@ -78,9 +78,9 @@ Metadata = Annotated[dict[str, JsonValue], BeforeValidator(_small)]
 Far = Annotated[
     Rate | None, Field(description="Decide at the threshold that was measured at this false accept rate.")
 ]
-OneFace = Literal["largest", "center", "whole"]
-AnyFace = Literal["largest", "center", "all", "whole"]
-_WHICH = "Which of several faces; whole takes the image as a ready-made crop."
+OneFace = Literal["largest", "center", "only", "whole"]
+AnyFace = Literal["largest", "center", "only", "all", "whole"]
+_WHICH = "Which of several faces; only refuses several, whole takes the image as a ready-made crop."
 
 
 class Form(BaseModel):
@@ -131,8 +131,9 @@ class EnrolForm(Form):
     img: Pictures
     face: OneFace = Field("largest", description=_WHICH)
     metadata: Metadata | None = Field(None, description=f"Anything in JSON, up to {LARGEST_METADATA} bytes.")
-    if_exists: Literal["raise", "add", "replace"] = Field(
-        "raise", description="What to do where there is somebody of that name: refuse, add images, or replace them."
+    min_quality: float | None = Field(None, ge=0, le=1, description="Faces of a lower quality are refused.")
+    if_exists: Literal["add", "raise", "replace"] = Field(
+        "add", description="What to do where there is somebody of that name: add images, refuse, or replace them."
     )
 
 

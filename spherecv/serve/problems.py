@@ -15,6 +15,7 @@ from spherecv.errors import (
     InvalidArgumentError,
     MissingThresholdError,
     NoFaceError,
+    SeveralFacesError,
     SphereCVError,
     StorageError,
 )
@@ -39,6 +40,7 @@ _KINDS = {
     "invalid": (422, "A value is not right"),
     "bad-image": (422, "Not an image that can be used"),
     "no-face": (422, "No face"),
+    "several-faces": (422, "Several faces"),
     "no-threshold": (422, "No threshold"),
     "busy": (429, "Busy"),
     "internal": (500, "A fault of the service"),
@@ -97,6 +99,8 @@ def problem_of(error: SphereCVError, *, conceal: str | None = None) -> Problem:
     again = {"Retry-After": "1"}
     if isinstance(error, NoFaceError):
         return Problem("no-face", detail)
+    if isinstance(error, SeveralFacesError):
+        return Problem("several-faces", detail)
     if isinstance(error, ImageError):
         return Problem("bad-image", detail)
     if isinstance(error, IdentityError):

@@ -18,13 +18,13 @@ from spherecv import __version__
 from spherecv.errors import IdentityError, InvalidArgumentError, SphereCVError
 from spherecv.gallery import FaceGallery
 from spherecv.metrics import Metric, check_metric
-from spherecv.records import EmbeddedFace
+from spherecv.records import EmbeddedFace, several_note
 from spherecv.serve import forms
 from spherecv.serve.pool import OverdueError, PipelinePool
 from spherecv.serve.problems import Problem, problem_of
 from spherecv.serve.settings import ServiceSettings
 from spherecv.serve.uploads import FORMATS, Upload, checked_upload
-from spherecv.templates import SetTemplate
+from spherecv.templates import SetTemplate, unlike_text, unlike_the_rest
 from spherecv.thresholds import Calibration, Threshold
 from spherecv.verify import FaceVerifier
 
@@ -106,9 +106,10 @@ class FaceService:
         with self._explained():
             sides = self._uploads(form.img1, "img1"), self._uploads(form.img2, "img2")
             threshold = self._verifier.threshold_at(form.far, face=form.face)
-            (first, faces), (second, others) = self._embedded(sides, form.face)
+            (first, faces, notes), (second, others, more) = self._embedded(sides, form.face)
             seconds = perf_counter() - started
             result = self._verifier.judge(first, second, threshold, face=form.face, seconds=seconds)
+            result = replace(result, notes=(*notes, *more))
             if faces > 1 or others > 1:  # probabilities are known of single images only
                 result = replace(result, templates=(faces, others), probability=None, prior=None)
             answer = result.to_dict()
@@ -161,7 +162,12 @@ class FaceService:
             gallery = self._people()
             try:
                 done = gallery.enrol(
-                    form.identity, pictures, form.metadata, face=form.face, if_exists=form.if_exists
+                    form.identity,
+                    pictures,
+                    form.metadata,
+                    face=form.face,
+                    min_quality=form.min_quality,
+                    if_exists=form.if_exists,
                 )
             except IdentityError:
                 raise Problem("exists", "somebody of that name is in the gallery: if_exists says what to do") from None
@@ -281,10 +287,27 @@ class FaceService:
         alone = len(images) == 1
         return [self._upload(data, name if alone else f"{name} {number}") for number, data in enumerate(images, 1)]
 
-    def _embedded(self, sides: Sequence[list[Upload]], face: forms.OneFace) -> list[tuple[EmbeddedFace, int]]:
-        """The face of each side, or the best of several with their template, and how many they are."""
+    def _embedded(
+        self, sides: Sequence[list[Upload]], face: forms.OneFace
+    ) -> list[tuple[EmbeddedFace, int, list[str]]]:
+        """The face of each side, or the best of several with their template, how many they are, and what to say."""
         found = iter([faces[0] for faces in self._faces([one for side in sides for one in side], face)])
-        return [_pooled([next(found) for _ in side], self._verifier.metric) for side in sides]
+        return [self._side(side, [next(found) for _ in side], face) for side in sides]
+
+    def _side(
+        self, side: list[Upload], faces: list[EmbeddedFace], which: forms.OneFace
+    ) -> tuple[EmbeddedFace, int, list[str]]:
+        metric, usual = self._verifier.metric, self._verifier.decision.usual_distance
+        notes = [
+            note
+            for upload, one in zip(side, faces, strict=True)
+            for note in several_note(upload.name, one.faces_found, which)
+        ]
+        rows = [one.embedding for one in faces]
+        if usual is not None and len(others := unlike_the_rest(rows, usual, metric=metric)):
+            label = side[0].name.partition(" ")[0]
+            notes.append(unlike_text(label, [side[place].name for place in others], len(side)))
+        return *_pooled(faces, metric), notes
 
     def _faces(self, pictures: list[Upload], face: forms.AnyFace) -> list[list[EmbeddedFace]]:
         return [found for found in self.pool.run(pictures, face=face) if not isinstance(found, SphereCVError)]

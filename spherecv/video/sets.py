@@ -12,12 +12,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.addresses import brief, is_offline, is_text_image, is_web_address
-from spherecv.errors import ImageError, InvalidArgumentError, NoFaceError, SphereCVError, VideoError
-from spherecv.images import LIST_SUFFIXES, ImageSource, LabelledImage, find_images, load_labelled, load_or_error
+from spherecv.errors import (
+    ImageError,
+    InvalidArgumentError,
+    NoFaceError,
+    SeveralFacesError,
+    SphereCVError,
+    VideoError,
+)
+from spherecv.images import (
+    LIST_SUFFIXES,
+    ImageSource,
+    LabelledImage,
+    find_images,
+    load_labelled,
+    load_or_error,
+    shown_source,
+)
 from spherecv.metrics import Metric
 from spherecv.pipeline import FacePipeline, WhichFace
-from spherecv.records import EmbeddedFace
-from spherecv.templates import BEST, SetTemplate
+from spherecv.records import EmbeddedFace, several_note, taken_text
+from spherecv.templates import BEST, SetTemplate, unlike_text, unlike_the_rest
 from spherecv.video.frames import is_video, open_frames
 from spherecv.video.tracker import FaceTracker
 from spherecv.video.tracks import Frame
@@ -45,12 +60,34 @@ class EmbeddedSet:
         Faces that the template was made of, or that were weighed for it.
     failures : tuple of SphereCVError
         Images that could not be read or show no face.
+    kept : tuple of (str, ndarray of float32)
+        The faces that the template stands on: what to call the image of each, and its embedding; of a set only.
+    crowded : tuple of str
+        Images of a set that show several faces, of which one was taken.
+    label : str
+        What to call it.
     """
 
     face: EmbeddedFace
     image: NDArray[np.uint8]
     faces: int
     failures: tuple[SphereCVError, ...] = ()
+    kept: tuple[tuple[str, NDArray[np.float32]], ...] = ()
+    crowded: tuple[str, ...] = ()
+    label: str = "the set given"
+
+    def crowding(self, which: WhichFace) -> tuple[str, ...]:
+        """Say that images show several faces, of which `which` was taken."""
+        images = self.faces + len(self.failures)
+        if images == 1 or not self.crowded:
+            return several_note(self.label, self.face.faces_found if images == 1 else None, which)
+        return (f"{self.label}: {len(self.crowded)} of {images} images with several faces, {taken_text(which)} taken",)
+
+    def doubts(self, usual: float | None, metric: Metric) -> tuple[str, ...]:
+        """Say that faces are unlike the others: farther than `usual` from more than half of them."""
+        if usual is None or not len(others := unlike_the_rest([row for _, row in self.kept], usual, metric=metric)):
+            return ()
+        return (unlike_text(self.label, [self.kept[place][0] for place in others], len(self.kept)),)
 
 
 def is_set(source: SetSource) -> bool:
@@ -82,9 +119,10 @@ def embed_set(
     source : image, sequence of images, or path
         One image as for `load_image`; a list or tuple of them, a folder, or a list file (`.txt`); or a video file or an
         address. All images must show the same person.
-    face : {"largest", "center", "whole"}
-        Which face of an image counts. Of a clip it is the person with most faces found, weighted by their quality; at
-        most the first 64 faces of them are looked at.
+    face : {"largest", "center", "only", "whole"}
+        Which face of an image counts; with `"only"`, an image with several is left out, as one that cannot be read. Of
+        a clip it is the person with most faces found, weighted by their quality; at most the first 64 faces of them are
+        looked at.
     best : int
         Faces that the template stands on: those of the highest quality.
     metric : {"cosine", "euclidean"}
@@ -114,7 +152,7 @@ def embed_set(
         images = find_images(source)
     else:
         images = [cast("ImageSource", source)]
-    return _from_images(pipeline, images, face, best, metric)
+    return replace(_from_images(pipeline, images, face, best, metric), label=_label(source, len(images)))
 
 
 def _from_images(
@@ -125,6 +163,8 @@ def _from_images(
     template = SetTemplate(best=best, metric=metric)
     failures: list[SphereCVError] = []
     chosen: tuple[EmbeddedFace, LabelledImage] | None = None
+    names: list[str] = []
+    crowded: list[str] = []
     for start in range(0, len(images), _BATCH):
         loaded = [load_or_error(load_labelled, image) for image in images[start : start + _BATCH]]
         failures += [item for item in loaded if isinstance(item, SphereCVError)]
@@ -133,17 +173,26 @@ def _from_images(
             if isinstance(found, SphereCVError):
                 failures.append(found)
                 continue
-            template.add(found[0].embedding, found[0].face.quality, start)
+            template.add(found[0].embedding, found[0].face.quality, len(names))
+            names.append(item.label)
+            crowded += [item.label] if (found[0].faces_found or 0) > 1 else []
             if chosen is None or (found[0].face.quality or 0.0) > (chosen[0].face.quality or 0.0):
                 chosen = found[0], item
     if chosen is None:
         raise failures[0] if len(images) == 1 else _all_failed(failures)
     shown = replace(chosen[0], embedding=template.vector)
-    return EmbeddedSet(shown, chosen[1].image, template.seen, tuple(failures))
+    kept = tuple((names[one.frame], one.embedding) for one in template.kept)
+    return EmbeddedSet(shown, chosen[1].image, template.seen, tuple(failures), kept, tuple(crowded))
+
+
+def _label(source: SetSource, images: int) -> str:
+    several = isinstance(source, list | tuple) and not isinstance(source, LabelledImage)
+    return f"the {images} images given" if several else shown_source(source)
 
 
 def _all_failed(failures: Sequence[SphereCVError]) -> SphereCVError:
-    kind = NoFaceError if any(isinstance(error, NoFaceError) for error in failures) else ImageError
+    kinds = [type(error) for error in failures]
+    kind = next((kind for kind in (NoFaceError, SeveralFacesError) if kind in kinds), ImageError)
     return kind(f"none of the {len(failures)} images of the set could be used; the first: {failures[0]}")
 
 
@@ -174,4 +223,4 @@ def _from_clip(pipeline: FacePipeline, source: object, best: int, metric: Metric
         raise NoFaceError(f"no face found in the {count:,} frames of {frames.label} by {pipeline.detector.name}")
     main = max(shown, key=lambda number: weights[number])
     embedded, frame, faces, template = shown[main]
-    return EmbeddedSet(replace(embedded, embedding=template), frame.image, faces)
+    return EmbeddedSet(replace(embedded, embedding=template), frame.image, faces, label=frames.label)

@@ -32,7 +32,7 @@ from typing import Any, Literal
 
 from spherecv.checks import check_count, check_rate
 from spherecv.errors import InvalidArgumentError, MissingThresholdError
-from spherecv.thresholds import Threshold
+from spherecv.thresholds import GIVEN, Threshold
 from spherecv.verify import FaceVerifier
 
 State = Literal["undecided", "same", "different"]
@@ -84,7 +84,7 @@ class Rates:
         known = verifier.known_thresholds
         if far is None:
             given = verifier.threshold
-            if not given.source or not known:
+            if given.source == GIVEN or not known:
                 return cls(given.far, (given,))
             far = _nearest(FAR, known)
         elif not any(row.far is not None and row.far <= far * (1 + 1e-9) for row in known):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from spherecv.errors import (
     CalibrationError,
@@ -15,13 +17,15 @@ from spherecv.errors import (
     InvalidArgumentError,
     MissingThresholdError,
     NoFaceError,
+    SeveralFacesError,
 )
 from spherecv.facetable import FaceTable
 from spherecv.gallery import FaceGallery, Origin
 from spherecv.gallery.intake import entries_of
 from spherecv.metrics import distance
 from spherecv.pipeline import FacePipeline
-from spherecv.thresholds import CalibratedThreshold, Calibration
+from spherecv.templates import SetWarning
+from spherecv.thresholds import CalibratedThreshold, Calibration, Threshold
 
 
 @pytest.fixture
@@ -66,10 +70,10 @@ def test_images_of_every_kind_are_known_again(tmp_path: Path, stages, album: Pat
         assert gallery.identities()[0].images == 2
 
 
-def test_enrolling_somebody_twice_must_be_meant(known: FaceGallery, album: Path) -> None:
+def test_enrolling_somebody_twice_adds_replaces_or_is_refused(known: FaceGallery, album: Path) -> None:
     with pytest.raises(IdentityError, match=r"'Ann' is in .* already"):
-        known.enrol("Ann", album / "Ben" / "1.png")
-    known.enrol("Ann", album / "Ben" / "1.png", if_exists="add")
+        known.enrol("Ann", album / "Ben" / "1.png", if_exists="raise")
+    known.enrol("Ann", album / "Ben" / "1.png")
     assert {person.name: person.images for person in known.identities()} == {"Ann": 3, "Ben": 1}
     known.enrol("Ann", album / "Ann" / "1.png", {"team": "blue"}, if_exists="replace")
     assert known.identities()[0].to_dict() == {
@@ -103,13 +107,77 @@ def test_one_bad_photo_enrols_nothing_or_is_reported(tmp_path: Path, stages, alb
             gallery.enrol("Cleo", photos[0], {"when": object()})
 
 
+def crowded(stages: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> FacePipeline:
+    """A pipeline that finds two faces of quality 0.5 in a picture that is wider than high."""
+    find = stages.detector._faces
+    monkeypatch.setattr(
+        stages.detector, "_faces", lambda image: find(image) * (2 if image.shape[1] > image.shape[0] else 1)
+    )
+    return stages.pipeline
+
+
+def test_several_faces_are_told_refused_or_too_poor(
+    tmp_path: Path, stages, album: Path, numbers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = album / "Ann" / "wide.png"
+    Image.new("RGB", (200, 128), numbers.colours.red).save(wide)
+    with FaceGallery.open(tmp_path / "g.db", model=crowded(stages, monkeypatch)) as gallery:
+        done = gallery.enrol("Ann", [wide, album / "Ann" / "1.png"])
+        assert (done.faces, done.crowded, done.to_dict()["several_faces"]) == (2, (str(wide),), [str(wide)])
+        assert not gallery.enrol("All", wide, face="all").crowded
+        with pytest.raises(SeveralFacesError, match=r"2 faces found in .*wide\.png"):
+            gallery.enrol("Cleo", wide, face="only")
+        with pytest.raises(NoFaceError, match=r"has the quality 0\.50, and at least 0\.6 was asked for"):
+            gallery.enrol("Cleo", album / "Ann" / "1.png", min_quality=0.6)
+        with pytest.raises(InvalidArgumentError, match="min_quality must be a number within 0"):
+            gallery.enrol("Cleo", album / "Ann" / "1.png", min_quality=2)
+        assert {person.name for person in gallery.identities()} == {"All", "Ann"}
+        (match,) = gallery.identify(wide, threshold=0.1, face="largest")
+        assert (match.faces_found, match.people, match.fpir) == (2, 2, None)
+        assert gallery.verify("Ann", wide, threshold=0.1).faces_found == 2
+
+
+def test_a_folder_leaves_out_what_was_not_asked_for_and_looks_again(
+    tmp_path: Path, stages, album: Path, numbers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (200, 128), numbers.colours.red).save(album / "Ann" / "wide.png")
+    with FaceGallery.open(tmp_path / "g.db", model=crowded(stages, monkeypatch)) as gallery:
+        poor = gallery.enrol_folder(album, min_quality=0.6)
+        assert (poor.faces, len(poor.failures)) == (0, 5)
+        first = gallery.enrol_folder(album, face="only")
+        assert (first.faces, [type(error) for _, error in first.failures]) == (3, [NoFaceError, SeveralFacesError])
+        again = gallery.enrol_folder(album)
+        assert (again.faces, [Path(name).name for name in again.crowded]) == (1, ["wide.png"])
+
+
+def test_faces_of_one_name_that_are_unlike_are_a_warning(
+    tmp_path: Path, stages, album: Path, numbers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spherecv.decision.DecisionRule.usual_distance", 0.3)
+    with FaceGallery.open(tmp_path / "g.db", model=stages.pipeline) as gallery:
+        assert not gallery.enrol("Ann", [album / "Ann" / "1.png", album / "Ann" / "2.png"]).doubts
+        with pytest.warns(SetWarning, match=r"Ann: 1 of the 3 faces is unlike the others \(1\.png\)"):
+            done = gallery.enrol("Ann", album / "Ben" / "1.png")
+        assert "is this one person?" in done.to_dict()["doubts"][0]
+        numbers.paint(album / "Ben" / "2.png", numbers.colours.red)
+        with pytest.warns(SetWarning, match="Ben: its two faces are unlike each other"):
+            gallery.enrol_folder(album)
+
+
+def test_what_a_gallery_of_n_people_does_to_the_rate(known: FaceGallery, album: Path) -> None:
+    match = known.identify(album / "Ann" / "2.png", threshold=Threshold(0.1, far=0.01))[0]
+    assert (match.people, match.fpir) == (2, pytest.approx(1 - 0.99**2))
+    assert (match.to_dict()["people"], match.to_dict()["fpir"]) == (2, match.fpir)
+    assert known.identify_embeddings([[1, 2, 3]], threshold=0.1)[0].threshold_source == "given by the caller"
+
+
 def test_is_it_who_they_say(known: FaceGallery, album: Path) -> None:
     right = known.verify("Ann", album / "Ann" / "2.png", threshold=0.1)
     assert (right.identity, bool(right), right.candidates[0].metadata) == ("Ann", True, {"team": "red"})
     assert not known.verify("Ben", album / "Ann" / "2.png", threshold=0.1)
     with pytest.raises(IdentityError, match="nobody called 'Cleo'"):
         known.verify("Cleo", album / "Ann" / "2.png", threshold=0.1)
-    with pytest.raises(InvalidArgumentError, match="largest, center, whole"):
+    with pytest.raises(InvalidArgumentError, match="largest, center, only, whole"):
         known.verify("Ann", album / "Ann" / "2.png", threshold=0.1, face="all")
 
 

@@ -104,7 +104,14 @@ def test_people_come_are_named_renamed_and_forgotten(real, photos) -> None:
     enrolled = real.post("/v1/gallery", files=[("img", photos[1]), ("img", photos[2])], data=form)
     assert enrolled.status_code == 201
     assert shapes.EnrolAnswer.model_validate(enrolled.json(), strict=True).faces == 2
-    problem(real.post("/v1/gallery", files={"img": photos[1]}, data={"identity": "Ann/Zoë"}), 409, "exists")
+    refused = {"identity": "Ann/Zoë", "if_exists": "raise"}
+    problem(real.post("/v1/gallery", files={"img": photos[1]}, data=refused), 409, "exists")
+    added = real.post("/v1/gallery", files={"img": photos[1]}, data={"identity": "Ann/Zoë"})
+    assert (added.status_code, added.json()["unchanged"]) == (201, 1)
+    poor = {"identity": "Cleo", "min_quality": "1"}
+    assert "at least 1 was asked for" in problem(
+        real.post("/v1/gallery", files={"img": photos[1]}, data=poor), 422, "no-face"
+    )
     in_json = {"identity": "Mark", "img": base64_of(photos[16])}
     assert real.post("/v1/gallery", json=in_json).status_code == 201
     for photo, name in ((1, "Ann/Zoë"), (17, "Mark")):
