@@ -224,4 +224,4 @@ def _cure(detector: str) -> str:
     """What would find more, where a detector was not asked for it already."""
     if detector != "mtcnn":
         return ""
-    return "; set min_size=20 for small faces, preset='sphereface' for hard ones, and turn an image that lies"
+    return ", in all four turns of the image; set min_size=20 for small faces, preset='sphereface' for hard ones"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -140,6 +141,14 @@ class Face:
         """Middle of the box, `x, y` in pixels."""
         return float(self.box[0] + self.box[2]) / 2, float(self.box[1] + self.box[3]) / 2
 
+    @property
+    def turn(self) -> int:
+        """Quarter turn in which the face lies in its image, clockwise, in degrees: 0, 90, 180 or 270; by its eyes."""
+        if self.landmarks is None:
+            return 0
+        x, y = self.landmarks[1] - self.landmarks[0]
+        return round(math.degrees(math.atan2(y, x)) / 90) % 4 * 90
+
     def to_dict(self) -> dict[str, Any]:
         """The face as plain Python values, ready for JSON."""
         return {
@@ -147,6 +156,7 @@ class Face:
             "score": round(float(self.score), 6),
             "landmarks": None if self.landmarks is None else [[round(float(v), 2) for v in p] for p in self.landmarks],
             "quality": None if self.quality is None else round(float(self.quality), 4),
+            "turn": self.turn,
         }
 
 

@@ -85,3 +85,13 @@ def test_the_picture_shows_the_verdict_in_its_colour() -> None:
     assert red[0] > red[1]
     with pytest.raises(InvalidArgumentError, match="kept no images"):
         result(True).plot()
+
+
+def test_a_face_says_how_it_lies() -> None:
+    upright = np.float32([[3, 3], [7, 3], [5, 5], [3.5, 7], [6.5, 7]])
+    for quarter, degrees in enumerate((0, 90, 180, 270)):
+        x, y = upright.T
+        points = {0: (x, y), 1: (10 - y, x), 2: (10 - x, 10 - y), 3: (y, 10 - x)}[quarter]  # turned clockwise
+        face = Face((0, 0, 10, 10), landmarks=np.stack(points, axis=1))
+        assert face.turn == face.to_dict()["turn"] == degrees
+    assert Face((0, 0, 10, 10)).turn == 0

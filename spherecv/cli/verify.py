@@ -101,6 +101,7 @@ def _side(result: Verification, side: int) -> str:
     face, count = result.faces[side], result.templates[side]
     size = f"{face.face.width:.0f}x{face.face.height:.0f} pixels"
     size += "" if face.face.quality is None else f", quality {face.face.quality:.2f}"
+    size += f", lies turned by {face.face.turn} degrees and was set upright" if face.face.turn else ""
     if result.detector == WHOLE:
         return "taken as a crop"
     if count > 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import ceil, sqrt
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from spherecv.detect.base import Detections, check_number, check_score, detector
 from spherecv.detect.cascade import Cascade, Found, Nets
 from spherecv.detect.nets import Net, NetPool, worker_map
 from spherecv.detect.pyramid import CELL
-from spherecv.detect.turns import with_turns
+from spherecv.detect.turns import ByNets, with_turns
 from spherecv.errors import InvalidArgumentError, ModelFileError
 
 Image = NDArray[np.uint8]
@@ -31,6 +32,8 @@ _LARGEST_IMAGE = 12_000_000
 _MOST_WORKERS = 8
 _CLOSER = 4
 """How many times smaller faces are looked for in an image where the preset's smallest face finds nobody."""
+_CLOSER_TURNED = 2
+"""The same in the three turns of an image in which nobody stands upright: images without anybody are many."""
 
 
 @dataclass(frozen=True)
@@ -125,24 +128,23 @@ class Mtcnn:
             NetPool(lambda: load("rnet"), "second net", ("scores", "offsets")),
             NetPool(lambda: load("onet"), "third net", ("scores", "offsets", "points")),
         )
+        self._turns = ByNets(self._nets.rnet, self._nets.onet)
 
     def find(self, images: Sequence[Image]) -> list[Detections]:
         """Find the faces of each image; see `Kind`."""
-        answers = self._look(images, [self._plan(*image.shape[:2]) for image in images])
+        answers = self._in_all_turns(images, 1, 1)
         # Where there is nobody large, smaller faces are worth several times the work.
         again = [place for place, found in enumerate(answers) if not len(found.scores) and self._grows(images[place])]
-        closer = [self._plan(images[place].shape[0], images[place].shape[1], _CLOSER) for place in again]
-        for place, found in zip(again, self._look([images[place] for place in again], closer), strict=True):
+        closer = self._in_all_turns([images[place] for place in again], _CLOSER, _CLOSER_TURNED)
+        for place, found in zip(again, closer, strict=True):
             answers[place] = found
-        if self._preset is not PRESETS["fast"]:
-            return answers  # the authors' way, as it is
-        return [
-            with_turns(self._nets.onet, self._look_at, image, found)
-            for image, found in zip(images, answers, strict=True)
-        ]
+        return answers
 
-    def _look_at(self, image: Image) -> Detections:
-        return self._look([image], [self._plan(image.shape[0], image.shape[1])])[0]
+    def _in_all_turns(self, images: Sequence[Image], closer: int, closer_turned: int) -> list[Detections]:
+        def look(some: Sequence[Image], closer: int = closer) -> list[Detections]:
+            return self._look(some, [self._plan(*image.shape[:2], closer) for image in some])
+
+        return with_turns(self._turns, look, images, look(images), partial(look, closer=closer_turned))
 
     def _grows(self, image: Image) -> bool:
         """Whether the smallest face was raised for the size of the image, rather than asked for."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from spherecv.checks import check_choice
 from spherecv.detect.base import Detections, check_score
+from spherecv.detect.turns import ByScore, with_turns
 from spherecv.errors import DeviceError, InvalidArgumentError, ModelFileError
 from spherecv.runtime.forks import ForkLock
 from spherecv.runtime.opencv_settings import silent_opencv
@@ -19,6 +20,8 @@ from spherecv.runtime.opencv_settings import silent_opencv
 Image = NDArray[np.uint8]
 
 _THRESHOLD = 0.7
+_CERTAIN = 0.9
+"""Of 400 LFW images 98 % score so much upright, and 1 % lying; none more in a wrong turn than upright."""
 _OVERLAP = 0.3
 _MOST_BOXES = 5000
 _LONGEST_SIDE = 640
@@ -70,6 +73,9 @@ class YuNet:
 
     def find(self, images: Sequence[Image]) -> list[Detections]:
         """Find the faces of each image; see `Kind`."""
+        return with_turns(ByScore(_CERTAIN), self._look, images, self._look(images))
+
+    def _look(self, images: Sequence[Image]) -> list[Detections]:
         return [self._find(image) for image in images]
 
     def _find(self, image: Image) -> Detections:

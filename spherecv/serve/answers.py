@@ -11,6 +11,7 @@ _FACE = {
     "score": 0.999871,
     "landmarks": [[131.2, 138.9], [181.6, 137.1], [157.3, 166.0], [136.8, 190.4], [178.9, 188.7]],
     "quality": 0.8123,
+    "turn": 0,
 }
 _CANDIDATE = {
     "identity": "Ann",
@@ -44,6 +45,7 @@ class FaceAnswer(BaseModel):
         description="x, y of the eye on the image's left, the one on its right, nose, mouth corners left and right."
     )
     quality: float | None = Field(description="How far the face can be trusted for recognition, 0..1.")
+    turn: int = Field(description="By how many degrees clockwise the face lies turned in the image: 0, 90, 180 or 270.")
 
 
 class EmbeddedAnswer(FaceAnswer):
