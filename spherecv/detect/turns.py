@@ -81,7 +81,7 @@ class ByNets:
         self._onet = onet
 
     def asked(self, image: Image, found: Detections) -> dict[int, float]:
-        """The turns of the largest and of the most certain face, as the nets score them; all, where that is in doubt."""
+        """The turns of the largest and the most certain face, as the nets score them; all, where that is doubtful."""
         if not len(found.scores):
             return dict.fromkeys(_TURNS, _DOUBTFUL)
         largest = int(np.argmax(np.prod(found.boxes[:, 2:] - found.boxes[:, :2], axis=1)))
