@@ -142,7 +142,7 @@ class Mtcnn:
 
     def _in_all_turns(self, images: Sequence[Image], closer: int, closer_turned: int) -> list[Detections]:
         def look(some: Sequence[Image], closer: int = closer) -> list[Detections]:
-            return self._look(some, [self._plan(*image.shape[:2], closer) for image in some])
+            return self._look(some, [self._plan(image.shape[0], image.shape[1], closer) for image in some])
 
         return with_turns(self._turns, look, images, look(images), partial(look, closer=closer_turned))
 
