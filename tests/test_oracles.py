@@ -17,7 +17,10 @@ ROOT = Path(__file__).resolve().parent.parent
     [
         ({"CI": "true"}, "required (SPHERECV_REQUIRE, or CI), but missing: no test data at nowhere"),
         ({"SPHERECV_REQUIRE": "torch,data"}, "missing: no test data at nowhere: set SPHERECV_TEST_DATA"),
-        ({"SPHERECV_REQUIRE": "tourch"}, "SPHERECV_REQUIRE must name data, torch, chromium, extras, but got tourch"),
+        (
+            {"SPHERECV_REQUIRE": "tourch"},
+            "SPHERECV_REQUIRE must name data, torch, chromium, peers, extras, but got tourch",
+        ),
         ({"CI": "true", "SPHERECV_REQUIRE": ""}, ""),
         ({}, ""),
     ],
