@@ -32,7 +32,7 @@ check: $(VENV)/.dev-installed
 	$(BIN)/lint-imports --no-cache --no-logo
 
 docs: $(VENV)/.docs-installed
-	PYTHONPATH=. $(BIN)/mkdocs build --strict --site-dir build/site
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/mkdocs build --strict --quiet --site-dir build/site
 
 pythons:
 	for python in $(PYTHONS); do if command -v $$python > /dev/null; then \
