@@ -181,7 +181,7 @@ def test_the_wheel_runs_from_an_empty_place(built: list[Path], data_dir: Path, t
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{target}{os.sep}spherecv")
-    assert "Same person." in done.stdout
+    assert "Same person" in done.stdout
 
 
 def requirements(extra: str) -> list[Requirement]:
