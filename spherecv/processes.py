@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 from spherecv.errors import BackendError, SphereCVError
+from spherecv.runtime.ending import end_with_parent, terminated_as_interrupted
 from spherecv.runtime.opencv_settings import keep_opencv_threads, opencv_threads
 
 T = TypeVar("T")
@@ -57,7 +58,7 @@ def run_in_processes(
     BackendError
         A process died.
     """
-    with _terminated_as_interrupted():
+    with terminated_as_interrupted():
         yield from (_here if processes == 1 else _spread)(open_worker, items, processes, threads)
 
 
@@ -75,7 +76,9 @@ def _spread(open_worker: Open[T, R], items: Iterable[T], processes: int, threads
     # Fresh processes: a fork would copy the locks of OpenCV's and BLAS' threads, and CUDA contexts, as they are.
     context = get_context("spawn")
     watched, held = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(processes, context, initializer=_start, initargs=(watched, open_worker, threads))
+    parent = os.getpid() if threading.current_thread() is threading.main_thread() else None
+    begin = (watched, parent, open_worker, threads)
+    pool = ProcessPoolExecutor(processes, context, initializer=_start, initargs=begin)
     running: dict[Future[Any], T] = {}
     try:
         for item in items:
@@ -105,27 +108,15 @@ def _collected(running: dict[Future[Any], T]) -> Iterator[tuple[T, Any]]:
         yield running.pop(future), future.result()
 
 
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does, where nobody else handles it."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        with suppress(ValueError):  # closed by another thread
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
 _work: Callable[[Any], Any] | SphereCVError | None = None
 
 
-def _start(parent: Connection, open_worker: Open[Any, Any], threads: int) -> None:
+def _start(watched: Connection, parent: int | None, open_worker: Open[Any, Any], threads: int) -> None:
     global _work
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and lets items be finished
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    if parent is not None:
+        end_with_parent(parent)
+    threading.Thread(target=_end_with, args=(watched,), daemon=True).start()
     keep_opencv_threads(threads)
     try:
         _work = open_worker()
@@ -139,9 +130,12 @@ def _do(item: Any) -> Any:
     return _work(item)
 
 
-def _end_with(parent: Connection) -> None:
-    """End this process soon after the parent has closed its end of the pipe, or has died: nothing is ever sent."""
+def _end_with(watched: Connection) -> None:
+    """End this process soon after the parent has closed its end of the pipe, at once if it died: nothing is sent."""
+    parent = os.getppid()
     with suppress(EOFError, OSError):
-        parent.recv_bytes()
-    time.sleep(_GRACE)
+        watched.recv_bytes()
+    until = time.monotonic() + _GRACE
+    while os.getppid() == parent and time.monotonic() < until:
+        time.sleep(0.05)
     os._exit(1)

@@ -140,8 +140,9 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="lo
 
 
 @needs_proc
-def test_workers_end_when_the_parent_is_killed(tmp_path: Path) -> None:
-    running, workers = _started(tmp_path, 0.5)
+@pytest.mark.parametrize("seconds", [0.5, 500])
+def test_workers_end_when_the_parent_is_killed(tmp_path: Path, seconds: float) -> None:
+    running, workers = _started(tmp_path, seconds)
     running.kill()
     running.wait(60)
     deadline = time.monotonic() + 60
@@ -160,3 +161,37 @@ def test_a_signal_ends_the_work_and_its_workers(tmp_path: Path, how: signal.Sign
     assert not any(map(_lives, workers))
     done = [path for path in (tmp_path / "notes").iterdir() if path.name.startswith("done-")]
     assert (0 < len(done) < 100) if seconds < 1 else not done
+
+
+BUSY = """
+import ctypes, os, sys
+from pathlib import Path
+from spherecv.processes import run_in_processes
+
+class Busy:
+    def __call__(self, item):
+        Path(sys.argv[1], str(os.getpid())).touch()
+        ctypes.PyDLL(None).sleep(500)  # without letting other threads of Python run
+
+if __name__ == "__main__":
+    list(run_in_processes(Busy, range(2), 2, threads=1))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux's kernel ends them")
+def test_workers_that_compute_in_c_end_with_the_parent_too(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(BUSY)
+    (tmp_path / "notes").mkdir()
+    running = subprocess.Popen([sys.executable, str(tmp_path / "script.py"), str(tmp_path / "notes")])
+    _until(lambda: len(os.listdir(tmp_path / "notes")) == 2, "the workers did not start")
+    running.kill()
+    running.wait(60)
+    workers = [int(name) for name in os.listdir(tmp_path / "notes")]
+    _until(lambda: not any(map(_lives, workers)), "workers outlive their parent")
+
+
+def _until(true, problem: str) -> None:
+    deadline = time.monotonic() + 120
+    while not true():
+        assert time.monotonic() < deadline, problem
+        time.sleep(0.05)

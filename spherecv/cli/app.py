@@ -32,6 +32,7 @@ from spherecv.cli import (
     watch,
 )
 from spherecv.errors import SphereCVError
+from spherecv.runtime.ending import terminated_as_interrupted
 
 FAILED = 2
 INTERRUPTED = 130
@@ -72,7 +73,8 @@ class _Root(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with terminated_as_interrupted():
+                return super().invoke(ctx)
         except SphereCVError as error:
             _complain("error", error)
             raise typer.Exit(FAILED) from None

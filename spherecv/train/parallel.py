@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 
 from spherecv.errors import DeviceError, InvalidArgumentError, TrainingError
+from spherecv.runtime.ending import end_with_parent
 from spherecv.train.backend.base import Array, Backend
 
-RANK, SIZE, PORT, KEY = (f"SPHERECV_TRAIN_{word}" for word in ("RANK", "SIZE", "PORT", "KEY"))
+RANK, SIZE, PORT, KEY, PARENT = (f"SPHERECV_TRAIN_{word}" for word in ("RANK", "SIZE", "PORT", "KEY", "PARENT"))
 
 _PATIENCE = 600  # seconds until all must have joined: a process that reads a large data set first takes its time
 _started: list[subprocess.Popen[bytes]] = []  # what `companions` runs, for the first process to look after
@@ -163,6 +164,8 @@ def group_of_environment(backend: Backend) -> Group:
     if SIZE not in os.environ or os.environ[SIZE] == "1":
         return ALONE
     rank, size, port = (int(os.environ[name]) for name in (RANK, SIZE, PORT))
+    if rank and PARENT in os.environ:
+        end_with_parent(int(os.environ[PARENT]))
     if backend.device == "cuda":
         return NcclGroup(backend, rank, size, port)
     return SocketGroup(backend, rank, size, port, bytes.fromhex(os.environ[KEY]))
@@ -181,7 +184,7 @@ def companions(size: int, arguments: Sequence[str]) -> Iterator[None]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    shared = {SIZE: str(size), PORT: str(port), KEY: secrets.token_hex(32)}
+    shared = {SIZE: str(size), PORT: str(port), KEY: secrets.token_hex(32), PARENT: str(os.getpid())}
     others = [
         subprocess.Popen([sys.executable, *arguments], env={**os.environ, **shared, RANK: str(rank)})  # noqa: S603
         for rank in range(1, size)

@@ -304,3 +304,20 @@ def test_help_names_what_is_installed_and_the_line_for_the_rest(run, monkeypatch
     assert not {"serve", "train"} & {line.split()[0] for line in usable.splitlines() if line.startswith("  ")}
     assert "pip install 'spherecv[server]'" in rest
     assert "pip install 'spherecv[train]'" in rest
+
+
+def test_sigterm_ends_a_command_as_ctrl_c_does() -> None:
+    code = """
+import os, signal, sys
+from spherecv.cli import app, models
+def ended():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        print("kept", flush=True)
+app.app.command("end")(ended)
+sys.argv = ["spherecv", "end"]
+app.app()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "kept\n", "")
