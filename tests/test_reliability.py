@@ -1,0 +1,38 @@
+"""Short forms of what benchmarks/reliability measures at length."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parent.parent / "benchmarks" / "reliability"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.parametrize("kind", ["plain", "sealed", "files"])
+def test_kills_lose_nothing(kind: str) -> None:
+    command = [sys.executable, str(SCRIPTS / "kills.py"), "--kills", "12", "--seed", "3", "--only", kind]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "12 kills" in done.stdout
+    assert "0 lost, 0 corrupt, 0 leftover, 0 raw" in done.stdout
+
+
+def test_a_loss_is_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The check of the kills fails where something is lost."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+
+    import kills
+
+    def forgetful(*_: object) -> list[object]:
+        return [["begin", ["add", "person-a", ["a.jpg"]]], ["done", ["add", "person-a", ["a.jpg"]]]]
+
+    monkeypatch.setattr(kills, "killed", forgetful)
+    monkeypatch.setattr(kills, "in_child", lambda work: work())
+    found = dict(kills.kill_gallery(tmp_path, 1, random.Random(0), None))
+    assert "person-a" in found["lost"]
