@@ -24,6 +24,8 @@ class Model:
     source: bytes | Path
     signature: Signature
     where: str
+    digest: str = ""
+    """SHA-256 of the file as it came, of a model that was normalised."""
 
 
 @dataclass(frozen=True)

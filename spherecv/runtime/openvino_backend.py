@@ -12,6 +12,7 @@ from spherecv.errors import DeviceError
 from spherecv.runtime.backend import ChunkLimit, FloatArray, Model, Settings, backend_error
 from spherecv.runtime.devices import import_openvino
 from spherecv.runtime.forks import ForkLock
+from spherecv.runtime.variants import QUANTISED_KEY, chained
 
 
 class OpenVINOBackend:
@@ -47,7 +48,10 @@ class OpenVINOBackend:
             config["INFERENCE_NUM_THREADS"] = settings.threads
         try:
             core = openvino.Core()
-            if isinstance(model.source, bytes):
+            if QUANTISED_KEY in model.signature.metadata:
+                data = model.source if isinstance(model.source, bytes) else model.source.read_bytes()
+                network = core.read_model(chained(data), b"")
+            elif isinstance(model.source, bytes):
                 network = core.read_model(model.source, b"")
             else:
                 network = core.read_model(str(model.source))

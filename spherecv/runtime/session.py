@@ -21,7 +21,8 @@ from spherecv.runtime.backend import Backend, FloatArray, Model, Settings, backe
 from spherecv.runtime.blocks import has_blocks, resolve_blocks
 from spherecv.runtime.devices import backends_for, check_settings
 from spherecv.runtime.inputs import Inputs, listed
-from spherecv.runtime.signature import Batch, Signature, read_signature
+from spherecv.runtime.normalise import normalised
+from spherecv.runtime.signature import CONVERTER, Batch, Signature, read_signature
 from spherecv.runtime.tail import TAIL_KEY, Tail
 
 _signatures: dict[tuple[str, int, int, int, int, int], Signature] = {}
@@ -248,12 +249,14 @@ def _model(onnx: object) -> Model:
 
 
 def _plain(model: Model) -> Model:
-    """Return a model whose weights no longer stand in blocks, which two of the backends refuse."""
-    if not has_blocks(model.signature):
+    """Return a foreign model in the form that all backends read alike, its weights no longer in blocks."""
+    if model.signature.producer == CONVERTER:
         return model
-    data = model.source if isinstance(model.source, bytes) else model.source.read_bytes()
-    source = resolve_blocks(data, model.where)
-    return Model(source, read_signature(source, model.where), model.where)
+    if has_blocks(model.signature):
+        data = model.source if isinstance(model.source, bytes) else model.source.read_bytes()
+        model = replace(model, source=resolve_blocks(data, model.where))
+    source, digest = normalised(model.source, model.where)
+    return Model(source, read_signature(source, model.where), model.where, digest)
 
 
 def _precision(model: Model, asked: str) -> str:

@@ -19,6 +19,8 @@ Dim = int | str | None
 FLOAT = 1
 """The number of float32 among ONNX's element types."""
 
+CONVERTER = "spherecv"
+"""The producer of what the Caffe converter writes, whose every layer is under test on every backend."""
 QUANTISERS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
 
 _TYPES = {1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 8: "string", 9: "bool",

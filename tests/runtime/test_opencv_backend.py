@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 
 from spherecv.errors import BackendError, DeviceError
@@ -174,7 +175,9 @@ def test_a_machine_without_room_for_a_file(models, noise, monkeypatch):
 
 def test_a_name_that_windows_cannot_pass_on(models, noise, monkeypatch, tmp_path):
     path = tmp_path / "né.onnx"
-    path.write_bytes(models["depthwise"])
+    net = onnx.load_from_string(models["depthwise"])
+    net.producer_name = "spherecv"  # which is loaded from the file itself
+    onnx.save(net, str(path))
     data = noise(2, 3, 16, 16)
     wanted = Session(path).run(data)["fc1"]
     monkeypatch.setattr("sys.platform", "win32")
