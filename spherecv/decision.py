@@ -205,6 +205,8 @@ class DecisionRule:
             metric=self.metric,
             detector=detector,
             far=far,
+            precision=self._source.precision,
+            loss=self._source.loss,
         )
 
     def _check_calibration(self, calibration: Calibration, detector: str) -> None:

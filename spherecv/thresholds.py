@@ -15,6 +15,8 @@ from spherecv.files import read_toml, write_toml
 from spherecv.metrics import Metric, check_metric
 from spherecv.records import WHOLE
 from spherecv.zoo import KnownThreshold, Recipe
+from spherecv.zoo.key import ModelKey
+from spherecv.zoo.model import KnownPrecision
 from spherecv.zoo.probability import ProbabilityCurve
 
 FORMAT = 1
@@ -61,7 +63,15 @@ class Threshold:
 
 
 def choose_threshold(
-    known: Sequence[KnownThreshold], *, model: str, recipe: Recipe, metric: Metric, detector: str, far: float | None
+    known: Sequence[KnownThreshold],
+    *,
+    model: str,
+    recipe: Recipe,
+    metric: Metric,
+    detector: str,
+    far: float | None,
+    precision: str = "float32",
+    loss: KnownPrecision | None = None,
 ) -> Threshold:
     """Find the threshold that was measured for a model, a recipe and a metric.
 
@@ -78,6 +88,10 @@ def choose_threshold(
         In use. A threshold measured with another one is used with a warning.
     far : float or None
         The false accept rate asked for, 0..1; None takes the one for best accuracy, or else the highest rate known.
+    precision : str
+        In use. Thresholds are of float32, and used in another one only where their shift was measured.
+    loss : KnownPrecision, optional
+        What was measured of the precision.
 
     Returns
     -------
@@ -113,6 +127,15 @@ def choose_threshold(
             stacklevel=3,
         )
     source = f"{row.chosen_for} on {row.dataset}, {row.pairs:,} pairs, {row.source}"
+    if precision != "float32":
+        shift = None if loss is None else loss.shift(metric, row.threshold)
+        if shift is None:
+            raise MissingThresholdError(
+                f"the thresholds of {model} were measured in float32, and nobody measured what becomes of their false "
+                f"accept rates in {precision}: take precision='float32' (--precision float32), pass threshold= "
+                "(--threshold), or measure one with `spherecv calibrate --precision`"
+            )
+        source += f"; in {precision} its false accept rate is {shift.measured:.3g}, in float32 {shift.far:.3g}"
     return Threshold(row.threshold, row.far, source, row.measured_far)
 
 
@@ -221,10 +244,12 @@ class Calibration:
         ThresholdWarning
             It was measured on ready-made crops, and what cut those is not known.
         """
-        if model_key.split("-")[0] != self.model_key.split("-")[0]:
+        own, other = ModelKey.of(self.model_key), ModelKey.of(model_key)
+        if own.files != other.files:
             raise CalibrationError(f"the calibration is of the model {self.model}, with other files than {model}")
         for what, mine, theirs in (
-            ("recipe", self.model_key.split("-")[-1], model_key.split("-")[-1]),
+            ("recipe", own.recipe, other.recipe),
+            ("precision", own.precision, other.precision),
             ("metric", self.metric, metric),
             ("detector", self.detector, detector if self.detector != WHOLE else WHOLE),
         ):

@@ -9,6 +9,7 @@ from spherecv.errors import CalibrationError, InvalidArgumentError, MissingThres
 from spherecv.records import detector_text
 from spherecv.thresholds import CalibratedThreshold, Calibration, Threshold, ThresholdWarning, choose_threshold
 from spherecv.zoo import KnownThreshold, get_recipe
+from spherecv.zoo.model import KnownPrecision, Shift
 from spherecv.zoo.probability import ProbabilityCurve
 
 RECIPE = get_recipe("sphereface")
@@ -203,3 +204,40 @@ def test_a_damaged_calibration_says_what_is_wrong(tmp_path, change, message: str
 def test_a_missing_calibration_is_named(tmp_path) -> None:
     with pytest.raises(CalibrationError, match="cannot be read"):
         Calibration.load(tmp_path / "none.toml")
+
+
+def test_in_another_precision_a_threshold_holds_where_its_shift_was_measured() -> None:
+    loss = KnownPrecision(
+        precision="bfloat16", recipe="sphereface", fingerprint=RECIPE.fingerprint, backends=("openvino",), dataset="x",
+        detector="mtcnn", accuracy=(0.98, 0.98), tar=(0.9, 0.9), cosine=(1.0, 1.0), source="x",
+        shifts=(Shift(metric="cosine", threshold=0.4, far=1e-3, measured=1.1e-3, mixed=1e-3),),
+    )  # fmt: skip
+    found = choose(ROWS, far=1e-3, precision="bfloat16", loss=loss)
+    assert found.value == 0.4
+    assert "in bfloat16 its false accept rate is 0.0011, in float32 0.001" in found.source
+    assert "float32" not in choose(ROWS, far=1e-3).source
+    for settings in ({"far": 1e-2, "loss": loss}, {"far": 1e-3}):
+        with pytest.raises(MissingThresholdError, match="nobody measured what becomes of their false accept rates"):
+            choose(ROWS, precision="bfloat16", **settings)
+
+
+def test_a_loss_is_small_and_comparable_within_stated_bounds() -> None:
+    shift = Shift(metric="cosine", threshold=0.4, far=1e-3, measured=1e-3, mixed=1.05e-3)
+    loss = KnownPrecision(
+        precision="int8", recipe="sphereface", fingerprint="x", backends=("openvino",), dataset="x", detector="mtcnn",
+        accuracy=(0.98, 0.979), tar=(0.9, 0.897), cosine=(1.0, 1.0), source="x", shifts=(shift,),
+    )  # fmt: skip
+    assert loss.is_small
+    assert not replace(loss, accuracy=(0.98, 0.9788)).is_small
+    assert not replace(loss, tar=(0.9, 0.896)).is_small
+    assert loss.is_comparable
+    assert not replace(loss, shifts=(replace(shift, mixed=1.2e-3),)).is_comparable
+    assert replace(loss, shifts=(shift, replace(shift, far=1e-5, mixed=2e-5))).is_comparable
+    assert not replace(loss, shifts=(replace(shift, far=1e-5),)).is_comparable
+
+
+def test_a_calibration_holds_for_its_precision() -> None:
+    made = calibration()
+    files, _, recipe = made.model_key.partition("-")
+    with pytest.raises(CalibrationError, match="with the precision float32, not bfloat16"):
+        check(made, model_key=f"{files}+bfloat16-{recipe}")

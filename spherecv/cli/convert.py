@@ -58,6 +58,19 @@ def convert(
     tolerance: Annotated[
         float, typer.Option("--tolerance", help="Of --verify: a share of an output's largest value.")
     ] = 1e-4,
+    precision: Annotated[
+        str, typer.Option("--precision", help="Of the file: float32, or int8, of an embedder, with --calibrate.")
+    ] = "float32",
+    calibrate: Annotated[
+        str | None,
+        typer.Option(
+            "--calibrate",
+            metavar="SRC",
+            help="Faces to measure ranges on for int8: photographs or aligned crops, some dozens.",
+            show_default=False,
+        ),
+    ] = None,
+    recipe: options.Recipe = None,
     as_json: options.Json = False,
 ) -> None:
     """Convert a Caffe model to ONNX, with no Caffe at hand; the numbers stay Caffe's.
@@ -67,6 +80,8 @@ def convert(
       spherecv convert sphereface_deploy.prototxt sphereface_model.caffemodel -o sphereface.onnx
 
       spherecv convert det1.prototxt det1.caffemodel --summary
+
+      spherecv convert net.prototxt net.caffemodel --precision int8 --calibrate faces/ --recipe sphereface -o int8.onnx
 
       spherecv convert deploy.prototxt res10.caffemodel --output mbox_loc --output mbox_conf_flatten --verify
     """
@@ -78,6 +93,10 @@ def convert(
         raise InvalidArgumentError("say where to write with --out FILE.onnx, or ask for --summary or --verify")
     if not (math.isfinite(tolerance) and tolerance >= 0):
         raise InvalidArgumentError(f"--tolerance must be a number from 0, but got {tolerance}")
+    if precision not in ("float32", "int8"):
+        raise InvalidArgumentError(f"--precision must be float32 or int8, but got {precision}: bfloat16 needs no file")
+    if (precision == "int8") != (calibrate is not None):
+        raise InvalidArgumentError("--precision int8 and --calibrate IMAGES go together: give both")
     shapes = _shapes(input_shape or ())
     net = caffe.load(prototxt, caffemodel, input_shapes=shapes, outputs=output or None, stages=stage or ())
     answer: dict[str, Any] = {"inputs": net.inputs, "outputs": net.outputs}
@@ -86,7 +105,7 @@ def convert(
         answer["summary"] = [row.to_dict() for row in table.rows]
         _say(str(table), as_json)
     if out is not None:
-        data = net.to_onnx()
+        data = net.to_onnx() if calibrate is None else _int8((prototxt, caffemodel), calibrate, recipe)
         write_bytes(out, data)
         answer |= {"out": str(out), "bytes": len(data)}
         _say(f"wrote {out}: {len(data):,} bytes, outputs {', '.join(net.outputs)}", as_json)
@@ -95,6 +114,14 @@ def convert(
         typer.echo(json.dumps(answer))
     if not agrees:
         raise typer.Exit(DIFFERENT)
+
+
+def _int8(files: tuple[Path, Path], images: str, recipe: str | None) -> bytes:
+    from spherecv.images import find_images
+    from spherecv.quantising import quantise_embedder
+    from spherecv.zoo import ModelSource
+
+    return quantise_embedder(ModelSource.from_caffe(*files, recipe=recipe), find_images(images))
 
 
 def _verify(

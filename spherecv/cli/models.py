@@ -13,6 +13,7 @@ from spherecv.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from spherecv.zoo import ModelInfo
+    from spherecv.zoo.model import KnownPrecision
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A model of `spherecv models list`.")]
 
@@ -189,6 +190,7 @@ def _description(info: ModelInfo) -> list[str]:
         texts = {key: json.dumps(value) for key, value in values.items()}
         lines += [f"             {key} = {t if len(t) < 500 else t[:60] + '...'}" for key, t in texts.items()]
     lines += [line for row in info.thresholds for line in _threshold_lines(row.to_dict())]
+    lines += [line for loss in info.precisions for line in _precision_lines(loss)]
     if info.calibration:
         lines += ["  calibration", *(own_dir() / info.name / info.calibration).read_text(encoding="utf-8").splitlines()]
     elif info.recipe and not info.thresholds:
@@ -206,6 +208,22 @@ def _threshold_lines(row: dict[str, Any]) -> list[str]:
         f"  threshold  {row['metric']} {row['threshold']:.6g}, for {row['chosen_for']}{measured}",
         f"             on {row['dataset']}, {row['pairs']:,} pairs, recipe {row['recipe']}, detector {row['detector']}",
         f"             {'measured by this project' if row['reproduced'] else 'NOT reproduced'}: {row['source']}",
+    ]
+
+
+def _precision_lines(loss: KnownPrecision) -> list[str]:
+    (accuracy, accuracy_then), (tar, tar_then), (mean, least) = loss.accuracy, loss.tar, loss.cosine
+    kept = "may" if loss.is_comparable else "may not"
+    rates = f"accuracy {accuracy_then:.2%} (float32 {accuracy:.2%}), TAR at FAR 0.001 {tar_then:.2%} ({tar:.2%})"
+    lines = [
+        f"  precision  {loss.precision}: {rates}",
+        f"             cosine to float32 {mean:.5f}, at least {least:.5f}; {kept} be compared with float32",
+        f"             on {loss.dataset}, detector {loss.detector}, {' and '.join(loss.backends)}: {loss.source}",
+    ]
+    return lines + [
+        f"             FAR at {row.metric} {row.threshold:.6g}: {row.measured:.3g} (float32 {row.far:.3g}, mixed "
+        f"{row.mixed:.3g})"
+        for row in loss.shifts
     ]
 
 

@@ -42,6 +42,7 @@ from spherecv.gallery.sqlite_rows import Gone, Note, Rows
 from spherecv.gallery.sqlite_search import Search
 from spherecv.gallery.store import IfExists, Which
 from spherecv.metrics import Metric
+from spherecv.zoo import are_comparable
 from spherecv.zoo.key import ModelKey
 
 
@@ -389,7 +390,7 @@ class SqliteStore:
 
 def check_origin(held: Origin | None, wanted: Origin, label: str) -> None:
     """Refuse embeddings of another model or recipe than the gallery's."""
-    if held is not None and held.key != wanted.key:
+    if held is not None and not are_comparable(held.model, held.key, wanted.key):
         mine, other = ModelKey.of(held.key), ModelKey.of(wanted.key)
         if mine._replace(precision=other.precision) == other:
             raise GalleryMismatchError(

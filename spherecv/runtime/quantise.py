@@ -143,10 +143,19 @@ def _quantised(net: Any, ranges: Ranges) -> Any:
     held = {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
     quantiser = QDQQuantizer(
         net, True, False, QuantType.QInt8, QuantType.QUInt8, TensorsData(CalibrationMethod.MinMax, held),
-        [], [], list(_OPERATORS), {},
+        [], _first_and_last(net), list(_OPERATORS), {},
     )  # fmt: skip
     quantiser.quantize_model()
     return quantiser.model.model
+
+
+def _first_and_last(net: Any) -> list[str]:
+    """Names of the first convolution and the last product, which stay in float32: a small share of the work.
+
+    What is rounded in the first layer is wrong in all that follow, and the last one's output is the embedding.
+    """
+    products = [node.name for node in net.graph.node if node.op_type in ("Conv", "Gemm")]
+    return [products[0], products[-1]] if len(products) > 2 else []
 
 
 @contextmanager

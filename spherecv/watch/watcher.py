@@ -21,6 +21,7 @@ from spherecv.video.tracker import FaceTracker
 from spherecv.video.tracks import Frame, Track, TrackedFrame
 from spherecv.watch.events import Event
 from spherecv.watch.evidence import PACE, Decision, Evidence, Rates
+from spherecv.zoo import are_comparable
 
 _CONFIRMED = 2
 """Faces from which a track is announced: what the detector saw once may be nobody."""
@@ -265,5 +266,5 @@ def _check_gallery(gallery: Gallery, verifier: FaceVerifier) -> None:
         raise InvalidArgumentError(f"the gallery compares by {gallery.metric}, the verifier by {verifier.metric}")
     origin = gallery.store.origin
     source = verifier.pipeline.embedder.source
-    if origin is not None and origin.key != source.key:
+    if origin is not None and not are_comparable(origin.model, origin.key, source.key):
         raise GalleryMismatchError(f"{gallery.store.label} was made with {origin.model}, not with this {source.name}")

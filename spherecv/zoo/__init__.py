@@ -18,7 +18,7 @@ from spherecv.zoo.model import KnownThreshold, ModelFile, ModelInfo
 from spherecv.zoo.mtcnn import mtcnn_arrays, mtcnn_onnx, mtcnn_sessions
 from spherecv.zoo.own import add_model, remove_model
 from spherecv.zoo.recipe import Recipe
-from spherecv.zoo.source import ModelSource, identify, open_model
+from spherecv.zoo.source import ModelSource, are_comparable, identify, open_model
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -30,6 +30,7 @@ __all__ = [
     "ModelSource",
     "Recipe",
     "add_model",
+    "are_comparable",
     "cache_dir",
     "expected_paths",
     "fetch",

@@ -15,10 +15,12 @@ from spherecv.zoo.model import (
     IndexSource,
     Kind,
     KnownForm,
+    KnownPrecision,
     KnownProbability,
     KnownThreshold,
     ModelFile,
     ModelInfo,
+    Shift,
 )
 from spherecv.zoo.probability import ProbabilityCurve
 from spherecv.zoo.recipe import Recipe
@@ -103,6 +105,7 @@ def read_model(name: str, values: Any, recipes: Mapping[str, Recipe]) -> ModelIn
         raise EntryError(f"models.{name}: an embedder cannot be of the format wheel")
     if (recipe is None) is (kind == "embedder") or (recipe is not None and recipe not in recipes):
         raise EntryError(f"models.{name}: an embedder needs a recipe of [recipes], a detector none; not {recipe!r}")
+    measured = entry.take("precisions", list, [])
     rows, curves = entry.take("thresholds", list, []), entry.take("probabilities", list, [])
     info = ModelInfo(
         name=name,
@@ -121,6 +124,10 @@ def read_model(name: str, values: Any, recipes: Mapping[str, Recipe]) -> ModelIn
         probabilities=tuple(
             _read_probability(row, f"models.{name}.probabilities[{i}]", recipes) for i, row in enumerate(curves)
         ),
+        precisions=tuple(
+            _read_precision(row, f"models.{name}.precisions[{i}]", recipes) for i, row in enumerate(measured)
+        ),
+        int8=entry.take("int8", str, ""),
     )
     entry.done()
     return info
@@ -247,6 +254,41 @@ def _read_probability(values: Any, where: str, recipes: Mapping[str, Recipe]) ->
     )
     entry.done()
     return row
+
+
+def _read_precision(values: Any, where: str, recipes: Mapping[str, Recipe]) -> KnownPrecision:
+    entry = _Entry(values, where)
+    shifts = []
+    for number, given in enumerate(entry.take("shifts", list)):
+        shift = _Entry(given, f"{where}.shifts[{number}]")
+        metric, threshold = shift.choice("metric", Metric), shift.take("threshold", (int, float))
+        rates = {name: shift.take(name, (int, float)) for name in ("far", "measured", "mixed")}
+        if not all(0 <= rate <= 1 for rate in rates.values()):
+            raise EntryError(f"{shift.where}: rates must lie within 0..1, but are {list(rates.values())}")
+        shifts.append(Shift(metric=cast(Metric, metric), threshold=float(threshold), **rates))
+        shift.done()
+    row = KnownPrecision(
+        precision=entry.choice("precision", Literal["bfloat16", "int8"]),
+        recipe=_recipe_name(entry, recipes),
+        fingerprint=entry.take("fingerprint", str),
+        backends=tuple(entry.take("backends", list)),
+        dataset=entry.take("dataset", str),
+        detector=entry.take("detector", str),
+        accuracy=_two_shares(entry, "accuracy"),
+        tar=_two_shares(entry, "tar"),
+        cosine=_two_shares(entry, "cosine"),
+        shifts=tuple(shifts),
+        source=entry.take("source", str),
+    )
+    entry.done()
+    return row
+
+
+def _two_shares(entry: _Entry, key: str) -> tuple[float, float]:
+    given = entry.take(key, list)
+    if len(given) != 2 or not all(isinstance(share, int | float) and -1 <= share <= 1 for share in given):
+        raise EntryError(f"{entry.where}: {key} must be two numbers within -1..1, but is {given!r}")
+    return float(given[0]), float(given[1])
 
 
 def _recipe_name(entry: _Entry, recipes: Mapping[str, Recipe]) -> str:

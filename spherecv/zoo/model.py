@@ -11,6 +11,11 @@ from spherecv.zoo.probability import ProbabilityCurve
 Kind = Literal["embedder", "detector"]
 Format = Literal["caffe", "onnx", "wheel"]
 Origin = Literal["download", "packaged", "wheel", "own"]
+MOST_LOST = (0.001, 0.003)
+"""Accuracy and TAR at FAR 1e-3, as shares, that "auto" gives away for speed."""
+LEAST_RATE = 1e-4
+"""Rates below it rest on too few false accepts to say that they moved."""
+MOST_MOVED = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,6 +190,87 @@ class KnownProbability:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shift:
+    """What became of the false accept rate of a threshold in another precision.
+
+    Attributes
+    ----------
+    metric : {"cosine", "euclidean"}
+    threshold : float
+        As in the model's thresholds.
+    far, measured, mixed : float
+        False accept rates, 0..1, on the same pairs: in float32; in the precision; of a probe in the precision against a
+        gallery in float32.
+    """
+
+    metric: Metric
+    threshold: float
+    far: float
+    measured: float
+    mixed: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownPrecision:
+    """What a model loses in a precision, as it was measured.
+
+    Attributes
+    ----------
+    precision : {"bfloat16", "int8"}
+    recipe, fingerprint : str
+        Name and `Recipe.fingerprint` of the recipe that it was measured with.
+    backends : tuple of str
+        Where; of several, the worst figure of each kind is given.
+    dataset : str
+    detector : str
+    accuracy : (float, float)
+        Of the listed pairs, 0..1, in float32 and in this precision.
+    tar : (float, float)
+        The true accept rate at a false accept rate of 1e-3, 0..1, in float32 and in this precision.
+    cosine : (float, float)
+        Mean and least cosine similarity of an embedding to the one in float32.
+    shifts : tuple of Shift
+        For every threshold of the model with this recipe.
+    source : str
+        Who measured it, and how to check.
+    """
+
+    precision: Literal["bfloat16", "int8"]
+    recipe: str
+    fingerprint: str
+    backends: tuple[str, ...]
+    dataset: str
+    detector: str
+    accuracy: tuple[float, float]
+    tar: tuple[float, float]
+    cosine: tuple[float, float]
+    shifts: tuple[Shift, ...]
+    source: str
+
+    @property
+    def is_small(self) -> bool:
+        """Whether "auto" may take it: at most 0.1 points of accuracy and 0.3 points of TAR lost."""
+        lost = (self.accuracy[0] - self.accuracy[1], self.tar[0] - self.tar[1])
+        return all(loss <= bound + 1e-9 for loss, bound in zip(lost, MOST_LOST, strict=True))
+
+    @property
+    def is_comparable(self) -> bool:
+        """Whether its embeddings may be compared with those in float32.
+
+        Where they were, no false accept rate of 1e-4 and more may have moved by more than a tenth of itself.
+        """
+        rows = [row for row in self.shifts if row.far >= LEAST_RATE]
+        return bool(rows) and all(abs(row.mixed - row.far) <= MOST_MOVED * row.far for row in rows)
+
+    def shift(self, metric: str, threshold: float) -> Shift | None:
+        """What was measured at a threshold."""
+        for row in self.shifts:
+            if row.metric == metric and abs(row.threshold - threshold) < 1e-9:
+                return row
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelInfo:
     """One model of the manifest.
 
@@ -212,6 +298,10 @@ class ModelInfo:
         In the order of the manifest.
     probabilities : tuple of KnownProbability
         At most one for each metric and recipe.
+    precisions : tuple of KnownPrecision
+        At most one for each precision and recipe.
+    int8 : str
+        File name in `spherecv.models` of the ranges that its int8 form is made by; empty if it has none.
     """
 
     name: str
@@ -228,6 +318,8 @@ class ModelInfo:
     calibration: str = ""
     thresholds: tuple[KnownThreshold, ...] = ()
     probabilities: tuple[KnownProbability, ...] = ()
+    precisions: tuple[KnownPrecision, ...] = ()
+    int8: str = ""
 
     @property
     def size(self) -> int | None:

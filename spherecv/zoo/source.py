@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -13,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from spherecv.checks import check_path
 from spherecv.errors import InvalidArgumentError, ModelFileError, ModelNotFoundError
 from spherecv.files import cache_dir
-from spherecv.runtime.devices import check_settings
+from spherecv.runtime.devices import backends_for, bfloat16_missing, check_settings
+from spherecv.runtime.signature import read_signature
 from spherecv.zoo.cache import digests_of, reading
 from spherecv.zoo.files import require
 from spherecv.zoo.key import ModelKey
 from spherecv.zoo.manifest import get_recipe, is_known, known_manifest, model_info, model_names, models_dir, own_dir
-from spherecv.zoo.model import KnownThreshold, ModelFile, ModelInfo
+from spherecv.zoo.model import KnownPrecision, KnownThreshold, ModelFile, ModelInfo
 from spherecv.zoo.probability import ProbabilityCurve
 from spherecv.zoo.recipe import Recipe
 
@@ -117,7 +119,9 @@ class ModelSource:
         return own_dir() / info.name / info.calibration
 
     def probability(self, metric: str) -> ProbabilityCurve | None:
-        """What the manifest knows of probabilities for this model with this very recipe."""
+        """What the manifest knows of probabilities for this model with this very recipe, in its precision."""
+        if self.precision != "float32" and self.loss is None:
+            return None
         for row in self.info.probabilities if self.info else ():
             if row.metric == metric and row.fingerprint == self.recipe.fingerprint:
                 return row.curve
@@ -148,8 +152,39 @@ class ModelSource:
     def _settled(self, precision: str, backend: str, device: str) -> str:
         check_settings(backend, device, None, precision)
         if precision == "auto":
-            return "float32"
+            return self._fastest(backend, device)
+        if precision == "int8" and self.format == "onnx" and self._is_quantised:
+            return "float32"  # which is what its file says
         return precision
+
+    def _fastest(self, backend: str, device: str) -> str:
+        """The fastest precision that the backend computes and that was measured to lose little."""
+        able = {"float32"}
+        if not bfloat16_missing(backend, device):
+            able.add("bfloat16")
+        if backend != "opencv" and device == "cpu":
+            able.add("int8")
+        fitting = {row.precision: row for row in self.measured_precisions if row.precision in able and row.is_small}
+        name = backends_for(backend, device)[0][0]
+        for precision in ("int8", "bfloat16"):
+            if precision in fitting and name in fitting[precision].backends:
+                return precision
+        return "float32"
+
+    @property
+    def _is_quantised(self) -> bool:
+        return read_signature(self._own_onnx(), str(self.files["onnx"])).quantised
+
+    @property
+    def measured_precisions(self) -> tuple[KnownPrecision, ...]:
+        """What the manifest knows of other precisions for this model with this very recipe."""
+        rows = self.info.precisions if self.info else ()
+        return tuple(row for row in rows if row.fingerprint == self.recipe.fingerprint)
+
+    @property
+    def loss(self) -> KnownPrecision | None:
+        """What the manifest knows of the precision that this model is to be computed in; None of float32."""
+        return next((row for row in self.measured_precisions if row.precision == self.precision), None)
 
     def onnx(self) -> bytes:
         """The model as ONNX; a Caffe model is converted once, and then kept in the cache.
@@ -159,11 +194,37 @@ class ModelSource:
         ModelFileError
             The files cannot be read, do not belong together, or hold what cannot be converted.
         """
+        return self._quantised() if self.precision == "int8" else self._float32()
+
+    def _own_onnx(self) -> bytes:
+        try:
+            return self.files["onnx"].read_bytes()
+        except OSError as error:
+            raise ModelFileError(f"{self.files['onnx']} cannot be read: {error.strerror or error}") from None
+
+    def _quantised(self) -> bytes:
+        """The model in int8, made once by the ranges that ship with it, and then kept in the cache."""
+        if self.info is None or not self.info.int8:
+            raise InvalidArgumentError(
+                f"{self.name} has no int8 form: make one with `spherecv convert PROTOTXT CAFFEMODEL --precision int8 "
+                "--calibrate IMAGES -o FILE.onnx`, and give that file as the model"
+            )
+        from spherecv.runtime.normalise import kept, normalised
+        from spherecv.runtime.quantise import quantise
+
+        told = (models_dir() / self.info.int8).read_bytes()
+        key = hashlib.sha256(self.key.encode() + told).hexdigest()
+
+        def make() -> bytes:
+            held = json.loads(told)
+            plain = self._float32() if self.format == "caffe" else normalised(self._float32(), self.name)[0]
+            return quantise(plain, ranges=held["ranges"], calibration=held["calibration"])
+
+        return kept(f"{key}-int8", make)
+
+    def _float32(self) -> bytes:
         if self.format == "onnx":
-            try:
-                return self.files["onnx"].read_bytes()
-            except OSError as error:
-                raise ModelFileError(f"{self.files['onnx']} cannot be read: {error.strerror or error}") from None
+            return self._own_onnx()
         from spherecv import caffe
         from spherecv.caffe.cache import cached_onnx, ending_key
 
@@ -201,6 +262,27 @@ class ModelSource:
             if path in str(error) or self.format != "onnx":
                 raise
             raise ModelFileError(f"{path}: {error}") from None
+
+
+def are_comparable(model: str, key: str, other: str) -> bool:
+    """Whether embeddings of two keys may be compared: equal ones, and those of a model whose precisions were measured.
+
+    Parameters
+    ----------
+    model : str
+        Its name.
+    key, other : str
+        As of `ModelSource.key`.
+    """
+    if key == other:
+        return True
+    one, two = ModelKey.of(key), ModelKey.of(other)
+    known = known_manifest().models.get(model)
+    if known is None or one._replace(precision=two.precision) != two or "float32" not in (one.precision, two.precision):
+        return False
+    changed = one.precision if two.precision == "float32" else two.precision
+    rows = [row for row in known.precisions if (row.precision, row.fingerprint) == (changed, one.recipe)]
+    return any(row.is_comparable for row in rows)
 
 
 def open_model(model: str | os.PathLike[str], *, recipe: AnyRecipe | None = None) -> ModelSource:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,6 +27,9 @@ from spherecv.metrics import distance
 from spherecv.pipeline import FacePipeline
 from spherecv.templates import SetWarning
 from spherecv.thresholds import CalibratedThreshold, Calibration, Threshold
+from spherecv.zoo import DEFAULT_MODEL, get_recipe, model_info, source
+from spherecv.zoo.key import ModelKey
+from spherecv.zoo.model import KnownPrecision, Shift
 
 
 @pytest.fixture
@@ -378,3 +382,35 @@ def test_names_of_an_earlier_version_are_settled_on_opening(tmp_path: Path) -> N
         assert [(person.name, person.faces) for person in gallery.identities()] == [("Ann", 1), ("Jos\u00e9", 2)]
         gallery.remove("Jos\u00e9")
         assert [person.name for person in gallery.identities()] == ["Ann"]
+
+
+def _made(known: bool, monkeypatch: pytest.MonkeyPatch, mixed: float) -> ModelKey:
+    """A model of the manifest whose bfloat16 was measured, and its key."""
+    info = model_info(DEFAULT_MODEL)
+    recipe = get_recipe(info.recipe or "")
+    row = KnownPrecision(
+        precision="bfloat16", recipe=recipe.name, fingerprint=recipe.fingerprint, backends=("openvino",), dataset="x",
+        detector="mtcnn", accuracy=(0.98, 0.98), tar=(0.9, 0.9), cosine=(1.0, 1.0), source="x",
+        shifts=(Shift(metric="cosine", threshold=0.5, far=1e-3, measured=1e-3, mixed=mixed),),
+    )  # fmt: skip
+    changed = replace(info, precisions=(row,) if known else ())
+    monkeypatch.setattr(source, "known_manifest", lambda: SimpleNamespace(models={info.name: changed}))
+    return ModelKey("0123456789abcdef", "float32", recipe.fingerprint)
+
+
+@pytest.mark.parametrize(("known", "mixed", "taken"), [(True, 1.05e-3, True), (True, 2e-3, False), (False, 0, False)])
+def test_a_gallery_takes_the_precisions_that_were_shown_to_be_comparable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool, mixed: float, taken: bool
+) -> None:
+    key = _made(known, monkeypatch, mixed)
+    rows = np.eye(3, dtype=np.float32)
+    with FaceGallery.open(tmp_path / "g.db", model=Origin(DEFAULT_MODEL, str(key))) as gallery:
+        gallery.enrol_embeddings(["Ann", "Ben", "Cat"], rows)
+        assert gallery.stats()["precision"] == "float32"
+    other = Origin(DEFAULT_MODEL, str(key._replace(precision="bfloat16")))
+    if taken:
+        with FaceGallery.open(tmp_path / "g.db", model=other) as gallery:
+            assert gallery.stats()["precision"] == "float32"
+    else:
+        with pytest.raises(GalleryMismatchError, match=r"in float32, and nobody measured .* --precision float32"):
+            FaceGallery.open(tmp_path / "g.db", model=other)

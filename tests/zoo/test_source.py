@@ -5,11 +5,14 @@ import hashlib
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from spherecv.embed import FaceEmbedder
 from spherecv.errors import InvalidArgumentError, ModelFileError, ModelNotFoundError
 from spherecv.zoo import ModelSource, Recipe, get_recipe, identify, manifest, model_info, models_dir, open_model
 from spherecv.zoo.manifest import Manifest, shipped_manifest
+from spherecv.zoo.model import KnownPrecision
 
 
 @pytest.fixture
@@ -197,3 +200,58 @@ def test_the_prototxt_of_every_caffe_model_is_packaged() -> None:
 def test_the_default_model_keeps_the_key_of_its_first_edition() -> None:
     """Galleries and calibrations made before its layers were rescaled stay valid: the embeddings are the same bits."""
     assert open_model("sphereface-mini").key == "856de5ee4b511f90-d16c800e233b"
+
+
+def _row(source: ModelSource, precision: str, lost: float) -> KnownPrecision:
+    return KnownPrecision(
+        precision=precision, recipe=source.recipe.name, fingerprint=source.recipe.fingerprint, backends=("openvino",),
+        dataset="x", detector="mtcnn", accuracy=(0.98, 0.98 - lost), tar=(0.9, 0.9), cosine=(1.0, 1.0), shifts=(),
+        source="x",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("lost", "able", "backend", "settled"),
+    [
+        ({"int8": 0.0, "bfloat16": 0.0}, True, "openvino", "int8"),
+        ({"int8": 0.01, "bfloat16": 0.0}, True, "openvino", "bfloat16"),
+        ({"int8": 0.01, "bfloat16": 0.0}, False, "openvino", "float32"),
+        ({"int8": 0.0}, True, "opencv", "float32"),
+        ({}, True, "openvino", "float32"),
+    ],
+)
+def test_auto_takes_the_fastest_precision_that_loses_little(
+    monkeypatch: pytest.MonkeyPatch, lost: dict[str, float], able: bool, backend: str, settled: str
+) -> None:
+    monkeypatch.setattr("spherecv.zoo.source.bfloat16_missing", lambda *_: "" if able else "no")
+    plain = open_model("sphereface-mini")
+    rows = tuple(_row(plain, precision, share) for precision, share in lost.items())
+    source = dataclasses.replace(plain, info=dataclasses.replace(plain.info, precisions=rows))
+    chosen = source.computed_in("auto", backend=backend)
+    assert chosen.precision == settled
+    assert (chosen.loss is None) is (settled == "float32")
+    other = dataclasses.replace(source, recipe=get_recipe("mobilefacenet"))
+    assert other.computed_in("auto", backend=backend).precision == "float32"
+
+
+def test_the_small_net_has_an_int8_form_that_is_made_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPHERECV_CACHE", str(tmp_path))
+    plain = open_model("sphereface-mini")
+    source = plain.computed_in("int8")
+    assert source.key == plain.key.replace("-", "+int8-")
+    made = source.onnx()
+    crops = np.random.default_rng(0).integers(0, 256, (2, 112, 96, 3), np.uint8)
+    embedder = FaceEmbedder(plain, precision="int8", backend="onnxruntime")
+    assert (embedder.precision, embedder.source.precision) == ("int8", "int8")
+    exact = FaceEmbedder(plain, backend="onnxruntime").embed(crops)
+    assert ((embedder.embed(crops) * exact).sum(axis=1) > 0.9).all()
+    monkeypatch.setattr("spherecv.runtime.quantise.quantise", None)
+    assert source.onnx() == made
+    with pytest.raises(InvalidArgumentError, match=r"has no int8 form: make one with `spherecv convert"):
+        dataclasses.replace(source, info=None).onnx()
+    path = tmp_path / "int8.onnx"
+    path.write_bytes(made)
+    own = ModelSource.from_onnx(path, recipe="sphereface-mini")
+    assert own.computed_in("int8").key == own.key  # its own file says so
