@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spherecv.errors import BackendError, InvalidArgumentError, ModelFileError
+from spherecv.errors import BackendError, InvalidArgumentError, ModelFileError, SphereCVError
 from spherecv.runtime.signature import Signature
 from spherecv.runtime.variants import QUANTISED_KEY
 
@@ -64,6 +64,8 @@ def quantise(
             made = _quantised(net, measured)
         except ImportError as error:
             raise BackendError(f"onnxruntime.quantization cannot be imported: {error}") from None
+        except SphereCVError:
+            raise
         except (ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
             raise ModelFileError(f"the model cannot be quantised: {' '.join(str(error).split())[:200]}") from None
     told = {"calibration": calibration, "ranges": {name: list(ends) for name, ends in measured.items()}}
@@ -146,6 +148,7 @@ def _quantised(net: Any, ranges: Ranges) -> Any:
         [], _first_and_last(net), list(_OPERATORS), {},
     )  # fmt: skip
     quantiser.quantize_model()
+    quantiser.model.topological_sort()
     return quantiser.model.model
 
 

@@ -33,7 +33,8 @@ class ColourEmbedder:
     name = "colour"
 
     def __init__(self, key: str = "colour-1") -> None:
-        self.source = SimpleNamespace(name="colour", key=key, thresholds=(), recipe=self.recipe, calibration=None)
+        self.source = SimpleNamespace(name="colour", key=key, thresholds=(), recipe=self.recipe)
+        vars(self.source).update(calibration=None, precision="float32", loss=None)
 
     def embed(self, crops):
         return crops.reshape(len(crops), -1, 3).mean(axis=1).astype(np.float32) - 127.5

@@ -412,5 +412,5 @@ def test_a_gallery_takes_the_precisions_that_were_shown_to_be_comparable(
         with FaceGallery.open(tmp_path / "g.db", model=other) as gallery:
             assert gallery.stats()["precision"] == "float32"
     else:
-        with pytest.raises(GalleryMismatchError, match=r"in float32, and nobody measured .* --precision float32"):
+        with pytest.raises(GalleryMismatchError, match=r"in float32, and nobody measured .*--precision float32"):
             FaceGallery.open(tmp_path / "g.db", model=other)

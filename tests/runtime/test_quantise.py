@@ -84,7 +84,7 @@ def test_openvino_gets_one_quantiser_for_each_product(int8: bytes, feeds) -> Non
         return sum(node.op_type == "QuantizeLinear" for node in nodes), read
 
     before, after = quantised(int8), quantised(chained(int8))
-    assert before[1] == {"DequantizeLinear"}
+    assert "DequantizeLinear" in before[1]
     assert after[1] == {"Conv"}
     assert after[0] < before[0]
     one, other = (Session(blob, backend="onnxruntime").run(feeds[0])["fc5"] for blob in (int8, chained(int8)))
