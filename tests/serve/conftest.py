@@ -37,7 +37,8 @@ class ColourEmbedder(FaceEmbedder):
     def __init__(self) -> None:
         self.recipe = get_recipe("sphereface")
         self.source = SimpleNamespace(
-            name="colour", key="colour-1", thresholds=(), precision="float32", loss=None, recipe=self.recipe, calibration=None,
+            name="colour", key="colour-1", thresholds=(), precision="float32", loss=None, recipe=self.recipe,
+            calibration=None,
             probability=lambda _metric: None,
         )  # fmt: skip
 
