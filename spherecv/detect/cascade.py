@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.detect.boxes import moved, non_maximum, squared
-from spherecv.detect.crops import as_net_input, cut
+from spherecv.detect.crops import as_net_input, cut, floating
 from spherecv.detect.nets import NetPool, Outputs
-from spherecv.detect.proposals import Proposer
+from spherecv.detect.proposals import PIXELS_AT_ONCE, Proposer
 
 FloatArray = NDArray[np.float32]
-Image = NDArray[np.uint8]
+Image = NDArray[np.uint8] | FloatArray
 
 _OVERLAP = 0.7
 _SMALL, _LARGE = 24, 48
@@ -84,6 +84,8 @@ class Cascade:
         -------
         list of Found
         """
+        if sum(image.shape[0] * image.shape[1] for image in images) <= PIXELS_AT_ONCE:
+            images = list(self.map(floating, images))  # once, for the scales of the first stage and all crops
         proposer = Proposer(self.nets.pnet, self.thresholds[0], self.factor, self.progressive, self.map)
         return self._decided(images, self._refined(images, proposer.propose(images, min_sizes)))
 

@@ -23,6 +23,8 @@ Image = NDArray[np.uint8]
 Model = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 KINDS = ("mtcnn", "yunet", "retinaface", "ssd")
+ANY_BACKEND = ("mtcnn", "ssd")
+"""Kinds whose nets run on any backend."""
 
 _BATCH_IMAGES = 16
 
@@ -107,7 +109,7 @@ class FaceDetector:
         check_settings(backend or "auto", device, threads, precision)
         min_size, threads = plain_number(min_size), plain_number(threads)
         if precision not in ("float32", "auto"):
-            if kind not in ("mtcnn", "ssd"):
+            if kind not in ANY_BACKEND:
                 raise InvalidArgumentError(f"precision cannot be set for {kind}, only for mtcnn and ssd")
             backend = backend or "auto"
         self._settings = _Settings(

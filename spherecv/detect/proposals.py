@@ -10,17 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.detect.boxes import moved, non_maximum, squared
+from spherecv.detect.crops import floating
 from spherecv.detect.nets import NetPool
 from spherecv.detect.pyramid import CELL, STRIDE, bands, level_size, resample, scales_of
 
 FloatArray = NDArray[np.float32]
-Image = NDArray[np.uint8]
+Image = NDArray[np.uint8] | FloatArray
 T = TypeVar("T")
 
 _OVERLAP_IN_SCALE = 0.5
 _OVERLAP = 0.7
-_PIXELS_AT_ONCE = 8_000_000
+PIXELS_AT_ONCE = 8_000_000
 """Pixels that are floating point at one time, or two where one image or one scale alone has more: 96 MB each."""
+
+
+_FEW = 256
+"""Boxes up to which those of all scales are compared in one go, which costs less than a call for each scale."""
 
 
 class _Task(NamedTuple):
@@ -76,7 +81,8 @@ class Proposer:
 
         Parameters
         ----------
-        images : sequence of ndarray of uint8, shape (H, W, 3)
+        images : sequence of ndarray of uint8 or float32, shape (H, W, 3)
+            BGR, 0..255.
         min_sizes : sequence of float
             Side of the smallest face, for each image.
 
@@ -85,15 +91,16 @@ class Proposer:
         list of ndarray of float32, shape (N, 4)
             For each image: whole numbers, corners included, counted from 1.
         """
-        found: list[list[FloatArray]] = [[] for _ in images]
+        found: list[list[tuple[_Squares, float]]] = [[] for _ in images]
         for group in _shared_out(range(len(images)), lambda i: images[i].shape[0] * images[i].shape[1]):
-            sources = dict(zip(group, self.map(_source, [images[i] for i in group]), strict=True))
+            sources = dict(zip(group, self.map(floating, [images[i] for i in group]), strict=True))
             tasks = [task for i in group for task in self._tasks(i, images[i].shape[:2], min_sizes[i])]
             for some in _shared_out(tasks, lambda task: task.pixels):
                 made = self.map(_levels, [sources[task.image] for task in some], some)
                 for level, squares in self._scanned([level for levels in made for level in levels]):
-                    found[level.image].append(_boxes(squares, level.scale))
-        return [_merged(boxes) for boxes in found]
+                    if len(squares.scores):
+                        found[level.image].append((squares, level.scale))
+        return [_merged(scales) for scales in found]
 
     def _tasks(self, image: int, size: tuple[int, ...], min_size: float) -> Iterator[_Task]:
         scales = scales_of(size[0], size[1], min_size, self.factor)
@@ -118,42 +125,53 @@ class Proposer:
         return _Squares(x + start // STRIDE, y, scores[x, y], outputs.offsets[0][:, x, y].T)
 
 
-def _source(image: Image) -> FloatArray:
-    """The image as the nets want it, but for the order of axes: transposed, `(x - 127.5) / 128`, still BGR."""
-    import cv2
-
-    table = (np.arange(256, dtype=np.float32) - np.float32(127.5)) * np.float32(1 / 128)
-    return np.asarray(cv2.LUT(cv2.transpose(image), table), np.float32)
-
-
 def _levels(source: FloatArray, task: _Task) -> list[_Level]:
     import cv2
 
-    height, width = source.shape[1], source.shape[0]  # of the image, which is transposed here
+    height, width = source.shape[:2]
     levels = []
     for scale in task.scales:
         rows, columns = level_size(height, width, scale)
-        source = resample(source, columns, rows)
+        source = resample(source, rows, columns)
         planes = np.empty((3, columns, rows), np.float32)
-        cv2.split(source, [planes[2], planes[1], planes[0]])
+        cv2.split(cv2.transpose(source), [planes[2], planes[1], planes[0]])
+        planes -= np.float32(127.5)
+        planes *= np.float32(1 / 128)
         levels.append(_Level(task.image, scale, planes))
     return levels
 
 
-def _boxes(squares: _Squares, scale: float) -> FloatArray:
-    """Squares of one scale, in pixels of the image, without those that a better one covers: `(N, 9)`."""
+def _corners(squares: _Squares, scale: float) -> FloatArray:
+    """Squares of one scale, in pixels of the image."""
     corner = np.stack([squares.x, squares.y], axis=1) * STRIDE
     # In double precision, as in MATLAB, where only the result becomes single.
-    corners = np.trunc(np.hstack([corner + 1, corner + CELL]) / scale).astype(np.float32)
-    best = non_maximum(corners, squares.scores, _OVERLAP_IN_SCALE)
-    return np.hstack([corners[best], squares.offsets[best], squares.scores[best, None]])
+    return np.trunc(np.hstack([corner + 1, corner + CELL]) / scale).astype(np.float32)
 
 
-def _merged(scales: Sequence[FloatArray]) -> FloatArray:
-    """Boxes of all scales of an image, moved and made square."""
-    rows = np.concatenate([np.empty((0, 9), np.float32), *scales])
-    rows = rows[non_maximum(rows[:, :4], rows[:, 8], _OVERLAP)]
-    return np.trunc(squared(moved(rows[:, :4], rows[:, 4:8], inclusive=False)))
+def _merged(scales: Sequence[tuple[_Squares, float]]) -> FloatArray:
+    """Boxes of all scales of an image, without those that a better one covers, moved and made square."""
+    if not scales:
+        return np.empty((0, 4), np.float32)
+    corners = np.concatenate([_corners(squares, scale) for squares, scale in scales])
+    scores = np.concatenate([squares.scores for squares, _ in scales])
+    offsets = np.concatenate([squares.offsets for squares, _ in scales])
+    best = _best_of_scales(corners, scores, [len(squares.scores) for squares, _ in scales])
+    best = best[non_maximum(corners[best], scores[best], _OVERLAP)]
+    return np.trunc(squared(moved(corners[best], offsets[best], inclusive=False)))
+
+
+def _best_of_scales(corners: FloatArray, scores: FloatArray, counts: Sequence[int]) -> NDArray[np.intp]:
+    """Suppress boxes within each scale alone; scale by scale, the best first."""
+    if len(scores) > _FEW:
+        ends = np.cumsum(counts).tolist()
+        parts = [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
+        kept = [part.start + non_maximum(corners[part], scores[part], _OVERLAP_IN_SCALE) for part in parts]
+        return np.concatenate(kept)
+    scale = np.repeat(np.arange(len(counts)), counts)
+    # Set so far apart that no two scales overlap: whole numbers, exact in single precision.
+    apart = (scale * (np.ceil(corners.max()) - np.floor(corners.min()) + 2)).astype(np.float32)
+    best = non_maximum(corners + apart[:, None], scores, _OVERLAP_IN_SCALE)
+    return best[np.argsort(scale[best], kind="stable")]
 
 
 def _shared_out(items: Iterable[T], pixels: Callable[[T], int]) -> Iterator[list[T]]:
@@ -161,7 +179,7 @@ def _shared_out(items: Iterable[T], pixels: Callable[[T], int]) -> Iterator[list
     some: list[T] = []
     total = 0
     for item in items:
-        if some and total + pixels(item) > _PIXELS_AT_ONCE:
+        if some and total + pixels(item) > PIXELS_AT_ONCE:
             yield some
             some, total = [], 0
         some.append(item)

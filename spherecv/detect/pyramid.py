@@ -48,7 +48,7 @@ def scales_of(height: int, width: int, min_size: float, factor: float) -> list[f
     return scales
 
 
-def resample(image: FloatArray, height: int, width: int) -> FloatArray:
+def resample(image: FloatArray, height: int, width: int, *, out: FloatArray | None = None) -> FloatArray:
     """Resize as `imResample(..., 'bilinear')` of Dollar's toolbox does, which MTCNN's MATLAB code calls.
 
     An axis that shrinks is averaged over the area of each new pixel, one that does not is interpolated: `INTER_AREA`
@@ -59,6 +59,8 @@ def resample(image: FloatArray, height: int, width: int) -> FloatArray:
     ----------
     image : ndarray of float32, shape (H, W, 3)
     height, width : int
+    out : ndarray of float32, shape (height, width, 3), optional
+        Where to write the result.
 
     Returns
     -------
@@ -71,10 +73,8 @@ def resample(image: FloatArray, height: int, width: int) -> FloatArray:
         image = cv2.resize(image, (image.shape[1], height), interpolation=cv2.INTER_AREA)
     elif shrinks == (False, True):
         image = cv2.resize(image, (width, image.shape[0]), interpolation=cv2.INTER_AREA)
-    area = all(shrinks)
-    return np.asarray(
-        cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if area else cv2.INTER_LINEAR), np.float32
-    )
+    method = cv2.INTER_AREA if all(shrinks) else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (width, height), out, interpolation=method), np.float32)
 
 
 def level_size(height: int, width: int, scale: float) -> tuple[int, int]:

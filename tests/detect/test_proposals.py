@@ -50,7 +50,7 @@ def first_stage(plain, pnet, bgr, min_size, progressive, threshold=0.3, factor=0
 def test_squares_are_those_of_the_plain_reading(
     plain, sessions, images, propose, progressive, at_once, band, factor, monkeypatch
 ) -> None:
-    monkeypatch.setattr(proposals, "_PIXELS_AT_ONCE", at_once)
+    monkeypatch.setattr(proposals, "PIXELS_AT_ONCE", at_once)
     monkeypatch.setattr(pyramid, "_BAND_PIXELS", band)
     sizes = [14, 20, 12, 24, 16, 20]
     got = propose(images, sizes, progressive=progressive, factor=factor)
@@ -88,7 +88,7 @@ def test_the_least_score_is_enough(sessions, images, propose) -> None:
 def test_no_more_pixels_than_promised_are_held_at_once(
     propose, progressive, at_once, height, width, monkeypatch
 ) -> None:
-    monkeypatch.setattr(proposals, "_PIXELS_AT_ONCE", at_once)
+    monkeypatch.setattr(proposals, "PIXELS_AT_ONCE", at_once)
     sources, levels = [], []
 
     def spread(work, first, *others):
