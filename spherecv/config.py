@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, TypedDict
 from spherecv.checks import check_path, plain_number
 from spherecv.detect import FaceDetector
 from spherecv.detect.base import detector_name
-from spherecv.detect.detector import check_kind
+from spherecv.detect.detector import ANY_BACKEND, check_kind
 from spherecv.embed import FaceEmbedder
 from spherecv.errors import InvalidArgumentError
 from spherecv.files import read_toml, write_toml
@@ -37,6 +37,7 @@ class PipelineSettings(TypedDict, total=False):
     preset: str | None
     min_size: float | None
     backend: str
+    detector_backend: str | None
     device: str
     threads: int | None
     precision: str
@@ -58,7 +59,9 @@ class PipelineConfig:
     min_size : float, optional
         Side of the smallest face to look for, in pixels, from 10; of `mtcnn` only.
     backend : {"opencv", "onnxruntime", "openvino", "auto"}
-        What runs the embedder.
+        What runs the nets: the embedder, and `mtcnn` and `ssd` too. (`yunet` and `retinaface` have but one.)
+    detector_backend : {"opencv", "onnxruntime", "openvino", "auto"}, optional
+        What runs the detector, where that is to be another.
     device : {"cpu", "cuda", "auto"}
     threads : int, optional
         Threads that one call may use; all cores by default.
@@ -86,6 +89,7 @@ class PipelineConfig:
     preset: str | None = None
     min_size: float | None = None
     backend: str = "opencv"
+    detector_backend: str | None = None
     device: str = "cpu"
     threads: int | None = None
     precision: str = "float32"
@@ -99,6 +103,7 @@ class PipelineConfig:
         for name in ("min_size", "threads"):  # TOML and JSON hold plain numbers only
             object.__setattr__(self, name, plain_number(getattr(self, name)))
         check_settings(self.backend, self.device, self.threads, self.precision)
+        check_settings(self.detector_backend or "auto", self.device, self.threads)
 
     @classmethod
     def of(cls, model: ModelName | ModelSource, **settings: Any) -> PipelineConfig:
@@ -168,8 +173,15 @@ class PipelineConfig:
 
     def open_detector(self) -> FaceDetector:
         """Open the detector alone."""
+        # Its own default where the pipeline's is the default too, and where it has but one.
+        shared = self.backend if self.detector in ANY_BACKEND and self.backend != "opencv" else None
         return FaceDetector(
-            self.detector, preset=self.preset, min_size=self.min_size, device=self.device, threads=self.threads
+            self.detector,
+            preset=self.preset,
+            min_size=self.min_size,
+            backend=self.detector_backend or shared,
+            device=self.device,
+            threads=self.threads,
         )
 
     def to_dict(self) -> dict[str, Any]:

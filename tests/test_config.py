@@ -5,6 +5,7 @@ import pickle
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from spherecv.cli.samples import altered_copy, sample_portrait
 from spherecv.config import PipelineConfig, describe
 from spherecv.errors import InvalidArgumentError
 from spherecv.pipeline import FacePipeline
+from spherecv.runtime import Session
 from spherecv.zoo import DEFAULT_MODEL, get_recipe, models_dir, open_model
 from spherecv.zoo.key import ModelKey
 
@@ -29,6 +31,7 @@ configs = st.builds(
     preset=st.sampled_from([None, "fast", "sphereface"]),
     min_size=st.none() | st.integers(10, 500) | st.floats(10, 500),
     backend=st.sampled_from(["opencv", "onnxruntime", "openvino", "auto"]),
+    detector_backend=st.sampled_from([None, "opencv", "onnxruntime", "openvino", "auto"]),
     device=st.sampled_from(["cpu", "cuda", "auto"]),
     threads=st.none() | st.integers(1, 64),
     precision=st.sampled_from(["float32", "bfloat16", "int8", "auto"]),
@@ -181,3 +184,39 @@ def test_precision_is_part_of_the_fingerprint() -> None:
     assert PipelineConfig.of(short.source, backend="openvino").precision == "bfloat16"
     assert ModelKey.of(short.fingerprint.key) == (files, "bfloat16", recipe)
     assert ModelKey.of(plain.fingerprint.key) == (files, "float32", recipe)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, "opencv"),
+        ({"backend": "onnxruntime"}, "onnxruntime"),
+        ({"backend": "onnxruntime", "detector_backend": "opencv"}, "opencv"),
+        ({"detector_backend": "onnxruntime"}, "onnxruntime"),
+        ({"backend": "onnxruntime", "threads": 1}, "onnxruntime"),
+    ],
+)
+def test_one_backend_runs_the_detector_as_well(settings: dict[str, Any], expected: str, monkeypatch) -> None:
+    opened: list[str] = []
+    real = Session.__init__
+
+    def spy(self, *args, **options):
+        real(self, *args, **options)
+        opened.append(self.backend)
+
+    monkeypatch.setattr(Session, "__init__", spy)
+    PipelineConfig(**settings).open_detector()
+    assert set(opened) == {expected}
+
+
+def test_a_detector_that_has_but_one_backend_keeps_it(monkeypatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("spherecv.config.FaceDetector", lambda kind, **given: asked.append(given["backend"]))
+    PipelineConfig(detector="yunet", backend="onnxruntime").open_detector()
+    PipelineConfig(detector="yunet", backend="onnxruntime", detector_backend="auto").open_detector()
+    assert asked == [None, "auto"]
+
+
+def test_an_unknown_backend_of_the_detector_is_refused() -> None:
+    with pytest.raises(InvalidArgumentError, match="backend must be one of"):
+        PipelineConfig(detector_backend="caffe")

@@ -35,7 +35,6 @@ def classify(
     recipe: options.Recipe = None,
     crop: Annotated[str, typer.Option("--crop", help="What is fed: box, square, aligned or whole.")] = "box",
     margin: Annotated[float, typer.Option("--margin", help="Added to the box on each side, a share of it.")] = 0.0,
-    backend: options.Backend = None,
     precision: options.Precision = None,
     as_json: options.Json = False,
 ) -> None:
@@ -56,7 +55,7 @@ def classify(
     paths = find_images(source)
     settings = detector.settings()
     chosen: dict[str, Any] = {"labels": _labels(labels), "recipe": recipe, "crop": crop, "margin": margin}
-    where = {name: value for name, value in options.where(backend, precision).items() if value is not None}
+    where = {name: value for name, value in options.where(detector.backend, precision).items() if value is not None}
     chosen |= {"device": detector.device or "cpu", "threads": detector.threads, **where}
     finder = PipelineConfig(**settings).open_detector() if crop != "whole" else "mtcnn"
     classifier = FaceClassifier.from_caffe(prototxt, caffemodel, detector=finder, **chosen)

@@ -74,6 +74,12 @@ Backend: TypeAlias = Annotated[
     str | None,
     typer.Option("--backend", help="opencv, onnxruntime, openvino or auto.  [default: opencv]", show_default=False),
 ]
+DetectorBackend: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--detector-backend", help="Another backend for the detector.  [default: that of --backend]", show_default=False
+    ),
+]
 Device: TypeAlias = Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")]
 AnyDevice: TypeAlias = Annotated[
     str | None, typer.Option("--device", help="cpu, cuda or auto.  [default: cpu]", show_default=False)
@@ -144,12 +150,14 @@ class DetectorOptions:
     detector: Detector = None
     preset: Preset = None
     min_size: MinSize = None
+    backend: Backend = None
     device: AnyDevice = None
     threads: Threads = None
 
     def settings(self) -> dict[str, Any]:
         """The settings of a `PipelineConfig` that were given."""
-        given = {name: getattr(self, name) for name in ("detector", "preset", "min_size", "device", "threads")}
+        names = ("detector", "preset", "min_size", "backend", "device", "threads")
+        given = {name: getattr(self, name) for name in names}
         return {name: value for name, value in given.items() if value is not None}
 
 
@@ -166,13 +174,14 @@ class PipelineOptions:
     preset: Preset = None
     min_size: MinSize = None
     backend: Backend = None
+    detector_backend: DetectorBackend = None
     device: AnyDevice = None
     threads: Threads = None
     precision: Precision = None
 
     def settings(self) -> dict[str, Any]:
         """The settings of a `PipelineConfig` that were given, but for the model."""
-        names = ("recipe", "detector", "preset", "min_size", "device", "threads")
+        names = ("recipe", "detector", "preset", "min_size", "detector_backend", "device", "threads")
         given = {name: getattr(self, name) for name in names} | where(self.backend, self.precision)
         return {name: value for name, value in given.items() if value is not None}
 
