@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,9 +34,7 @@ def enrol(
     min_quality: Annotated[
         float | None, typer.Option("--min-quality", help="Leave out faces of a lower quality, 0 to 1.")
     ] = None,
-    add: Annotated[
-        bool, typer.Option("--add", help="Give somebody of that name further faces: the default.")
-    ] = False,
+    add: Annotated[bool, typer.Option("--add", help="Give somebody of that name further faces: the default.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace a person's images by these.")] = False,
     refuse: Annotated[bool, typer.Option("--new", help="Refuse where somebody of that name is in already.")] = False,
     unknown: Annotated[bool, typer.Option("--unknown", help="Take in all faces, nameless, to cluster them.")] = False,
@@ -86,9 +85,7 @@ def enrol(
             elif unknown:
                 done = gallery.add_unknown(source, prune=prune, progress=progress)
             else:
-                done = gallery.enrol_folder(
-                    source, face=which, min_quality=min_quality, prune=prune, progress=progress
-                )
+                done = gallery.enrol_folder(source, face=which, min_quality=min_quality, prune=prune, progress=progress)
     galleries.report(done, as_json)
 
 
@@ -196,20 +193,25 @@ def cluster(
 ) -> None:
     """Group the faces of unknown people: who is on which images, without knowing anybody.
 
+    Faces are neighbours within the distance that was measured for the model; --threshold or --far choose another.
+
     Examples:
 
       spherecv gallery cluster holiday.db holiday/ --far 0.0001
     """
+    from spherecv.gallery.clustering import pair_scores
+
     created = source is not None
     with galleries.open_gallery(location, pipeline, **decision.of_gallery(), create=created) as gallery:
         if source is not None:
-            gallery.threshold(**decision.question())  # before the work, not after
+            gallery.clustering_distance(**decision.question())  # before the work, not after
             with counted("looking") as progress:
                 galleries.report(gallery.add_unknown(source, progress=progress), as_json, quiet=True)
         found = gallery.cluster(**decision.question(), min_faces=min_faces)
         if by_folder:
             truth = [Path(image).parent.name for image, _ in found.faces]
-            found = gallery.cluster(threshold=found.distance, min_faces=min_faces, labels=truth)
+            precision, recall, f1 = pair_scores(found.labels, truth)
+            found = replace(found, precision=precision, recall=recall, f1=f1)
     if as_json:
         typer.echo(json.dumps(found.to_dict()))
         return
@@ -217,6 +219,8 @@ def cluster(
         typer.echo(f"person {number}: {len(group)} faces")
         typer.echo("\n".join(f"  {found.faces[face][0]}" for face in group))
     typer.echo(f"{len(found.groups)} people; {int((found.labels < 0).sum())} faces alone")
+    worth = f", measured: {found.measured}" if found.measured else " (given)"
+    typer.echo(f"neighbours within a {gallery.metric} distance of {found.distance:.3f}{worth}")
     if found.f1 is not None:
         typer.echo(f"pairs: precision {found.precision:.4f}, recall {found.recall:.4f}, F1 {found.f1:.4f}")
 

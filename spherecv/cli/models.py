@@ -191,6 +191,8 @@ def _description(info: ModelInfo) -> list[str]:
         lines += [f"             {key} = {t if len(t) < 500 else t[:60] + '...'}" for key, t in texts.items()]
     lines += [line for row in info.thresholds for line in _threshold_lines(row.to_dict())]
     lines += [line for loss in info.precisions for line in _precision_lines(loss)]
+    for row in info.clustering:
+        lines.append(f"  grouping   {row.metric} distance {row.distance:g} (recipe {row.recipe}): {row.measured}")
     if info.calibration:
         lines += ["  calibration", *(own_dir() / info.name / info.calibration).read_text(encoding="utf-8").splitlines()]
     elif info.recipe and not info.thresholds:

@@ -33,6 +33,8 @@ class Clustering:
         Faces at most so far apart are neighbours.
     min_faces : int
         Neighbours, itself counted, that make a face the core of a group.
+    measured : str
+        What the distance is worth, in words, where it is the model's own; empty where the caller chose it.
     precision, recall, f1 : float or None
         Where labels were given: of all pairs of faces in one group, the share that is of one person; of all pairs of
         one person, the share that is in one group; and their harmonic mean.
@@ -45,6 +47,7 @@ class Clustering:
     precision: float | None = None
     recall: float | None = None
     f1: float | None = None
+    measured: str = ""
 
     @property
     def groups(self) -> list[list[int]]:
@@ -62,6 +65,7 @@ class Clustering:
             "alone": [_face(*self.faces[number]) for number in np.flatnonzero(self.labels < 0)],
             "distance": self.distance,
             "min_faces": self.min_faces,
+            "measured": self.measured,
             **{name: value for name, value in scores.items() if value is not None},
         }
 

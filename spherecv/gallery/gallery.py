@@ -746,7 +746,8 @@ class FaceGallery:
         Parameters
         ----------
         threshold : float, optional
-            Faces at most so far apart are neighbours.
+            Faces at most so far apart are neighbours. By default the distance that was measured for grouping faces with
+            this model (`spherecv models info`); the answer's `measured` says what it is worth.
         far : float, optional
             Take the distance measured at this false accept rate. Among N faces there are N^2 / 2 pairs: for a thousand
             faces a rate of 1e-5 still gives a handful of wrong links.
@@ -762,10 +763,11 @@ class FaceGallery:
         Raises
         ------
         MissingThresholdError
+            No distance is known for this model, and none was given.
         NotEnoughDataError
             There are no faces of unknown people.
         """
-        settled = self._stages.threshold(threshold, far)
+        distance, measured = self.clustering_distance(threshold=threshold, far=far)
         with self.store.snapshot():
             table = self.store.table("unknown")
             described = self.store.describe(table.ids.tolist())
@@ -774,10 +776,19 @@ class FaceGallery:
                 f"{self.store.label} holds no faces of unknown people: take some in with add_unknown "
                 "(`spherecv gallery enrol --unknown`)"
             )
-        groups = cluster_rows(table.vectors, settled.value, metric=self.metric, min_faces=min_faces)
+        groups = cluster_rows(table.vectors, distance, metric=self.metric, min_faces=min_faces)
         faces = tuple(("", None) if face is None else (face.path, face.box) for face in described)
-        scores = (None, None, None) if labels is None else pair_scores(groups, labels)
-        return Clustering(groups, faces, settled.value, min_faces, *scores)
+        precision, recall, f1 = (None, None, None) if labels is None else pair_scores(groups, labels)
+        return Clustering(groups, faces, distance, min_faces, precision, recall, f1, measured)
+
+    def clustering_distance(
+        self, *, threshold: float | Threshold | None = None, far: float | None = None
+    ) -> tuple[float, str]:
+        """Settle how far apart neighbours may be for `cluster`, with what it is worth in words, empty if given."""
+        if threshold is not None or far is not None:
+            return self._stages.threshold(threshold, far).value, ""
+        known = self._stages.clustering
+        return known.distance, known.measured
 
     def fit_classifier(
         self, kind: classifier.Kind = "logistic", *, strangers: float = 0.01

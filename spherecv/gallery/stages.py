@@ -17,7 +17,7 @@ from spherecv.gallery.store import Store
 from spherecv.metrics import Metric
 from spherecv.pipeline import FacePipeline, WhichFace
 from spherecv.thresholds import Calibration, Threshold
-from spherecv.zoo import DEFAULT_MODEL, ModelSource, is_known
+from spherecv.zoo import DEFAULT_MODEL, KnownClustering, ModelSource, is_known
 from spherecv.zoo.key import ModelKey
 
 Model: TypeAlias = ModelName | ModelSource | FaceEmbedder | AnyStages | Origin
@@ -112,6 +112,20 @@ class Stages:
     def usual_distance(self) -> float | None:
         """As for `DecisionRule`; None for embeddings that were made elsewhere."""
         return None if isinstance(self._model, Origin) else self._decision.usual_distance
+
+    @property
+    def clustering(self) -> KnownClustering:
+        """How faces of this model are grouped; raises `MissingThresholdError` where nobody measured that."""
+        source = None if isinstance(self._model, Origin) else self._stages.source
+        known = None if source is None else source.clustering(self._metric)
+        if known is None:
+            name = self.origin.model if source is None else f"{source.name} with the recipe {source.recipe.name!r}"
+            raise MissingThresholdError(
+                f"no {self._metric} distance is known for grouping faces of {name} into people: give one as threshold= "
+                "(--threshold), smaller than the one of verification, where nearly everybody becomes one person; a "
+                "labelled folder says what it is worth (`spherecv gallery cluster --labels-from-folders`)"
+            )
+        return known
 
     def threshold(
         self, value: float | Threshold | None, far: float | None, face: WhichFace = "largest"

@@ -14,7 +14,7 @@ from spherecv.zoo.manifest import (
     read_manifest,
 )
 from spherecv.zoo.mean_image import MeanImage
-from spherecv.zoo.model import KnownThreshold, ModelFile, ModelInfo
+from spherecv.zoo.model import KnownClustering, KnownThreshold, ModelFile, ModelInfo
 from spherecv.zoo.mtcnn import mtcnn_arrays, mtcnn_onnx, mtcnn_sessions
 from spherecv.zoo.own import add_model, remove_model
 from spherecv.zoo.recipe import Recipe
@@ -22,6 +22,7 @@ from spherecv.zoo.source import ModelSource, are_comparable, identify, open_mode
 
 __all__ = [
     "DEFAULT_MODEL",
+    "KnownClustering",
     "KnownThreshold",
     "Manifest",
     "MeanImage",

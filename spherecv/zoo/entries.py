@@ -14,6 +14,7 @@ from spherecv.zoo.model import (
     Format,
     IndexSource,
     Kind,
+    KnownClustering,
     KnownForm,
     KnownPrecision,
     KnownProbability,
@@ -128,6 +129,10 @@ def read_model(name: str, values: Any, recipes: Mapping[str, Recipe]) -> ModelIn
             _read_precision(row, f"models.{name}.precisions[{i}]", recipes) for i, row in enumerate(measured)
         ),
         int8=entry.take("int8", str, ""),
+        clustering=tuple(
+            _read_clustering(row, f"models.{name}.clustering[{i}]", recipes)
+            for i, row in enumerate(entry.take("clustering", list, []))
+        ),
     )
     entry.done()
     return info
@@ -224,6 +229,29 @@ def _read_threshold(values: Any, where: str, recipes: Mapping[str, Recipe]) -> K
         interval=None if interval is None else (float(interval[0]), float(interval[1])),
         measured_far=entry.rate("measured_far"),
         reproduced=entry.take("reproduced", bool),
+        source=entry.take("source", str),
+    )
+    entry.done()
+    return row
+
+
+def _read_clustering(values: Any, where: str, recipes: Mapping[str, Recipe]) -> KnownClustering:
+    entry = _Entry(values, where)
+    distance = entry.take("distance", (int, float))
+    precision, recall = entry.rate("precision"), entry.rate("recall")
+    if not (math.isfinite(distance) and distance > 0) or precision is None or recall is None:
+        raise EntryError(f"{where} needs a positive distance, a precision and a recall")
+    row = KnownClustering(
+        metric=cast(Metric, entry.choice("metric", Metric)),
+        distance=float(distance),
+        precision=precision,
+        recall=recall,
+        faces=entry.take("faces", int),
+        people=entry.take("people", int),
+        dataset=entry.take("dataset", str),
+        detector=entry.take("detector", str),
+        recipe=_recipe_name(entry, recipes),
+        fingerprint=entry.take("fingerprint", str),
         source=entry.take("source", str),
     )
     entry.done()

@@ -160,6 +160,50 @@ class KnownThreshold:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KnownClustering:
+    """A distance for grouping faces into people, chosen on some people and measured on others.
+
+    Attributes
+    ----------
+    metric : {"cosine", "euclidean"}
+    distance : float
+        Faces at most so far apart are neighbours.
+    precision, recall : float
+        Over all pairs of faces: the share of pairs in one group that are of one person, and the share of pairs of one
+        person that are in one group, 0..1.
+    faces, people : int
+        How many it was measured on.
+    dataset : str
+    detector : str
+        What found the faces.
+    recipe, fingerprint : str
+        Name and `Recipe.fingerprint` of the recipe that it belongs to.
+    source : str
+        Who measured it, and how to check.
+    """
+
+    metric: Metric
+    distance: float
+    precision: float
+    recall: float
+    faces: int
+    people: int
+    dataset: str
+    detector: str
+    recipe: str
+    fingerprint: str
+    source: str
+
+    @property
+    def measured(self) -> str:
+        """What it is worth, in words."""
+        return (
+            f"precision {self.precision:.3f} and recall {self.recall:.3f} over the pairs of {self.faces:,} faces of "
+            f"{self.people:,} people ({self.dataset}; {self.source})"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class KnownProbability:
     """A map from distance to probability, and where it comes from.
 
@@ -302,6 +346,8 @@ class ModelInfo:
         At most one for each precision and recipe.
     int8 : str
         File name in `spherecv.models` of the ranges that its int8 form is made by; empty if it has none.
+    clustering : tuple of KnownClustering
+        At most one for each metric and recipe.
     """
 
     name: str
@@ -320,6 +366,7 @@ class ModelInfo:
     probabilities: tuple[KnownProbability, ...] = ()
     precisions: tuple[KnownPrecision, ...] = ()
     int8: str = ""
+    clustering: tuple[KnownClustering, ...] = ()
 
     @property
     def size(self) -> int | None:

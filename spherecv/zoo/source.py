@@ -8,10 +8,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from spherecv.checks import check_path
+from spherecv.checks import Metric, check_path
 from spherecv.errors import InvalidArgumentError, ModelFileError, ModelNotFoundError
 from spherecv.files import cache_dir
 from spherecv.runtime.devices import backends_for, bfloat16_missing, check_settings
@@ -20,7 +21,7 @@ from spherecv.zoo.cache import digests_of, reading
 from spherecv.zoo.files import require
 from spherecv.zoo.key import ModelKey
 from spherecv.zoo.manifest import get_recipe, is_known, known_manifest, model_info, model_names, models_dir, own_dir
-from spherecv.zoo.model import KnownPrecision, KnownThreshold, ModelFile, ModelInfo
+from spherecv.zoo.model import KnownClustering, KnownPrecision, KnownThreshold, ModelFile, ModelInfo
 from spherecv.zoo.probability import ProbabilityCurve
 from spherecv.zoo.recipe import Recipe
 
@@ -125,6 +126,18 @@ class ModelSource:
         for row in self.info.probabilities if self.info else ():
             if row.metric == metric and row.fingerprint == self.recipe.fingerprint:
                 return row.curve
+        return None
+
+    def clustering(self, metric: Metric) -> KnownClustering | None:
+        """What the manifest knows of grouping faces by this model with this very recipe."""
+        for row in self.info.clustering if self.info else ():
+            if row.fingerprint != self.recipe.fingerprint:
+                continue
+            if row.metric == metric:
+                return row
+            if self.recipe.normalize:  # of vectors of length 1 the square is twice the cosine distance
+                other = sqrt(2 * row.distance) if metric == "euclidean" else row.distance**2 / 2
+                return replace(row, metric=metric, distance=other)
         return None
 
     @cached_property
@@ -236,9 +249,7 @@ class ModelSource:
             return caffe.onnx_of(prototxt, caffemodel, outputs=outputs, cache_dir=folder)
         # `onnx_of` would hash the 90 MB of SphereFace-20 once more, which were verified a moment or a month ago.
         key = f"{_sha256(prototxt)[:32]}-{verified[:32]}{ending_key(outputs)}"
-        return cached_onnx(
-            key, lambda: caffe.load(prototxt, caffemodel, outputs=outputs).to_onnx(), cache_dir=folder
-        )
+        return cached_onnx(key, lambda: caffe.load(prototxt, caffemodel, outputs=outputs).to_onnx(), cache_dir=folder)
 
     def session(self, *, backend: str = "opencv", device: str = "cpu", threads: int | None = None) -> Session:
         """Open the model for running, in its precision; the options are those of `spherecv.runtime.Session`.

@@ -70,7 +70,7 @@ def test_enrol_ask_list_and_forget(run, failure, photos: Path, model, tree: Path
 
 
 @pytest.mark.runtime
-def test_cluster_photos_of_strangers(run, model, tree: Path, tmp_path: Path, photos: Path) -> None:
+def test_cluster_photos_of_strangers(run, failure, model, tree: Path, tmp_path: Path, photos: Path) -> None:
     shutil.copy(photos / "img17.jpg", tree / "Mark")
     result = run(
         "gallery", "cluster", tmp_path / "g.db", tree, *model, "--threshold", 0.5, "--labels-from-folders", "--json"
@@ -78,7 +78,14 @@ def test_cluster_photos_of_strangers(run, model, tree: Path, tmp_path: Path, pho
     found = json.loads(result.stdout)
     assert [len(person) for person in found["people"]] == [3, 2]
     assert (found["precision"], found["recall"], found["f1"]) == (1, 1, 1)
-    assert "2 people; 0 faces alone" in run("gallery", "cluster", tmp_path / "g.db", *model, "--threshold", 0.5).stdout
+    again = run("gallery", "cluster", tmp_path / "g.db", *model, "--threshold", 0.5).stdout
+    assert "2 people; 0 faces alone" in again
+    assert "cosine distance of 0.500 (given)" in again
+    assert "no cosine distance is known for grouping" in failure(run("gallery", "cluster", tmp_path / "g.db", *model))
+    usual = run("gallery", "cluster", tmp_path / "own.db", tree, "--labels-from-folders").stdout
+    assert "2 people; 0 faces alone" in usual
+    assert "pairs: precision 1.0000" in usual
+    assert "cosine distance of 0.475, measured: precision 0.8" in usual
 
 
 def test_find_indexes_once(

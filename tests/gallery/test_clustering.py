@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from sklearn.cluster import DBSCAN
 from sklearn.metrics.cluster import pair_confusion_matrix
 
-from spherecv.errors import InvalidArgumentError, NotEnoughDataError
-from spherecv.gallery import FaceGallery, clustering
+from spherecv.errors import InvalidArgumentError, MissingThresholdError, NotEnoughDataError
+from spherecv.gallery import FaceGallery, Origin, clustering
 from spherecv.gallery.clustering import cluster_rows, pair_scores
+from spherecv.zoo import get_recipe, open_model
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
@@ -56,3 +59,30 @@ def test_a_distance_at_which_all_are_one_is_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(clustering, "_MOST_LINKS", 1000)
     with pytest.raises(InvalidArgumentError, match="smaller distance"):
         cluster_rows(numbers.crowd(20, 4)[1], 1.9)
+
+
+def test_the_distance_of_grouping_is_the_models_own(tmp_path, numbers) -> None:
+    source = open_model("sphereface-mini")
+    known = source.clustering("cosine")
+    assert known is not None
+    assert known.distance < min(row.threshold for row in source.thresholds if row.far is None)
+    _, rows, images = numbers.crowd(20, 4)
+    for metric, distance in (("cosine", known.distance), ("euclidean", np.sqrt(2 * known.distance))):
+        with FaceGallery.open(tmp_path / f"{metric}.db", model=source, metric=metric) as gallery:
+            gallery.enrol_embeddings([None] * len(rows), rows, images=images)
+            found = gallery.cluster()
+            assert found.distance == pytest.approx(distance)
+            assert f"{known.precision:.3f}" in found.measured
+            assert f"{known.recall:.3f}" in found.to_dict()["measured"]
+            assert gallery.cluster(threshold=0.3).measured == gallery.cluster(far=1e-4).measured == ""
+
+
+def test_a_model_without_a_distance_says_what_to_do(tmp_path, numbers) -> None:
+    recipe = dataclasses.replace(get_recipe("sphereface-mini"), mean=100.0)
+    _, rows, _ = numbers.crowd(5, 2)
+    for model in (open_model("sphereface-mini", recipe=recipe), Origin("theirs", "key")):
+        with FaceGallery.open(tmp_path / f"{type(model).__name__}.db", model=model) as gallery:
+            gallery.enrol_embeddings([None] * len(rows), rows)
+            with pytest.raises(MissingThresholdError, match=r"grouping faces of .*threshold="):
+                gallery.cluster()
+            assert gallery.cluster(threshold=0.3).distance == 0.3
