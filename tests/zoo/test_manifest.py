@@ -190,3 +190,11 @@ def test_a_missing_manifest_is_an_error(tmp_path: Path) -> None:
 def test_the_manifest_travels_with_the_package() -> None:
     assert (models_dir() / "manifest.toml").is_file()
     assert tomllib.loads((models_dir() / "manifest.toml").read_text())["models"]
+
+
+def test_every_model_with_thresholds_of_ours_can_group_faces() -> None:
+    for name in model_names("embedder"):
+        info = model_info(name)
+        if any(row.reproduced for row in info.thresholds):
+            assert info.clustering, name
+            assert all(row.fingerprint == get_recipe(row.recipe).fingerprint for row in info.clustering)
