@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from spherecv.errors import InvalidArgumentError, StorageError
-from spherecv.files import atomic_path, check_writable
+from spherecv.errors import InvalidArgumentError
+from spherecv.files import check_writable, write_bytes
 
 SAME = (22, 128, 74)
 DIFFERENT = (190, 45, 45)
@@ -196,8 +197,15 @@ def save_picture(picture: Image.Image, path: str | os.PathLike[str]) -> None:
         The file cannot be written.
     """
     _check_suffix(path)
-    with atomic_path(path) as temporary:
-        picture.save(temporary)
+    write_bytes(path, _encoded(picture, path))
+
+
+def _encoded(picture: Image.Image, path: str | os.PathLike[str], **params: Any) -> bytes:
+    # In memory: Pillow writes to files by their descriptors, and says of a full disk "encoder error -2".
+    stream = io.BytesIO()
+    params.setdefault("format", Image.registered_extensions().get(Path(path).suffix.lower()))
+    Image.Image.save(picture, stream, **params)
+    return stream.getvalue()
 
 
 def check_picture_path(path: str | os.PathLike[str]) -> None:
@@ -238,10 +246,10 @@ class Picture(Image.Image):
             return super().save(fp, format, **params)
         if format is None:
             _check_suffix(fp)
-        try:
-            super().save(fp, format, **params)
-        except OSError as error:
-            raise StorageError(f"{fp} cannot be written: {error.strerror or error}") from None
+        else:
+            params["format"] = format
+        write_bytes(fp, _encoded(self, fp, **params))
+        return None
 
 
 def _paste_photo(sheet: Image.Image, image: NDArray[np.uint8], face: Face, corner: tuple[int, int]) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.errors import DatasetError, InvalidArgumentError
-from spherecv.files import atomic_path
+from spherecv.files import open_whole
 from spherecv.records import Face, Fingerprint
 
 Floats = NDArray[np.float32]
@@ -167,12 +167,12 @@ def write_embeddings(path: str | os.PathLike[str], made_by: Fingerprint) -> Iter
     StorageError
         The file cannot be written.
     """
-    with atomic_path(path) as temporary, tempfile.TemporaryFile(dir=temporary.parent) as rows:
+    with open_whole(path) as stream, tempfile.TemporaryFile(dir=Path(path).absolute().parent) as rows:
         writer = EmbeddingsWriter(rows)
         yield writer
         texts = {**asdict(made_by), "recipe": made_by.key.rpartition("-")[2]}
         small = {"paths": np.array(writer.paths, np.str_), **writer.columns()}
-        with zipfile.ZipFile(temporary, "w") as archive:
+        with zipfile.ZipFile(stream, "w") as archive:
             _write_rows(archive, rows, (len(writer), writer.dimension))
             for name, table in {**small, **{name: np.array(text) for name, text in texts.items()}}.items():
                 with archive.open(f"{name}.npy", "w") as member:

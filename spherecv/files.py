@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import mmap
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from spherecv.errors import SphereCVError, StorageError
 
@@ -18,40 +21,251 @@ _RELEASED = 1 << 25
 
 
 @contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path beside `path` to write to; it becomes `path` when the block ends well.
+def open_whole(path: str | os.PathLike[str], *, mode: int = 0o666) -> Iterator[IO[bytes]]:
+    """Open a file for writing; it takes its place when the block ends well, and not at all otherwise.
+
+    On Linux it has no name until then, so that a killed process leaves nothing. On file systems without such files, as
+    shares of a network, it is `.NAME.part.SUFFIX` meanwhile; what a killed process leaves there is taken over by the
+    next that writes to the same place.
 
     Parameters
     ----------
     path : path
-        Where the file shall be. Its folder is made. A file that is there is replaced in one step.
+        Where the file shall be. Its folder is made. A file that is there is replaced in one step; of a link, the one
+        that it leads to. A pipe or a device is written to as it is.
+    mode : int
+        Permissions, less the process's mask.
 
     Yields
     ------
-    Path
-        In the same folder, with the same suffix. Removed when the block raises.
+    binary file
+        For writing and reading; of a pipe or a device for writing.
 
     Raises
     ------
     StorageError
-        The folder or the file cannot be written: not permitted, read-only, full.
+        The folder or the file cannot be written: not permitted, read-only, full. It names `path`.
     """
-    goal = Path(path)
-    temporary = goal.with_name(f".{goal.stem}-{secrets.token_hex(4)}{goal.suffix}")
-    try:
-        goal.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch(exist_ok=False)
-        yield temporary
-        temporary.replace(goal)
-    except OSError as error:
-        raise StorageError(f"{goal} cannot be written: {error.strerror or error}") from error
-    finally:
+    with refused(path):
+        if _is_special(Path(path)):
+            with Path(path).open("wb") as stream:
+                yield stream
+            return
+        goal = _goal(path)
+        descriptor = _nameless(goal.parent, mode)
+        if descriptor is not None:
+            with os.fdopen(descriptor, "w+b") as stream:
+                yield stream
+                stream.flush()
+                _name(descriptor, goal)
+            return
+        part = Part(path, mode)
+        try:
+            with part.path.open("w+b") as stream:
+                yield stream
+        except BaseException:
+            part.drop()
+            raise
+        part.put()
+
+
+class Part:
+    """A file in the making under a name of its own beside its goal, for what writes by name: `open_whole` needs none.
+
+    Parameters
+    ----------
+    path : path
+        As for `open_whole`.
+    mode : int
+
+    Attributes
+    ----------
+    path : Path
+        Where to write meanwhile; of the same suffix. What a killed process leaves there is taken over by the next that
+        writes to the same goal.
+
+    Raises
+    ------
+    StorageError
+    """
+
+    def __init__(self, path: str | os.PathLike[str], mode: int = 0o666) -> None:
+        self._asked = path
+        with refused(path):
+            self._goal = _goal(path)
+            self.path, self._lock = _claimed(self._goal, mode)
+
+    def put(self) -> None:
+        """Put the file in its place; raises `StorageError`."""
+        try:
+            with refused(self._asked):
+                self.path.replace(self._goal)
+        except StorageError:
+            self.drop()
+            raise
+        self._release()
+
+    def drop(self) -> None:
+        """Leave nothing."""
         with suppress(OSError):
-            temporary.unlink()
+            self.path.unlink()
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+@contextmanager
+def refused(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what goes wrong while a file is written into a `StorageError` that names it."""
+    try:
+        yield
+    except BrokenPipeError:  # of an answer that nobody reads any more
+        raise
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _is_special(path: Path) -> bool:
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def _goal(path: str | os.PathLike[str]) -> Path:
+    goal = Path(os.path.realpath(path))
+    goal.parent.mkdir(parents=True, exist_ok=True)
+    if goal.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    return goal
+
+
+def _nameless(folder: Path, mode: int) -> int | None:
+    """Open a file without a name in a folder; None where there are none."""
+    if not hasattr(os, "O_TMPFILE"):
+        return None
+    try:
+        descriptor = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode)
+    except OSError:  # where the folder is the reason, a file with a name fails for the same one
+        return None
+    if _source(descriptor).exists():
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _source(descriptor: int) -> Path:
+    return Path(f"/proc/self/fd/{descriptor}")
+
+
+def _name(descriptor: int, goal: Path) -> None:
+    """Put a file without a name in its place; by way of another name where one is there, since a link replaces none."""
+    folder = os.open(goal.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # With a folder's descriptor Python calls linkat, which follows the link that the source is.
+        if not goal.exists():
+            with suppress(FileExistsError):
+                os.link(_source(descriptor), goal.name, dst_dir_fd=folder)
+                return
+        _lock(descriptor)
+        number = 0
+        while True:
+            part = _part_of(goal, number or "")
+            try:
+                os.link(_source(descriptor), part.name, dst_dir_fd=folder)
+            except FileExistsError:
+                number += not _taken_away(part)
+            else:
+                part.replace(goal)
+                return
+    finally:
+        os.close(folder)
+
+
+def _taken_away(part: Path) -> bool:
+    """Remove what a killed process left; False where another is at work on it."""
+    try:
+        descriptor = os.open(part, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    except OSError:  # somebody else's
+        return False
+    try:
+        if not _lock(descriptor):
+            return False
+        if os.path.samestat(os.fstat(descriptor), part.stat()):
+            part.unlink()
+    except FileNotFoundError:
+        pass
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Lock a file as long as it is open; False where another process has, None where there are no locks."""
+    if os.name != "posix":
+        return None
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _part_of(goal: Path, number: int | str = "") -> Path:
+    return goal.with_name(f".{goal.stem}.part{number}{goal.suffix}")
+
+
+def parts_of(goal: Path) -> Iterator[Path]:
+    """What processes that were killed left of a file that they wrote; others may be at work on it."""
+    yield from goal.parent.glob(f".{escape(goal.stem)}.part*{escape(goal.suffix)}")
+
+
+def _claimed(goal: Path, mode: int) -> tuple[Path, int | None]:
+    """Make a temporary file that nobody else writes to, and the lock that says so; a killed process's is taken over."""
+    number = 0
+    while True:
+        part = _part_of(goal, number or "")
+        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+        locked = _lock(descriptor)
+        if locked:
+            with suppress(FileNotFoundError):  # it has just been finished
+                if os.path.samestat(os.fstat(descriptor), part.stat()):
+                    os.ftruncate(descriptor, 0)
+                    return part, descriptor
+        os.close(descriptor)
+        if locked is None:
+            break
+        number += not locked
+    part = _part_of(goal, f"-{secrets.token_hex(4)}")
+    os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode))
+    return part, None
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Keep other processes that do the same out of a folder; where the file system has no locks, nobody."""
+    if os.name != "posix":
+        yield
+        return
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raise `StorageError` where `atomic_path` would, as far as can be told without writing: before long work."""
+    """Raise `StorageError` where `open_whole` would, as far as can be told without writing: before long work."""
     goal = Path(path)
     if goal.is_dir():
         raise StorageError(f"{goal} cannot be written: it is a folder")
@@ -64,8 +278,20 @@ def check_writable(path: str | os.PathLike[str]) -> None:
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a whole file atomically; raises `StorageError` where that fails."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(data)
+    with open_whole(path) as stream:
+        stream.write(data)
+
+
+def copy_file(source: Path, path: str | os.PathLike[str]) -> None:
+    """Copy a file's contents, as `write_bytes` does."""
+    with open_whole(path) as stream, source.open("rb") as original:
+        shutil.copyfileobj(original, stream, _RELEASED)
+
+
+def append_bytes(stream: IO[bytes], data: bytes) -> None:
+    """Write to a file that was opened unbuffered: all of it, or an `OSError` and no rest that would come later."""
+    while data:
+        data = data[stream.write(data) :]
 
 
 def read_toml(path: str | os.PathLike[str], error: type[SphereCVError], what: str = "") -> dict[str, Any]:
@@ -121,6 +347,15 @@ class Reading:
             start = self._behind
             self._behind = place - place % mmap.PAGESIZE
             self._mapped.madvise(self._advice, start, self._behind - start)
+
+
+def sha256_so_far(stream: IO[bytes]) -> bytes:
+    """The SHA-256 of what a file from `open_whole` holds; writing goes on at its end."""
+    stream.seek(0)
+    digest = hashlib.sha256()
+    while block := stream.read(_RELEASED):
+        digest.update(block)
+    return digest.digest()
 
 
 def sha256_of(path: Path) -> str:

@@ -77,8 +77,9 @@ def test_pictures_are_saved_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_a_plot_that_cannot_be_saved_says_so_in_one_line(tmp_path: Path) -> None:
     picture = Picture()
     picture.__setstate__(Image.new("RGB", (4, 3), "red").__getstate__())
-    with pytest.raises(StorageError, match=r"missing.x\.png cannot be written: No such file"):
-        picture.save(tmp_path / "missing" / "x.png")
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=r"file.x\.png cannot be written: "):
+        picture.save(tmp_path / "file" / "x.png")
     with pytest.raises(InvalidArgumentError, match="suffix"):
         picture.save(tmp_path / "x.xyz")
     picture.save(tmp_path / "x.png")

@@ -3,17 +3,30 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import subprocess
+import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spherecv import files
 from spherecv.errors import DatasetError, StorageError
-from spherecv.files import Reading, atomic_path, check_writable, read_toml, write_bytes, write_toml
+from spherecv.files import Part, Reading, check_writable, open_whole, read_toml, write_bytes, write_toml
 
 
+@pytest.fixture(params=["nameless", "named"])
+def file_system(request, monkeypatch: pytest.MonkeyPatch) -> str:
+    """One with files that have no name yet, and one without, as shares of a network."""
+    if request.param == "named":
+        monkeypatch.setattr(files, "_nameless", lambda _folder, _mode: None)
+    return request.param
+
+
+@pytest.mark.usefixtures("file_system")
 def test_a_file_appears_whole_in_a_new_folder_with_ordinary_permissions(tmp_path: Path) -> None:
     goal = tmp_path / "new" / "ä.bin"
     write_bytes(goal, b"first")
@@ -24,13 +37,14 @@ def test_a_file_appears_whole_in_a_new_folder_with_ordinary_permissions(tmp_path
     assert goal.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
+@pytest.mark.usefixtures("file_system")
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     goal = tmp_path / "a.bin"
     goal.write_bytes(b"old")
 
     def half_written() -> None:
-        with atomic_path(goal) as temporary:
-            temporary.write_bytes(b"ne")
+        with open_whole(goal) as stream:
+            stream.write(b"ne")
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(StorageError, match="No space left"):
@@ -45,10 +59,11 @@ def test_a_folder_that_is_a_file_is_one_clear_error(tmp_path: Path) -> None:
         write_bytes(tmp_path / "file" / "a.bin", b"x")
 
 
+@pytest.mark.usefixtures("file_system")
 def test_other_errors_pass_and_clean_up(tmp_path: Path) -> None:
     def broken() -> None:
-        with atomic_path(tmp_path / "a") as temporary:
-            temporary.write_bytes(b"x")
+        with open_whole(tmp_path / "a") as stream:
+            stream.write(b"x")
             raise KeyError("mine")
 
     with pytest.raises(KeyError):
@@ -63,6 +78,89 @@ def test_what_cannot_be_written_is_known_before_the_work(tmp_path: Path) -> None
             check_writable(goal)
     check_writable(tmp_path / "new" / "folder" / "x.png")
     assert not (tmp_path / "new").exists()
+
+
+def test_permissions_are_those_asked_for(file_system: str, tmp_path: Path) -> None:
+    with open_whole(tmp_path / "keys", mode=0o600) as stream:
+        stream.write(b"x")
+    assert (tmp_path / "keys").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_link_stays_one_and_a_device_is_written_to(tmp_path: Path) -> None:
+    (tmp_path / "real").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("real")
+    write_bytes(tmp_path / "link", b"new")
+    assert (tmp_path / "real").read_bytes() == b"new"
+    assert (tmp_path / "link").is_symlink()
+    write_bytes("/dev/null", b"x")
+    assert Path("/dev/null").is_char_device()
+    with pytest.raises(StorageError, match="/dev/full cannot be written: No space left"):
+        write_bytes("/dev/full", b"x")
+
+
+KILLED = """
+import os, signal, sys
+from spherecv import files
+if sys.argv[2] == "named":
+    files._nameless = lambda _folder, _mode: None
+with files.open_whole(sys.argv[1]) as stream:
+    stream.write(b"half of it")
+    stream.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("kind", ["nameless", "named"])
+def test_what_a_killed_writer_leaves(tmp_path: Path, kind: str) -> None:
+    goal = tmp_path / "a.bin"
+    goal.write_bytes(b"old")
+    subprocess.run([sys.executable, "-c", KILLED, str(goal), kind], check=False)
+    assert goal.read_bytes() == b"old"
+    assert sorted(os.listdir(tmp_path)) == (["a.bin"] if kind == "nameless" else [".a.part.bin", "a.bin"])
+    part = Part(goal)  # the next to write there takes it over
+    assert (part.path.name, part.path.read_bytes()) == (".a.part.bin", b"")
+    part.path.write_bytes(b"new")
+    part.put()
+    assert (goal.read_bytes(), os.listdir(tmp_path)) == (b"new", ["a.bin"])
+
+
+def test_two_who_write_to_one_place_do_not_meet(tmp_path: Path) -> None:
+    first, second = Part(tmp_path / "a.bin"), Part(tmp_path / "a.bin")
+    assert first.path != second.path
+    first.path.write_bytes(b"first")
+    second.path.write_bytes(b"second")
+    second.put()
+    assert (tmp_path / "a.bin").read_bytes() == b"second"
+    first.put()
+    assert (tmp_path / "a.bin").read_bytes() == b"first"
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
+def test_many_who_replace_one_file_each_put_it_whole(file_system: str, tmp_path: Path) -> None:
+    goal, faults = tmp_path / "a.bin", list[BaseException]()
+
+    def replace(letter: bytes) -> None:
+        try:
+            for _ in range(60):
+                write_bytes(goal, letter * 5000)
+                assert len(set(goal.read_bytes())) == 1
+        except BaseException as fault:
+            faults.append(fault)
+
+    threads = [threading.Thread(target=replace, args=(letter,)) for letter in (b"a", b"b", b"c", b"d")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not faults
+    assert (goal.stat().st_size, os.listdir(tmp_path)) == (5000, ["a.bin"])
+
+
+def test_a_name_that_a_killed_process_held_in_passing_is_no_hindrance(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(b"old")
+    (tmp_path / ".a.part.bin").write_bytes(b"whole, and not yet in place")
+    write_bytes(tmp_path / "a.bin", b"new")
+    assert ((tmp_path / "a.bin").read_bytes(), os.listdir(tmp_path)) == (b"new", ["a.bin"])
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

@@ -108,10 +108,11 @@ def perform(gallery: FaceGallery, folder: Path, operation: list[Any], state: Sta
             gallery.fit_classifier()
     elif kind == "import":
         ((name, images),) = names[0].items()
-        with FaceGallery.open(folder.parent / f"other-{os.getpid()}.db", model=ORIGIN) as other:
+        elsewhere = folder.parent / f"{folder.name}-{name}.db"
+        with FaceGallery.open(elsewhere, model=ORIGIN) as other:
             other.enrol_embeddings([name] * len(images), [vector(image) for image in images], images=images)
-            other.export(folder.parent / f"other-{os.getpid()}.npz")
-        gallery.import_file(folder.parent / f"other-{os.getpid()}.npz")
+            other.export(elsewhere.with_suffix(".npz"))
+        gallery.import_file(elsewhere.with_suffix(".npz"))
 
 
 def held(folder: Path, key: str | None) -> State:

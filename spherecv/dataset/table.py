@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,8 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from spherecv.errors import DatasetError, InvalidArgumentError, MissingDependencyError, StorageError
-from spherecv.files import atomic_path
+from spherecv.errors import DatasetError, InvalidArgumentError, MissingDependencyError
+from spherecv.files import append_bytes, open_whole, refused
 
 _POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 TABLE_SUFFIXES = (".csv", ".parquet")
@@ -111,21 +112,22 @@ def write_table(path: Path, rows: Iterable[TableRow]) -> None:
     """
     check_table(path)
     table = (row.flat() for row in rows)
-    with atomic_path(path) as temporary:
+    with open_whole(path) as stream:
         if path.suffix.lower() == ".parquet":
-            _write_parquet(temporary, table)
+            _write_parquet(stream, table)
         else:
-            _write_csv(temporary, table)
+            _write_csv(stream, table)
 
 
-def _write_csv(path: Path, table: Iterable[dict[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, list(TableRow("", None, "").flat()), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
+def _write_csv(stream: IO[bytes], table: Iterable[dict[str, Any]]) -> None:
+    text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
+    writer = csv.DictWriter(text, list(TableRow("", None, "").flat()), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    text.detach()
 
 
-def _write_parquet(path: Path, table: Iterable[dict[str, Any]]) -> None:
+def _write_parquet(stream: IO[bytes], table: Iterable[dict[str, Any]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -135,7 +137,7 @@ def _write_parquet(path: Path, table: Iterable[dict[str, Any]]) -> None:
         [(name, pa.string() if name in texts else pa.int32() if name == "faces" else pa.float32()) for name in columns]
     )
     rows = iter(table)
-    with pq.ParquetWriter(path, schema) as writer:
+    with pq.ParquetWriter(stream, schema) as writer:
         while part := list(islice(rows, _PARQUET_ROWS)):
             writer.write_table(pa.Table.from_pylist(part, schema=schema))
 
@@ -168,15 +170,13 @@ class Journal:
         self.states: dict[str, State] = {}
         self._path = path
         head = json.dumps({"settings": dict(settings)}, sort_keys=True).encode() + b"\n"
-        try:
+        with refused(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._end = self._read(head) if path.exists() else 0
-            self._file: IO[bytes] = path.open("r+b" if self._end else "w+b")
+            self._file: IO[bytes] = path.open("r+b" if self._end else "w+b", buffering=0)
             self._file.truncate(self._end)  # what a broken-off run left of its last line
             if not self._end:
                 self._append(head)
-        except OSError as error:
-            raise StorageError(f"{path} cannot be written: {error.strerror or error}") from None
 
     def _read(self, head: bytes) -> int:
         """Read the rows, and return where the last whole line ends."""
@@ -203,10 +203,8 @@ class Journal:
     def add(self, row: TableRow) -> None:
         """Append one row; raises `StorageError` where the disk is full."""
         state = State(row.status, row.crop, self._end)
-        try:
+        with refused(self._path):
             self._append(json.dumps(asdict(row)).encode() + b"\n")
-        except OSError as error:
-            raise StorageError(f"{self._path} cannot be written: {error.strerror or error}") from None
         self.states[row.path] = state
 
     def rows(self, names: Iterable[str]) -> Iterator[TableRow]:
@@ -222,8 +220,7 @@ class Journal:
 
     def _append(self, line: bytes) -> None:
         self._file.seek(self._end)
-        self._file.write(line)
-        self._file.flush()
+        append_bytes(self._file, line)
         self._end += len(line)
 
 

@@ -17,7 +17,7 @@ from spherecv.dataset.crops import center_crop
 from spherecv.errors import CalibrationError, DatasetError, NoFaceError, SphereCVError
 from spherecv.evaluate.subject import Subject
 from spherecv.facetable import COLUMNS, FaceRows, FaceTable
-from spherecv.files import atomic_path
+from spherecv.files import open_whole
 from spherecv.images import load_image
 from spherecv.metrics import at_unit_length
 from spherecv.records import Face
@@ -74,7 +74,7 @@ class ImageEmbeddings(FaceTable):
     def save(self, path: str | os.PathLike[str], meta: dict[str, Any]) -> None:
         """Write to an `.npz` that `numpy.load` reads without pickle; raises `StorageError`."""
         notes = {"format": _FORMAT, "mirrored": self.mirrored, "subject": meta, "failures": self.failures}
-        with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        with open_whole(path) as stream:
             np.savez(
                 stream,
                 names=np.array(self.names, dtype=np.str_),

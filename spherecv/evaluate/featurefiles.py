@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.errors import DatasetError
-from spherecv.files import atomic_path
+from spherecv.files import open_whole
 
 _HEADER = struct.Struct("<4i")
 _TYPES: dict[int, tuple[str, int]] = {5: ("<f4", 4), 6: ("<f8", 8)}
@@ -92,7 +92,7 @@ def write_features(
     rows, columns = len(features), made(features[:1]).shape[1]
     if max(rows, 4 * columns) >= 2**31:
         raise DatasetError(f"{rows:,} x {columns:,} features are too many for the header's numbers of 32 bits")
-    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+    with open_whole(path) as stream:
         stream.write(_HEADER.pack(rows, columns, 4 * columns, _FLOAT))
         for start in range(0, rows, _BATCH):
             stream.write(np.ascontiguousarray(made(features[start : start + _BATCH]), dtype="<f4").data)
@@ -184,7 +184,7 @@ def gather_features(
     wanted = [place for place, name in enumerate(names) if name not in unwanted]
     kept: list[int] = []
     failures: dict[str, str] = {}
-    with atomic_path(out) as temporary, temporary.open("wb") as stream:
+    with open_whole(out) as stream:
         width = 0
         for done, place in enumerate(wanted, start=1):
             file = Path(folder) / (names[place] + suffix)

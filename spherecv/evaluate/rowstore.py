@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spherecv.errors import CalibrationError, DatasetError, StorageError
-from spherecv.files import write_bytes
+from spherecv.errors import CalibrationError, DatasetError
+from spherecv.files import refused, write_bytes
 
 _FORMAT = 1
 
@@ -80,7 +80,7 @@ class RowStore:
         """Write what waits, first the rows, then that they count; raises `StorageError`."""
         if self._path is None or not (self._waiting or not self._sidecar.exists()):
             return
-        try:
+        with refused(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             written = self.done - sum(len(rows) for rows in self._waiting)
             with self._path.open("r+b" if written else "wb") as stream:
@@ -90,8 +90,6 @@ class RowStore:
                     stream.write(np.ascontiguousarray(rows, dtype="<f4").data)
                 stream.flush()
                 os.fsync(stream.fileno())
-        except OSError as error:
-            raise StorageError(f"{self._path} cannot be written: {error.strerror or error}") from None
         self._waiting.clear()
         notes = {
             "format": _FORMAT, "width": self._width, "done": self.done, "count": self._count, "meta": self._meta,

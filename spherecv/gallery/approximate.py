@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from glob import escape
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from spherecv.checks import check_choice
 from spherecv.errors import GalleryKeyError, MissingDependencyError, NotEnoughDataError
-from spherecv.files import atomic_path
+from spherecv.files import open_whole, parts_of, sha256_so_far
 from spherecv.gallery.exact import unit
 from spherecv.gallery.graph import unlink
 from spherecv.gallery.seal import Seal
@@ -219,16 +219,13 @@ class FaceIndex:
         StorageError
         """
         faiss = import_faiss()
-        with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        with open_whole(path) as stream:
             note = seal.close(json.dumps(asdict(self.note)).encode())
             stream.write(_MAGIC + struct.pack("<I", len(note)) + note)
             pieces = SealedWriter(stream, seal)
             faiss.write_index(self._index, faiss.PyCallbackIOWriter(pieces.write, PIECE))
             pieces.close()
-            stream.flush()
-            with temporary.open("rb") as written:
-                digest = file_digest(written, "sha256").digest()
-            stream.write(digest)
+            stream.write(sha256_so_far(stream))
 
     @classmethod
     def load(cls, path: Path, seal: Seal) -> FaceIndex | None:
@@ -323,7 +320,8 @@ def sweep(path: Path) -> None:
 
     The caller must hold the gallery's lock for writing.
     """
-    for leftover in path.parent.glob(f".{escape(path.stem)}-????????{path.suffix}"):
+    by_earlier_versions = path.parent.glob(f".{escape(path.stem)}-????????{path.suffix}")
+    for leftover in (*parts_of(path), *by_earlier_versions):
         with suppress(OSError):
             leftover.unlink()
 

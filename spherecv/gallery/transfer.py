@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from spherecv.errors import GalleryError, StorageError
 from spherecv.facetable import FaceTable
-from spherecv.files import atomic_path
+from spherecv.files import open_whole
 from spherecv.gallery.checks import plain_name
 from spherecv.gallery.intake import entries_of
 from spherecv.gallery.rows import Added, Entry, ImageKey, Origin, Table
@@ -47,7 +47,7 @@ def export_store(store: Store, path: str | os.PathLike[str]) -> int:
     with store.snapshot():
         table = store.table()
         described = _described(store, table)
-    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    with open_whole(path) as stream, zipfile.ZipFile(stream, "w") as archive:
         arrays: dict[str, NDArray[Any]] = {
             "embeddings": np.asarray(table.vectors, "<f4"),
             "qualities": table.qualities,

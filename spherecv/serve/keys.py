@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from spherecv.errors import InvalidArgumentError, StorageError
-from spherecv.files import atomic_path
+from spherecv.files import open_whole
 
 VARIABLE = "SPHERECV_API_KEYS"
 """The environment's variable of key lines, separated by commas."""
@@ -156,7 +156,6 @@ def add_key(path: str | os.PathLike[str], name: str) -> str:
         raise StorageError(f"{target} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     text = held + ("" if held.endswith("\n") else "\n") + line + "\n"
     ApiKeys._parsed(text.splitlines(), str(target))  # a name given twice is refused before anything is written
-    with atomic_path(target) as temporary:
-        temporary.chmod(0o600)
-        temporary.write_text(text, encoding="utf-8")
+    with open_whole(target, mode=0o600) as stream:
+        stream.write(text.encode())
     return key

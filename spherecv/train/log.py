@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from spherecv.errors import InvalidArgumentError, MissingDependencyError, StorageError
-from spherecv.files import atomic_path
+from spherecv.errors import InvalidArgumentError, MissingDependencyError
+from spherecv.files import append_bytes, open_whole, refused
 
 _COLUMNS = ("iteration", "loss", "lr", "images_per_second", "seconds")
 
@@ -47,8 +47,8 @@ class Log:
     def __init__(self, file: str | Path | None = None, table: str | Path | None = None, *, live: bool = False) -> None:
         self._file, self._table = (None if path is None else Path(path) for path in (file, table))
         self._live = live and sys.stderr.isatty()
-        self._lines: IO[str] | None = None
-        self._rows: IO[str] | None = None
+        self._lines: IO[bytes] | None = None
+        self._rows: IO[bytes] | None = None
         self._display: Any = None
         self._columns: list[str] = []
         self._end = 0
@@ -80,8 +80,9 @@ class Log:
         if self._lines is not None:
             now = time.time()
             stamp = time.strftime("%m%d %H:%M:%S", time.localtime(now))
-            self._lines.write(f"I{stamp}.{int(now % 1 * 1e6):06d} {os.getpid():5d} spherecv] {text}\n")
-            self._lines.flush()
+            line = f"I{stamp}.{int(now % 1 * 1e6):06d} {os.getpid():5d} spherecv] {text}\n"
+            with refused(str(self._file)):
+                append_bytes(self._lines, line.encode())
 
     def iteration(self, progress: Progress, *, show: bool) -> None:
         """Note an iteration; `show` says whether it is one to display."""
@@ -98,27 +99,27 @@ class Log:
         if self._display is not None:
             self._display.update(self._panel(progress))
 
-    def _open(self, path: Path | None) -> IO[str] | None:
+    @staticmethod
+    def _open(path: Path | None) -> IO[bytes] | None:
         if path is None:
             return None
-        try:
+        with refused(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            return path.open("a", newline="", encoding="utf-8")
-        except OSError as error:
-            raise StorageError(f"{path} cannot be written: {error.strerror or error}") from None
+            return path.open("ab", buffering=0)
 
-    def _row(self, rows: IO[str], progress: Progress) -> None:
+    def _row(self, rows: IO[bytes], progress: Progress) -> None:
+        text = ""
         if not self._columns:
             self._columns = [*_COLUMNS, *_columns(progress.parts).values()]
             if rows.tell() == 0:
-                rows.write(_line(self._columns))
+                text = _line(self._columns)
         values = [progress.iteration, f"{progress.loss:.7g}", f"{progress.lr:.7g}"]
         values += [f"{progress.images_per_second:.2f}", f"{progress.seconds:.4f}"]
         names = _columns(progress.parts)
         parts = {names[name]: value for name, value in progress.parts.items()}
         values += [f"{parts.get(name, float('nan')):.7g}" for name in self._columns[len(_COLUMNS) :]]
-        rows.write(_line(values))
-        rows.flush()
+        with refused(str(self._table)):
+            append_bytes(rows, (text + _line(values)).encode())
 
     def _panel(self, progress: Progress) -> Any:
         from rich.table import Table
@@ -187,6 +188,6 @@ def plot_loss(table: str | Path, image: str | Path) -> Path:
     rate = loss.twinx()
     rate.plot(iterations, [points[i][1] for i in iterations], color="tab:orange", linewidth=0.8)
     rate.set_ylabel("learning rate", color="tab:orange")
-    with atomic_path(image) as temporary:
-        figure.savefig(temporary)
+    with open_whole(image) as stream:
+        figure.savefig(stream, format=Path(image).suffix[1:].lower() or "png")
     return Path(image)

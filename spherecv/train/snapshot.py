@@ -20,7 +20,7 @@ from spherecv.caffe.reader import read_caffemodel, read_message
 from spherecv.caffe.spherecv_caffe_pb2 import SolverState
 from spherecv.caffe.writer import serialize
 from spherecv.errors import CaffeModelError, ModelFileError, SnapshotError
-from spherecv.files import atomic_path, write_bytes
+from spherecv.files import open_whole
 from spherecv.train.state import Rest, TrainingState
 
 _FORMAT = 1
@@ -39,18 +39,13 @@ def write_snapshot(state: TrainingState, prefix: str | Path) -> Path:
     weights = serialize(state.model)
     solver = serialize(_solver_state(state, str(model)))
     path, sidecar = Path(f"{stem}.solverstate"), Path(f"{stem}.resume.npz")
-    # All three are written before one takes its name. A solverstate of an earlier run in the same place goes before
-    # that, as a kill in between would leave it beside files it was not written with.
-    ready = path.with_name(f"{path.name}.part")
-    try:
-        with atomic_path(sidecar) as second, atomic_path(model) as first:
-            first.write_bytes(weights)
-            second.write_bytes(_sidecar(state, weights, solver))
-            write_bytes(ready, solver)
-            path.unlink(missing_ok=True)
-        ready.replace(path)
-    finally:
-        ready.unlink(missing_ok=True)
+    # All three are written before one takes its name, the solverstate as the last. That of an earlier run in the same
+    # place goes before, as a kill in between would leave it beside files it was not written with.
+    with open_whole(path) as third, open_whole(sidecar) as second, open_whole(model) as first:
+        for stream, data in ((first, weights), (second, _sidecar(state, weights, solver)), (third, solver)):
+            stream.write(data)
+            stream.flush()
+        path.unlink(missing_ok=True)
     return path
 
 

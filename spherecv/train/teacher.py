@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spherecv.errors import ImageError, InvalidArgumentError, ModelFileError, TrainingError
-from spherecv.files import atomic_path
+from spherecv.files import open_whole
 from spherecv.images import load_image
 from spherecv.train.data import Dataset, View
 from spherecv.train.data.reading import bytes_of
@@ -225,7 +225,7 @@ def targets(
     if rows is None:
         raise InvalidArgumentError(f"none of the {count} pictures can be read: check {dataset.items[0].path}")
     if cache is not None:
-        with atomic_path(cache) as temporary, temporary.open("wb") as target:
+        with open_whole(cache) as target:
             np.savez(target, key=np.frombuffer(key.encode(), np.uint8), targets=rows)
     return rows
 

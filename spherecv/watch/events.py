@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
-from spherecv.errors import StorageError
+from spherecv.files import append_bytes, refused
 
 _BREAKS = re.compile("[\x7f-\x9f\u2028\u2029]")
 """What JSON lets stand, and some readers or terminals take for the end of a line or for a command."""
@@ -66,23 +66,18 @@ class EventLog:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
-        try:
+        with refused(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open("ab", buffering=0)
+            self._file: IO[bytes] = self._path.open("ab", buffering=0)
             if self._file.seekable() and self._file.tell() and not self._ends_in_newline():
                 self._file.write(b"\n")
-        except OSError as error:
-            raise self._refused(error) from None
 
     def write(self, event: Event) -> None:
         """Append an event; raises `StorageError` where that fails."""
         text = _BREAKS.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(event.to_dict(), ensure_ascii=False))
         line = text.encode("utf-8", "backslashreplace") + b"\n"
-        try:
-            while line:
-                line = line[self._file.write(line) :]
-        except OSError as error:
-            raise self._refused(error) from None
+        with refused(self._path):
+            append_bytes(self._file, line)
 
     def close(self) -> None:
         """Close the file."""
@@ -98,6 +93,3 @@ class EventLog:
         with self._path.open("rb") as file:
             file.seek(-1, os.SEEK_END)
             return file.read(1) == b"\n"
-
-    def _refused(self, error: OSError) -> StorageError:
-        return StorageError(f"{self._path} cannot be written: {error.strerror or error}")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from spherecv.errors import InvalidArgumentError, ModelFileError, ModelNotFoundError, StorageError
-from spherecv.files import sha256_of, write_toml
+from spherecv.files import copy_file, locked_folder, refused, sha256_of, write_toml
 from spherecv.zoo.entries import NAME
 from spherecv.zoo.manifest import MANIFEST, get_recipe, model_info, own_dir, read_manifest, shipped_manifest
 from spherecv.zoo.model import ModelInfo
@@ -73,29 +72,21 @@ def add_model(
         if not path.is_file():
             raise ModelFileError(f"{path}: no such file")
     used = get_recipe(recipe)
-    temporary = goal.with_name(f".{name}-{secrets.token_hex(4)}")
-    try:
-        temporary.mkdir(parents=True)
-        for role, path in paths.items():
-            shutil.copyfile(path, temporary / f"{name}.{role}")
-        write_toml(temporary / MANIFEST, _manifest(name, temporary, used, CALIBRATION if calibration else ""))
-        if calibration:
-            shutil.copyfile(calibration, temporary / CALIBRATION)
-        read_manifest(temporary / MANIFEST)  # nothing is kept that could not be read again
-        aside = goal.with_name(f".{name}-{secrets.token_hex(4)}")
-        if goal.exists():
-            goal.replace(aside)
+    with _alone(), refused(goal):
+        fresh, old = _beside(name, "new"), _beside(name, "old")
         try:
-            temporary.replace(goal)
-        except OSError:
-            if aside.exists():  # the one that was there is there again
-                aside.replace(goal)
-            raise
-        shutil.rmtree(aside, ignore_errors=True)
-    except OSError as error:
-        raise StorageError(f"{goal} cannot be written: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            fresh.mkdir()
+            for role, path in paths.items():
+                copy_file(path, fresh / f"{name}.{role}")
+            write_toml(fresh / MANIFEST, _manifest(name, fresh, used, CALIBRATION if calibration else ""))
+            if calibration:
+                copy_file(Path(calibration), fresh / CALIBRATION)
+            read_manifest(fresh / MANIFEST)  # nothing is kept that could not be read again
+            if goal.exists():
+                goal.replace(old)
+            fresh.replace(goal)
+        finally:
+            _sweep()  # the one that was there is there again where this failed
     return model_info(name)
 
 
@@ -112,18 +103,37 @@ def remove_model(name: str) -> None:
     if not NAME.fullmatch(name) or not (own_dir() / name / MANIFEST).is_file():
         kind = "one that SphereCV knows" if name in shipped_manifest().models else "not a model"
         raise ModelNotFoundError(f"{name!r} is {kind}, not one of your own: see `spherecv models list`")
+    goal, old = own_dir() / name, _beside(name, "gone")
     try:
-        _discard(own_dir() / name)
+        with _alone():
+            goal.replace(old)  # so that nobody sees half of it
+            _sweep()
     except OSError as error:
-        raise StorageError(f"{own_dir() / name} cannot be removed: {error.strerror or error}") from None
+        raise StorageError(f"{goal} cannot be removed: {error.strerror or error}") from None
 
 
-def _discard(folder: Path) -> None:
-    """Remove a folder so that nobody sees half of it."""
-    aside = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
-    folder.replace(aside)
-    with suppress(OSError):  # what is left of it is not a model any more
-        shutil.rmtree(aside)
+def _beside(name: str, role: str) -> Path:
+    return own_dir() / f".{name}.{role}"
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Hold the folder of own models against other processes, and settle what a killed one left of its change."""
+    folder = own_dir()
+    with refused(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with locked_folder(folder):
+        _sweep()
+        yield
+
+
+def _sweep() -> None:
+    for left in own_dir().glob(".*"):
+        name, _, role = left.name[1:].rpartition(".")
+        if role == "old" and not (own_dir() / name).exists():
+            left.replace(own_dir() / name)  # its replacement was not whole yet
+        elif role in ("old", "new", "gone"):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _state(path: Path) -> dict[str, Any]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from spherecv import files
 from spherecv.caffe import read_caffemodel, read_message, write_caffemodel
 from spherecv.caffe.spherecv_caffe_pb2 import SolverState
 from spherecv.errors import SnapshotError, StorageError
@@ -170,32 +173,37 @@ class _Killed(BaseException):
     """What a kill is to the code it hits."""
 
 
-@pytest.mark.parametrize(
-    ("at", "hit"), [*(("replace", hit) for hit in range(4)), *(("write_bytes", hit) for hit in range(3))]
-)
+@pytest.mark.parametrize(("how", "hit"), [(how, hit) for how in ("killed", "full") for hit in range(3)])
 def test_a_snapshot_in_the_place_of_an_older_one(
-    small_run: Path, monkeypatch: pytest.MonkeyPatch, at: str, hit: int
+    small_run: Path, monkeypatch: pytest.MonkeyPatch, how: str, hit: int
 ) -> None:
     """Killed anywhere, or with a full disk: what solverstate there is can be resumed."""
     with open_run(small_run, workers=0) as run:
         run.trainer.run(4)
     state = small_run.parent / "run" / "small_iter_4.solverstate"
-    real, calls = getattr(Path, at), []
+    name, whole, calls = files._name, files.open_whole, itertools.count()
 
-    def fail(self: Path, *arguments: object) -> object:
-        calls.append(self)
-        if len(calls) == hit + 1:
-            raise _Killed if at == "replace" else OSError(28, "No space left on device")
-        return real(self, *arguments)
+    def put(descriptor: int, goal: Path) -> None:
+        if next(calls) == hit:
+            raise _Killed
+        name(descriptor, goal)
+
+    @contextmanager
+    def opened(path: Path):
+        with whole(path) as stream, Path("/dev/full").open("wb", buffering=0) as full:
+            yield full if next(calls) == hit else stream
 
     with open_run(small_run, workers=0, base_lr=0.01) as run:
         run.trainer.run(3)
-        monkeypatch.setattr(Path, at, fail)
-        with pytest.raises(_Killed if at == "replace" else StorageError):
+        if how == "killed":
+            monkeypatch.setattr(files, "_name", put)
+        else:
+            monkeypatch.setattr("spherecv.train.snapshot.open_whole", opened)
+        with pytest.raises(_Killed if how == "killed" else StorageError):
             run.trainer.run(1)
         monkeypatch.undo()
-    assert len(calls) >= hit + 1
-    if at == "write_bytes":
+    assert next(calls) > hit
+    if how == "full":
         assert state.exists()  # nothing of the older one was touched
     if state.exists():
         with open_run(small_run, workers=0, resume=state) as run:

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import resource
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -58,3 +62,55 @@ def test_places_and_formats_that_do_not_work_are_refused_at_once(tmp_path: Path)
         VideoFile(tmp_path / "film.gif")
     with pytest.raises(StorageError, match="cannot be written"):
         VideoFile(tmp_path / "file" / "film.mp4")
+
+
+def full_disk(path: Path, most: int) -> None:
+    """Write a video where no file may grow beyond a size; in a process of its own."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    ramp = np.add.outer(np.arange(48), np.arange(64)).astype(np.uint8)
+    with VideoFile(path) as video:
+        for number in range(150):
+            video.write(np.dstack([np.roll(ramp, 3 * number, 1)] * 3))
+
+
+@pytest.mark.runtime
+@pytest.mark.parametrize("suffix", CODECS)
+def test_a_video_that_was_not_written_whole_replaces_nothing(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"film{suffix}"
+    full_disk_in_a_process(path, 1 << 30)
+    whole = path.read_bytes()
+    assert len(list(open_frames(path))) == 150
+    for share in (0.1, 0.6, 0.98):
+        refused = full_disk_in_a_process(path, int(len(whole) * share))
+        if share < 0.9 or refused:  # at the very end is an index that some formats can do without
+            assert refused == f"{path} cannot be written"
+            assert path.read_bytes() == whole
+        assert len(list(open_frames(path))) == 150
+        assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def full_disk_in_a_process(path: Path, most: int) -> str:
+    code = f"""
+import sys
+sys.path[:0] = [{str(Path(__file__).parent)!r}]
+from test_recording import full_disk, Path, StorageError
+try:
+    full_disk(Path(sys.argv[1]), int(sys.argv[2]))
+except StorageError as error:
+    print(str(error).partition(":")[0], end="")
+"""
+    command = [sys.executable, "-c", code, str(path), str(most)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_a_disk_that_is_full_ends_the_video_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "film.avi"
+    path.write_bytes(b"a good one")
+    free = iter([1 << 30, 0])
+    monkeypatch.setattr("shutil.disk_usage", lambda _folder: SimpleNamespace(free=next(free)))
+    with VideoFile(path) as video:
+        video.write(shade(9), times=64)
+        with pytest.raises(StorageError, match=r"film\.avi cannot be written: No space left"):
+            video.write(shade(9))
+    assert path.read_bytes() == b"a good one"
+    assert [file.name for file in tmp_path.iterdir()] == ["film.avi"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from spherecv.cli.train.sizes import Fit
 from spherecv.errors import NotEnoughDataError
-from spherecv.files import atomic_path
+from spherecv.files import copy_file, write_bytes
 
 if TYPE_CHECKING:
     from spherecv.thresholds import Calibration
@@ -151,10 +152,11 @@ def _written(recipe: Recipe, out: Path) -> str:
 
 def _write_looks(tuning: FineTuning, table: Path) -> None:
     """Write what every look at the people held out found, a line each."""
-    with atomic_path(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        rows = csv.writer(stream, lineterminator="\n")
-        rows.writerow(["iteration", *asdict(tuning.looks[0][1])])
-        rows.writerows([done, *(f"{value:.6g}" for value in asdict(found).values())] for done, found in tuning.looks)
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["iteration", *asdict(tuning.looks[0][1])])
+    rows.writerows([done, *(f"{value:.6g}" for value in asdict(found).values())] for done, found in tuning.looks)
+    write_bytes(table, text.getvalue().encode())
 
 
 def _calibrate(
@@ -191,13 +193,13 @@ def _images_of(held: Dataset, recipe: Recipe, fit: Fit, out: Path) -> Path:
         if fit.aligned_from:
             photo = _photo_of(Path(item.path), fit, out)
             if photo is not None:
-                shutil.copyfile(photo, person / f"{number:06d}{photo.suffix}")
+                copy_file(photo, person / f"{number:06d}{photo.suffix}")
             continue
         try:
             crop = view.read(item, np.random.default_rng(0))
         except ImageError:
             continue
-        cv2.imencode(".png", crop)[1].tofile(person / f"{number:06d}.png")
+        write_bytes(person / f"{number:06d}.png", cv2.imencode(".png", crop)[1].tobytes())
     return folder
 
 

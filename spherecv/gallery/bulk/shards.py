@@ -8,14 +8,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.errors import DatasetError, GalleryMismatchError, InvalidArgumentError, MissingDependencyError
 from spherecv.facetable import FaceTable
-from spherecv.files import atomic_path, sha256_of, write_bytes
+from spherecv.files import open_whole, sha256_of, sha256_so_far, write_bytes
 from spherecv.gallery.bulk.parts import Part
 
 Format = Literal["npy", "parquet"]
@@ -46,13 +46,13 @@ def write_shard(folder: Path, part: Part, shard: Shard, kind: Format) -> dict[st
         Parquet without pyarrow.
     """
     goal = folder / f"{part.name}.{kind}"
-    with atomic_path(goal) as temporary:
+    with open_whole(goal) as stream:
         if kind == "npy":
-            with temporary.open("wb") as stream:
-                np.lib.format.write_array(stream, shard.embeddings, allow_pickle=False)
+            np.lib.format.write_array(stream, shard.embeddings, allow_pickle=False)
         else:
-            _write_parquet(temporary, shard)
-        size, digest = temporary.stat().st_size, sha256_of(temporary)
+            _write_parquet(stream, shard)
+        digest = sha256_so_far(stream).hex()
+        size = stream.tell()
     note: dict[str, Any] = {
         "file": goal.name,
         "bytes": size,
@@ -187,7 +187,7 @@ def _read_npy(path: Path, digest: str | None) -> Shard:
     )
 
 
-def _write_parquet(path: Path, shard: Shard) -> None:
+def _write_parquet(stream: IO[bytes], shard: Shard) -> None:
     pa, parquet = _pyarrow()
     lists = {
         name: pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
@@ -203,7 +203,7 @@ def _write_parquet(path: Path, shard: Shard) -> None:
         },
         metadata={"failures": json.dumps([list(failure) for failure in shard.failures])},
     )
-    parquet.write_table(table, path, compression="zstd", use_dictionary=False)
+    parquet.write_table(table, stream, compression="zstd", use_dictionary=False)
 
 
 def _read_parquet(path: Path) -> Shard:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spherecv.errors import ImageError, InvalidArgumentError
-from spherecv.files import atomic_path
+from spherecv.files import open_whole
 from spherecv.train.data.dataset import Dataset, from_tars
 from spherecv.train.data.reading import View
 
@@ -96,7 +96,7 @@ def _write(
     rng = np.random.default_rng((seed, count))
     rounds = -(-2 * count // len(dataset.items))
     places = np.concatenate([rng.permutation(len(dataset.items)) for _ in range(rounds)])[: 2 * count].reshape(-1, 2)
-    with atomic_path(path) as temporary, tarfile.open(temporary, "w") as archive:
+    with open_whole(path) as stream, tarfile.open(fileobj=stream, mode="w") as archive:
         for number, pair in enumerate(places):
             try:
                 first, second = (view.read(dataset.items[place], rng) for place in pair)
