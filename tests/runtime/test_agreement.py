@@ -10,10 +10,15 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from spherecv.errors import BackendError, ModelFileError
-from spherecv.runtime import Session, agreement
+from spherecv.runtime import Session, agreement, processor
+from spherecv.runtime.backend import Model, Settings
+from spherecv.runtime.signature import read_signature
 
 pytestmark = pytest.mark.runtime
 OTHERS = [name for name in ("opencv", "openvino") if name != "openvino" or find_spec("openvino")]
+needs_bfloat16 = pytest.mark.skipif(
+    not (find_spec("openvino") and processor.computes_bfloat16()), reason="OpenVINO or the processor lacks bfloat16"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -147,3 +152,42 @@ def test_old_verdicts_go(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for side in (5, 6, 7):
         Session(relu(side=side))
     assert len(list(cache.iterdir())) == 2
+
+
+def of_pixels() -> bytes:
+    """A net that takes 0..255 and looks at edges alone, of which noise near 0 has none that bfloat16 could tell."""
+    weights = np.zeros((2, 3, 3, 3), np.float32)
+    weights[:, :, 1, 0], weights[:, :, 1, 2] = 1, -1
+    nodes = [helper.make_node("Sub", ["x", "mean"], ["centred"]), helper.make_node("Conv", ["centred", "w"], ["y"])]
+    return model(nodes, [1, 3, 16, 16], [1, 2, 14, 14], [("mean", np.float32(127.5)), ("w", weights)])
+
+
+@needs_bfloat16
+def test_reduced_precision_is_tried_on_what_the_net_takes(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.random.default_rng(1).uniform(0, 255, (1, 3, 16, 16)).astype(np.float32)
+    got = Session(of_pixels(), backend="openvino", precision="bfloat16").run(pixels)["y"]
+    wanted = expected(of_pixels(), pixels)
+    assert np.abs(got - wanted).max() < 0.05 * np.abs(wanted).max()
+    monkeypatch.setattr(agreement, "_RANGES", agreement._RANGES[:1])  # noise alone; and the verdict above is another's
+    with pytest.raises(BackendError, match="output 'y' differs by"):
+        Session(of_pixels(), backend="openvino", precision="bfloat16")
+
+
+@pytest.mark.parametrize(("precision", "share", "trusted"), [("float32", 1e-2, False), ("float32", 1e-4, True),
+    ("bfloat16", 5e-2, True), ("bfloat16", 0.2, False)])  # fmt: skip
+def test_how_far_off_is_too_far(precision: str, share: float, trusted: bool) -> None:
+    source = relu()
+    opened = Model(source, read_signature(source, "net"), "net")
+    settings = Settings(("y",), None, None, precision)
+
+    class Wrong:
+        name, version = "openvino", f"1.{share}"
+
+        def run(self, feeds):
+            right = expected(source, feeds["x"])
+            return [right + np.float32(share) * right.max()]
+
+    found = agreement.disagreement(opened, Wrong(), settings)
+    assert (found == "") is trusted
+    if not trusted:
+        assert "output 'y' differs by" in found
