@@ -91,27 +91,40 @@ def opened_vectors(
     vectors : ndarray of float32, shape (len(kept), size)
         All finite.
     """
-    kept, contents, length = [], [], 4 * size
+    length = 4 * size
+    contents = [opened(seal, value) for value in sealed]
+    right = [content is not None and len(content) == length for content in contents]
+    if all(right) and (sums is None or checksums.of_vectors(faces, sealed) == list(sums)):
+        vectors = np.frombuffer(b"".join(contents), "<f4").reshape(len(contents), size)  # type: ignore[arg-type]
+        if finite_rows(vectors).all():
+            return list(range(len(vectors))), vectors
+    return _whole_ones(faces, sealed, contents, sums, size, explain)
+
+
+def _whole_ones(
+    faces: Sequence[int],
+    sealed: Sequence[Any],
+    contents: Sequence[bytes | None],
+    sums: Sequence[int | None] | None,
+    size: int,
+    explain: Callable[[int, str], None],
+) -> tuple[list[int], Vector]:
+    kept, whole, length = [], [], 4 * size
     changed, not_finite = "its embedding is not what was written", "its embedding has values that are not finite"
-    for place, value in enumerate(sealed):
-        content = opened(seal, value)
+    for place, content in enumerate(contents):
         if content is None:
-            explain(faces[place], "it has no embedding" if value is None else "its embedding cannot be opened")
+            what = "it has no embedding" if sealed[place] is None else "its embedding cannot be opened"
+            explain(faces[place], what)
         elif len(content) != length:
             explain(faces[place], f"its embedding has {len(content)} bytes, not {length}")
-        elif sums is not None and checksums.of_vector(faces[place], value) != sums[place]:
-            finite = np.isfinite(np.frombuffer(content, "<f4")).all()
-            explain(faces[place], changed if finite else not_finite)
+        elif not np.isfinite(np.frombuffer(content, "<f4")).all():
+            explain(faces[place], not_finite)
+        elif sums is not None and checksums.of_vector(faces[place], sealed[place]) != sums[place]:
+            explain(faces[place], changed)
         else:
             kept.append(place)
-            contents.append(content)
-    vectors = np.frombuffer(b"".join(contents), "<f4").reshape(len(kept), size)
-    whole = finite_rows(vectors)
-    if whole.all():
-        return kept, vectors
-    for row in np.flatnonzero(~whole):
-        explain(faces[kept[row]], not_finite)
-    return [kept[row] for row in np.flatnonzero(whole)], vectors[whole]
+            whole.append(content)
+    return kept, np.frombuffer(b"".join(whole), "<f4").reshape(len(kept), size)
 
 
 def finite_rows(vectors: Vector) -> NDArray[np.bool_]:
