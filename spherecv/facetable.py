@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -195,6 +195,7 @@ def read_embeddings(path: str | os.PathLike[str]) -> tuple[FaceTable, Fingerprin
     """
     try:
         with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as held:
+            check_members(held.files, {"paths", *COLUMNS, "model", "key", "detector", "recipe"})
             columns: dict[str, Any] = {name: np.asarray(held[name], np.float32) for name in COLUMNS if name in held}
             table = FaceTable(paths=tuple(held["paths"].tolist()), **columns)
             texts = {name: str(held[name]) for name in ("model", "key", "detector") if name in held}
@@ -204,6 +205,20 @@ def read_embeddings(path: str | os.PathLike[str]) -> tuple[FaceTable, Fingerprin
     except Exception as error:  # zipfile, NumPy and zlib raise whatever a broken file makes them
         reason = error if zipfile.is_zipfile(path) else "it is not an .npz"  # of which NumPy says to unpickle it
         raise DatasetError(f"{Path(path)} cannot be read as embeddings of `spherecv embed`: {reason}") from None
+
+
+def check_members(held: Sequence[str], known: Collection[str]) -> None:
+    """Refuse an archive with members that nobody wrote: a column under a damaged name would be taken for missing.
+
+    What is in a member has a checksum in the archive, which is looked at when it is read.
+
+    Raises
+    ------
+    ValueError
+    """
+    strange = sorted(set(held) - set(known))
+    if strange or len(set(held)) < len(held):
+        raise ValueError(f"it holds {strange[0]!r}, which no such file has" if strange else "a part is there twice")
 
 
 def _write_rows(archive: zipfile.ZipFile, rows: IO[bytes], shape: tuple[int, int]) -> None:

@@ -318,13 +318,14 @@ def write_toml(path: str | os.PathLike[str], table: Mapping[str, Any], *, commen
     import tomli_w
 
     head = f"# {comment}\n" if comment else ""
-    write_bytes(path, (head + tomli_w.dumps(_without_none(table))).encode())
+    write_bytes(path, (head + tomli_w.dumps(without_none(table))).encode())
 
 
-def _without_none(value: Any) -> Any:
+def without_none(value: Any) -> Any:
+    """A table as TOML can hold it: without values that are None, tuples as lists."""
     if isinstance(value, Mapping):
-        return {key: _without_none(item) for key, item in value.items() if item is not None}
-    return [_without_none(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: without_none(item) for key, item in value.items() if item is not None}
+    return [without_none(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 class Reading:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from spherecv.errors import CalibrationError, InvalidArgumentError, MissingThresholdError
-from spherecv.files import read_toml, write_toml
+from spherecv.files import read_toml, without_none, write_toml
 from spherecv.metrics import Metric, check_metric
 from spherecv.records import WHOLE
 from spherecv.zoo import KnownThreshold, Recipe
@@ -22,6 +25,9 @@ from spherecv.zoo.probability import ProbabilityCurve
 FORMAT = 1
 """Of calibration files; a number that this version does not know is refused."""
 
+
+_DIGEST = re.compile(rb"^# digest: ([0-9a-f]{64})\r?$", re.MULTILINE)
+"""A comment, so that earlier versions read the file, too."""
 
 GIVEN = "given by the caller"
 """The source of a threshold that nobody measured here."""
@@ -288,7 +294,8 @@ class Calibration:
         """Write the calibration as TOML, whole or not at all; raises `StorageError` where that fails."""
         table = {"format": FORMAT, **asdict(self), "recipe": self.recipe.to_dict()}
         scope = "for this model, recipe, metric and detector only"
-        write_toml(path, table, comment=f"Written by `spherecv calibrate`: {scope}.")
+        comment = f"Written by `spherecv calibrate`: {scope}."
+        write_toml(path, table, comment=f"{comment}\n# digest: {_digest(without_none(table))}")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Calibration:
@@ -298,9 +305,18 @@ class Calibration:
         ------
         CalibrationError
             No such file, not TOML, not a calibration, or of a later format.
+
+        Warns
+        -----
+        ThresholdWarning
+            Its values are not those that were written: edited, or damaged.
         """
         file = Path(path)
         values = read_toml(file, CalibrationError)
+        told = _DIGEST.search(file.read_bytes())
+        if told is not None and told[1].decode() != _digest(values):  # files of earlier versions have none
+            text = f"{file} is not what `spherecv calibrate` wrote: a value was edited or damaged; measure again"
+            warnings.warn(text, ThresholdWarning, stacklevel=2)
         stated = values.pop("format", None)
         if isinstance(stated, bool) or stated != FORMAT:  # true == 1
             raise CalibrationError(f"{file} is no calibration of format {FORMAT}: measure again")
@@ -308,6 +324,10 @@ class Calibration:
             return _from_table(values)
         except (InvalidArgumentError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise CalibrationError(f"{file} is not a whole calibration: {error}") from None
+
+
+def _digest(table: dict[str, Any]) -> str:
+    return sha256(json.dumps(table, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _from_table(values: dict[str, Any]) -> Calibration:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -107,6 +108,22 @@ def test_a_threshold_is_a_distance() -> None:
 
 
 KEY = f"0123456789abcdef-{RECIPE.fingerprint}"
+
+
+def test_a_changed_digit_of_a_calibration_is_said(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    place = tmp_path / "c.toml"
+    calibration().save(place)
+    assert Calibration.load(place) == calibration()
+    text = place.read_text()
+    place.write_text(text.replace("\n", "\r\n"), newline="")  # as an editor on Windows leaves it
+    Calibration.load(place)
+    place.write_text("".join(line for line in text.splitlines(True) if "digest" not in line))  # of an earlier version
+    Calibration.load(place)
+    assert not recwarn.list
+    assert "threshold = 0.5" in text
+    place.write_text(text.replace("threshold = 0.5", "threshold = 0.4"))
+    with pytest.warns(ThresholdWarning, match="edited or damaged"):
+        assert Calibration.load(place).thresholds[1].threshold == 0.4
 
 
 def calibration(**changes) -> Calibration:

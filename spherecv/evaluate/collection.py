@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from spherecv.dataset.crops import center_crop
 from spherecv.errors import CalibrationError, DatasetError, NoFaceError, SphereCVError
 from spherecv.evaluate.subject import Subject
-from spherecv.facetable import COLUMNS, FaceRows, FaceTable
+from spherecv.facetable import COLUMNS, FaceRows, FaceTable, check_members
 from spherecv.files import open_whole
 from spherecv.images import load_image
 from spherecv.metrics import at_unit_length
@@ -97,6 +97,7 @@ class ImageEmbeddings(FaceTable):
         try:
             # Opened here, because NumPy leaves a file open that turns out to be a damaged archive.
             with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+                check_members(archive.files, {"names", *COLUMNS, "centred", "stamped", "stamps", "meta"})
                 meta = json.loads(str(archive["meta"]))
                 if meta["format"] != _FORMAT:
                     raise DatasetError(f"{path} is of another format: embed again")

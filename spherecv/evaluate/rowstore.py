@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from spherecv.errors import CalibrationError, DatasetError
 from spherecv.files import refused, write_bytes
 
 _FORMAT = 1
+_BLOCK = 1 << 24
 
 FloatRows = NDArray[np.float32]
 
@@ -52,6 +54,7 @@ class RowStore:
         self._meta = json.loads(json.dumps(meta))
         self._count = count
         self._width = 0
+        self._sum = 0
         self._waiting: list[FloatRows] = []
         self._kept: list[FloatRows] = []
         self.done = 0
@@ -87,14 +90,17 @@ class RowStore:
                 stream.truncate(written * self._width * 4)
                 stream.seek(0, os.SEEK_END)
                 for rows in self._waiting:
-                    stream.write(np.ascontiguousarray(rows, dtype="<f4").data)
+                    content = np.ascontiguousarray(rows, dtype="<f4").data
+                    stream.write(content)
+                    self._sum = crc32(content, self._sum)
                 stream.flush()
                 os.fsync(stream.fileno())
         self._waiting.clear()
         notes = {
             "format": _FORMAT, "width": self._width, "done": self.done, "count": self._count, "meta": self._meta,
-            "failures": {str(number): why for number, why in self.failures.items()},
+            "failures": {str(number): why for number, why in self.failures.items()}, "crc32": self._sum,
         }  # fmt: skip
+        notes["notes_crc32"] = _sum_of(notes)
         write_bytes(self._sidecar, (json.dumps(notes, sort_keys=True) + "\n").encode())
 
     def rows(self) -> FloatRows:
@@ -110,6 +116,8 @@ class RowStore:
             form, width, done, count = (notes[key] for key in ("format", "width", "done", "count"))
             failures = {int(number): str(why) for number, why in notes["failures"].items()}
             meta = notes["meta"]
+            if notes.get("notes_crc32") not in (None, _sum_of(notes)):  # None: written by an earlier version
+                raise ValueError("they are not what was written")
             sound = all(type(number) is int and number >= 0 for number in (form, width, done, count))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DatasetError(f"{self._sidecar} cannot be read as notes of saved embeddings: {error}") from None
@@ -124,4 +132,20 @@ class RowStore:
         if size < done * width * 4:
             wanted = done * width * 4
             raise DatasetError(f"{self._path} is truncated: {size:,} bytes, but {done:,} rows need {wanted:,}")
+        self._sum = _sum_of_file(self._path, done * width * 4) if self._path is not None and size else 0
+        if notes.get("crc32") not in (None, self._sum):
+            raise DatasetError(f"{self._path} is damaged: its rows are not what was written; remove it")
         self.done, self._width, self.failures = done, width, failures
+
+
+def _sum_of(notes: dict[str, Any]) -> int:
+    told = {name: value for name, value in notes.items() if name != "notes_crc32"}
+    return crc32(json.dumps(told, sort_keys=True).encode())
+
+
+def _sum_of_file(path: Path, length: int) -> int:
+    found = 0
+    with path.open("rb") as stream:
+        while length and (block := stream.read(min(length, _BLOCK))):
+            found, length = crc32(block, found), length - len(block)
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.errors import GalleryError, StorageError
-from spherecv.facetable import FaceTable
+from spherecv.facetable import FaceTable, check_members
 from spherecv.files import open_whole
 from spherecv.gallery.checks import plain_name
 from spherecv.gallery.intake import entries_of
@@ -30,6 +31,8 @@ _NOT_AN_EXPORT = (
     IndexError,
     EOFError,
     OverflowError,
+    RuntimeError,  # and NotImplementedError: zipfile, of a damaged header
+    zlib.error,
     zipfile.BadZipFile,
 )
 
@@ -94,6 +97,7 @@ def import_store(store: Store, path: str | os.PathLike[str], *, if_exists: IfExi
     try:
         # Opened here, because NumPy leaves a file open that turns out to be a damaged archive.
         with place.open("rb") as stream, np.load(stream, allow_pickle=False) as held:
+            check_members(held.files, ("embeddings", "qualities", "gallery"))
             embeddings, qualities = np.asarray(held["embeddings"]), np.asarray(held["qualities"])
             described = json.loads(held["gallery"].tobytes())
         origin, people, entries = _read(described, embeddings, qualities)

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,8 @@ def _read_rest(sidecar: Path, weights: bytes, solver: bytes) -> Rest:
         with sidecar.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             head = json.loads(stored["head"].tobytes())
             arrays = {name: stored[name] for name in stored.files if name != "head"}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    # RuntimeError with NotImplementedError: zipfile, of a method or password that a damaged header asks for.
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise SnapshotError(f"{sidecar} is damaged ({error}): take an earlier snapshot") from None
     if head.get("format") != _FORMAT:
         raise SnapshotError(f"{sidecar} has format {head.get('format')!r}, and this version reads {_FORMAT}")

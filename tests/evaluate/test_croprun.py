@@ -133,6 +133,21 @@ def test_rows_of_something_else_are_refused(tmp_path: Path) -> None:
             RowStore(tmp_path / "a.f32", {"model": "one"}, 5)
 
 
+@pytest.mark.parametrize("name", ["a.f32", "a.f32.json"])
+def test_a_changed_byte_of_the_journal_is_seen(tmp_path: Path, name: str) -> None:
+    store = RowStore(tmp_path / "a.f32", {"model": "one"}, 9)
+    for start in range(3):
+        store.append(np.full((2, 3), start, np.float32), {2 * start: "broken"})
+        store.flush()
+    assert RowStore(tmp_path / "a.f32", {"model": "one"}, 9).done == 6
+    data = (tmp_path / name).read_bytes()
+    changed = data.replace(b'"4": "broken"', b'"5": "broken"') if name.endswith("json") else data[:-1] + b"\x01"
+    assert changed != data
+    (tmp_path / name).write_bytes(changed)
+    with pytest.raises(DatasetError, match="not what was written"):
+        RowStore(tmp_path / "a.f32", {"model": "one"}, 9)
+
+
 def test_rows_behind_the_last_saving_do_not_count(tmp_path: Path) -> None:
     store = RowStore(tmp_path / "a.f32", {}, 3)
     store.append(np.ones((1, 2), np.float32))

@@ -56,10 +56,23 @@ def test_a_changed_note_is_refused_and_its_images_done_again(tmp_path: Path, par
     assert finished(tmp_path, part, "npy") is None
 
 
+@pytest.mark.parametrize("name", ["model", "key", "detector", "faces", "shards"])
+def test_a_changed_manifest_is_refused(tmp_path: Path, part: Part, name: str) -> None:
+    place = tmp_path / MANIFEST
+    manifest = json.loads(place.read_bytes())
+    place.write_text(json.dumps({**manifest, name: [] if name == "shards" else "other"}))
+    with pytest.raises(DatasetError, match="not what was written"):
+        list(read_shards(tmp_path))
+    del manifest["manifest_sha256"]  # of an earlier version
+    place.write_text(json.dumps(manifest))
+    assert len(list(read_shards(tmp_path))) == 1
+
+
 @pytest.mark.parametrize("row", [{}, 7, None, {"file": 7}, {"file": "../other.npy"}, {"file": "part-000000.npy"}])
 def test_a_broken_manifest_is_a_dataset_error(tmp_path: Path, part: Part, row: object) -> None:
     manifest = json.loads((tmp_path / MANIFEST).read_bytes())
     manifest["shards"] = [row]
+    del manifest["manifest_sha256"]
     (tmp_path / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(DatasetError):
         list(read_shards(tmp_path))

@@ -71,8 +71,8 @@ def write_shard(folder: Path, part: Part, shard: Shard, kind: Format) -> dict[st
 
 
 def _digest(note: dict[str, Any]) -> str:
-    """Hash of all that a note says, its own hash left out."""
-    told = {name: value for name, value in note.items() if name != "note_sha256"}
+    """Hash of all that a note or manifest says, its own hash left out."""
+    told = {name: value for name, value in note.items() if name not in ("note_sha256", "manifest_sha256")}
     return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
@@ -121,6 +121,7 @@ def finish(folder: Path, notes: Sequence[dict[str, Any]]) -> None:
     sums = {name: sum(int(note[name]) for note in notes) for name in ("images", "faces")}
     failures = sum(len(note["failures"]) for note in notes)
     manifest = {**job, **sums, "failures": failures, "shards": shards}
+    manifest["manifest_sha256"] = _digest(manifest)
     write_bytes(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
 
 
@@ -137,9 +138,11 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads(place.read_bytes())
         if manifest["format"] != _FORMAT or not isinstance(manifest["shards"], list):
             raise ValueError(f"format {manifest['format']}")
+        if manifest.get("manifest_sha256") not in (None, _digest(manifest)):  # None: written by an earlier version
+            raise ValueError("it is not what was written: embed again, which makes it from the shards' notes")
     except FileNotFoundError:
         raise DatasetError(f"{place}: no such file; `spherecv embed SRC --out {folder}` finishes the job") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DatasetError(f"{place} is not the manifest of embeddings ({error})") from None
     return manifest
 
