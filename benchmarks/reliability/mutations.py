@@ -6,8 +6,8 @@ blocks, cut ends), asks each copy the same, and counts what comes of it. Usage:
     python benchmarks/reliability/mutations.py [--count 2000] [--seed 1] [--kind gallery ...]
 
 An answer counts as changed in silence where it differs and neither an error nor a warning was given. From every gallery
-that can still be opened, a person is removed, too. Not counted as files that answer: settings and recipes in TOML, which
-people write and change themselves, and pictures, pages and tables of reports, which nothing reads again.
+that can still be opened, a person is removed, too. Not counted: settings and recipes in TOML, which people write and
+change themselves, and pictures, pages and tables of reports, which nothing reads again.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def ask_gallery(key: str | None = None, index: str = "auto") -> Callable[[Path],
         with opened(folder, key, index) as gallery:
             found = gallery.identify_embeddings(np.concatenate([rows[::37], rows[:12] * -1]), 3, threshold=0.3)
             mean = gallery.identify_embeddings(rows[::101], 2, threshold=0.3, template="mean")
-            people = [(person.name, person.images, person.faces, dict(person.metadata)) for person in gallery.identities()]
+            people = [(one.name, one.images, one.faces, dict(one.metadata)) for one in gallery.identities()]
             table = gallery.store.table("unknown")
             images = sorted((image.identity or "", image.key.path, image.faces) for image in gallery.images())
         answers = [(match.identity, [(c.identity, round(c.distance, 6), c.image) for c in match.candidates])
@@ -128,7 +128,7 @@ def forget(folder: Path, key: str | None, chance: random.Random) -> str:
 
 def make_shards(form: str) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
-        names, rows, images = crowd()
+        _, rows, images = crowd()
         begin(folder, {"model": "numbers", "key": "k0-r0", "detector": "mtcnn"})
         notes = []
         for number in range(3):
@@ -147,7 +147,7 @@ def make_shards(form: str) -> Callable[[Path], None]:
 def ask_shards(folder: Path) -> Any:
     manifest = read_manifest(folder)
     shards = [
-        (shard.paths, shard.failures, *(getattr(shard, name).tobytes() for name in ("embeddings", "boxes", "qualities")))
+        (shard.paths, shard.failures, shard.embeddings.tobytes(), shard.boxes.tobytes(), shard.qualities.tobytes())
         for shard in read_shards(folder)
     ]
     return {name: manifest[name] for name in ("model", "key", "detector")}, shards
@@ -202,7 +202,7 @@ def make_collection(folder: Path) -> None:
     count = 60
     ImageEmbeddings(
         paths=tuple(images[:count]), embeddings=rows[:count], boxes=rows[:count, :4], centred=np.zeros(count, bool),
-        failures={"x.jpg": "broken"}, stamps={name: (1, 2) for name in images[:count]}, mirrored=True,
+        failures={"x.jpg": "broken"}, stamps=dict.fromkeys(images[:count], (1, 2)), mirrored=True,
     ).save(folder / "c.npz", {"model": "numbers"})  # fmt: skip
 
 
@@ -295,7 +295,8 @@ def mutate(data: bytes, chance: random.Random, *, cut: bool) -> bytes:
     held = bytearray(data)
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
         end = len(held)
-        place = chance.choice((chance.randrange(end), chance.randrange(min(end, 200)), end - 1 - chance.randrange(min(end, 200))))
+        near = chance.randrange(min(end, 200))
+        place = chance.choice((chance.randrange(end), near, end - 1 - near))
         how = chance.choice(("bit", "bit", "bit", "byte", "zeros", "swap", *(("cut",) if cut else ())))
         if how == "bit":
             held[place] ^= 1 << chance.randrange(8)
@@ -307,7 +308,8 @@ def mutate(data: bytes, chance: random.Random, *, cut: bool) -> bytes:
         elif how == "swap":
             size = min(chance.choice((1, 4, 256)), end // 2)
             other, place = chance.randrange(end - size + 1), min(place, end - size)
-            held[place : place + size], held[other : other + size] = held[other : other + size], held[place : place + size]
+            one, two = held[place : place + size], held[other : other + size]
+            held[place : place + size], held[other : other + size] = two, one
         else:
             del held[chance.randrange(end) :]
             if not held:
@@ -371,10 +373,13 @@ def ring(*_: object) -> None:
     raise Hang
 
 
-def run(names: list[str], count: int, seed: int, scratch: Path) -> tuple[dict[str, collections.Counter[str]], list[str]]:
+Counts = dict[str, collections.Counter[str]]
+
+
+def run(names: list[str], count: int, seed: int, scratch: Path) -> tuple[Counts, list[str]]:
     """Damage so many copies, spread over the kinds; returns what came of them, and each failure with its number."""
     signal.signal(signal.SIGALRM, ring)
-    table: dict[str, collections.Counter[str]] = {}
+    table: Counts = {}
     failures = []
     for position, name in enumerate(names):
         kind = KINDS[name]
