@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import sqlite3
 import threading
 import time
@@ -127,7 +128,7 @@ class Database:
         """
         with self._lock, self._explained():
             connection = self._connection()
-            connection.execute("BEGIN IMMEDIATE")
+            self._begin_writing(connection)
             try:
                 if rows and not self.checked(connection):
                     upgrade.add_checksums(connection)
@@ -138,6 +139,24 @@ class Database:
                 _roll_back(connection)
                 self._checked = False  # an upgrade may have been taken back with it
                 raise
+
+    def _begin_writing(self, connection: sqlite3.Connection) -> None:
+        """Wait for the lock by trying often: SQLite tries every tenth of a second, and a busy writer starves others."""
+        until = time.monotonic() + self.timeout
+        connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            while True:
+                try:
+                    connection.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError as error:
+                    name = getattr(error, "sqlite_errorname", "") or ""
+                    if not name.startswith("SQLITE_BUSY") or time.monotonic() > until:
+                        raise
+                    time.sleep(random.uniform(0.0005, 0.003))  # noqa: S311 - no secret
+                else:
+                    return
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {round(1000 * self.timeout)}")
 
     def checked(self, connection: sqlite3.Connection) -> bool:
         """Whether the rows of the file have checksums: those of an earlier version have none until they are changed."""
@@ -240,10 +259,10 @@ class Database:
         """Images that moved between the known and the unknown: a question about the one would not find them."""
         try:
             told = self._told(connection, COUNTS)
-        except GalleryError as error:
+            if told is None or told == upgrade.counted(connection):
+                return []
+        except (GalleryError, sqlite3.DatabaseError) as error:
             return [str(error)]
-        if told is None or told == upgrade.counted(connection):
-            return []
         columns = "id, identity, lookup, path, digest, size, mtime_ns, problem, checksum"
         rows = connection.execute(f"SELECT {columns} FROM images")  # noqa: S608 - a constant
         moved = [str(row[0]) for row in rows if checksums.of_image(*row[:8]) != row[8]][:5]

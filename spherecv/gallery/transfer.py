@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -33,6 +34,8 @@ _NOT_AN_EXPORT = (
     OverflowError,
     RuntimeError,  # and NotImplementedError: zipfile, of a damaged header
     zlib.error,
+    tokenize.TokenError,  # NumPy, of a damaged header
+    SyntaxError,
     zipfile.BadZipFile,
 )
 

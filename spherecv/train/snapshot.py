@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -25,6 +26,17 @@ from spherecv.files import open_whole
 from spherecv.train.state import Rest, TrainingState
 
 _FORMAT = 1
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    RuntimeError,  # and NotImplementedError: zipfile, of a method or password that a damaged header asks for
+    tokenize.TokenError,  # and SyntaxError: NumPy, of a damaged header
+    SyntaxError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def write_snapshot(state: TrainingState, prefix: str | Path) -> Path:
@@ -123,8 +135,7 @@ def _read_rest(sidecar: Path, weights: bytes, solver: bytes) -> Rest:
         with sidecar.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             head = json.loads(stored["head"].tobytes())
             arrays = {name: stored[name] for name in stored.files if name != "head"}
-    # RuntimeError with NotImplementedError: zipfile, of a method or password that a damaged header asks for.
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except _UNREADABLE as error:
         raise SnapshotError(f"{sidecar} is damaged ({error}): take an earlier snapshot") from None
     if head.get("format") != _FORMAT:
         raise SnapshotError(f"{sidecar} has format {head.get('format')!r}, and this version reads {_FORMAT}")
