@@ -13,6 +13,15 @@ _NAMES = re.compile(r"<!-- public names of ([\w.]+) -->")
 _LINK = re.compile(r"(!?\[[^\]]*\]\()((?:\.\./|deploy)[^)#\s]*)")
 
 
+def on_config(config: Any, **_: Any) -> Any:
+    """Pages that mkdocs.yml does not name stand at the end of "In depth"."""
+    named = repr(config["nav"])
+    rest = [path.name for path in sorted((ROOT / "docs").glob("*.md")) if f"'{path.name}'" not in named]
+    (depth,) = [part["In depth"] for part in config["nav"] if "In depth" in part]
+    depth.extend(rest)
+    return config
+
+
 def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
     """Fill in what a page leaves open; a link that leads out of `docs` goes to the file in the repository."""
     if COMMANDS in markdown:
