@@ -249,3 +249,13 @@ def test_photos_are_aligned_by_themselves(people: Path, tmp_path: Path) -> None:
     _, scaled = sizes.fitted(data, [folder], recipe, tmp_path / "out", align=False, resize=False)
     assert scaled.resize
     assert "--align" in scaled.notes[0]
+
+
+def test_the_extra_is_asked_for_before_any_work(
+    picture_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spherecv.train.backend.importlib.util.find_spec", lambda name: None)
+    out = tmp_path / "mine"
+    ran = run("finetune", "sphereface-mini", picture_folder, "-o", out)
+    assert "pip install 'spherecv[train]'" in str(ran.exception)
+    assert not out.exists()

@@ -85,11 +85,13 @@ def finetune(
       spherecv train finetune sphereface-20 images/ --align -o mine/ --freeze 'conv1_*' --freeze 'conv2_*'
     """
     from spherecv.cli.train import result, sizes
+    from spherecv.train.backend import check_installed
     from spherecv.train.data import open_dataset
     from spherecv.train.finetune import VARIED, annealed, open_finetuning, plan
     from spherecv.train.recipes import save
     from spherecv.zoo import ModelSource
 
+    check_installed()
     files = files_of(model)
     source = ModelSource.from_caffe(*files, recipe=recipe or _recipe_of(model, files))
     if align and recipe is None and source.recipe.name == "custom":

@@ -14,6 +14,13 @@ from spherecv.train.backend.base import Array, Backend
 __all__ = ["Array", "Backend", "open_backend"]
 
 
+def check_installed() -> None:
+    """Raise `MissingDependencyError` where the `train` extra is missing: before work that it would waste."""
+    for package in ("array_api_compat", "threadpoolctl"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingDependencyError(package, "train", "training")
+
+
 def open_backend(device: str = "cpu", *, threads: int | None = None, dtype: str = "float32", index: int = 0) -> Backend:
     """Return the backend of a device.
 
@@ -39,9 +46,7 @@ def open_backend(device: str = "cpu", *, threads: int | None = None, dtype: str 
         raise InvalidArgumentError(f'device must be "cpu", "cuda" or "auto", but got {device!r}')
     if dtype not in ("float32", "float64"):
         raise InvalidArgumentError(f'dtype must be "float32" or "float64", but got {dtype!r}')
-    for package in ("array_api_compat", "threadpoolctl"):
-        if importlib.util.find_spec(package) is None:
-            raise MissingDependencyError(package, "train", "training")
+    check_installed()
     if device != "cpu":
         from spherecv.train.backend import cupy_backend
 
