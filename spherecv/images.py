@@ -7,6 +7,7 @@ import io
 import os
 import re
 import stat
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -35,6 +36,10 @@ T = TypeVar("T")
 MAX_PIXELS = 89_478_485
 """Largest image decoded by default, in pixels: 256 MiB of RGB, the limit that Pillow warns at too."""
 
+PIXELS_VARIABLE = "SPHERECV_MAX_PIXELS"
+TRUNCATED_VARIABLE = "SPHERECV_TRUNCATED"
+"""Of the environment, so that worker processes hold to them too."""
+
 BATCH_PIXELS = 40_000_000
 """Decoded pixels held at once, 120 MB of BGR: a batch of camera images must not fill a small machine."""
 
@@ -44,6 +49,13 @@ IMAGE_SUFFIXES = frozenset(
 )
 LIST_SUFFIXES = frozenset({".txt", ".lst", ".list"})
 
+_PILLOW = threading.Lock()
+_RAISE = ": max_pixels=, --max-pixels or SPHERECV_MAX_PIXELS raise it"
+_DEPTHS = (8, 10, 12, 14, 16)
+_DIM = 64
+"""Above what the upper 8 of 16 bits hold of data of 14 bits."""
+_MAX_SAMPLE = 281
+"""Tag of a TIFF: MaxSampleValue."""
 _LONGEST_PATH = 1024
 _MAX_BYTES = 1 << 30
 _CHUNK = 1 << 20
@@ -74,7 +86,7 @@ _DETOURS = {"P": "RGBA", "PA": "RGBA", "La": "LA", "RGBa": "RGBA"}
 
 
 def load_image(
-    source: ImageSource, *, color: Color = "bgr", max_pixels: int = MAX_PIXELS, truncated: bool = False
+    source: ImageSource, *, color: Color = "bgr", max_pixels: int | None = None, truncated: bool | None = None
 ) -> NDArray[np.uint8]:
     """Load one image, from whatever holds it.
 
@@ -85,15 +97,17 @@ def load_image(
         the first frame of an animation; EXIF orientation is applied. A `str` may be an `https://` or `http://` address
         (fetched within limits, see `spherecv.addresses`), or base64 with or without `data:image/...;base64,` before it.
         A file object is read from its start, where it can be, and so may be given again.
-        Arrays of shape `(H, W)`, `(H, W, 1)`, `(H, W, 3)` or `(H, W, 4)`, uint8, uint16 (0..65535)
-        or float (0..1). Alpha is dropped.
+        Arrays of shape `(H, W)`, `(H, W, 1)`, `(H, W, 3)` or `(H, W, 4)`, uint8, uint16 or float (0..1); alpha is
+        dropped. White of 16 bits is the largest value of 8, 10, 12, 14 or 16 bits that holds all pixels, or what a TIFF
+        states: cameras of 12 bits write 0..4095.
     color : {"bgr", "rgb"}
         The channel order of an *array*; files and PIL images say theirs themselves.
-    max_pixels : int
-        An image with more pixels is refused, by its header, before anything is decoded. For files no more than
-        twice `PIL.Image.MAX_IMAGE_PIXELS`, Pillow's own limit.
-    truncated : bool
-        Take a JPEG that breaks off, with grey where its pixels are missing, in place of an `ImageError`.
+    max_pixels : int, optional
+        An image with more pixels is refused, by its header, before anything is decoded. By default `MAX_PIXELS`, or
+        what the environment's `SPHERECV_MAX_PIXELS` says, in pixels: for photos of 108 or 200 megapixels.
+    truncated : bool, optional
+        Take a JPEG that breaks off, with grey where its pixels are missing, in place of an `ImageError`. By default
+        not, unless the environment's `SPHERECV_TRUNCATED` is 1.
 
     Returns
     -------
@@ -115,7 +129,8 @@ def load_image(
     """
     if color not in ("bgr", "rgb"):
         raise InvalidArgumentError(f"color must be 'bgr' or 'rgb', but got {color!r}")
-    check_count("max_pixels", max_pixels)
+    max_pixels = _largest() if max_pixels is None else check_count("max_pixels", max_pixels)
+    truncated = os.environ.get(TRUNCATED_VARIABLE, "") not in ("", "0") if truncated is None else truncated
     if isinstance(source, np.ndarray):
         return _from_array(np.asarray(source), color, max_pixels)  # asarray: np.matrix has its own mind about shapes
     if isinstance(source, str | os.PathLike):
@@ -136,6 +151,14 @@ def load_image(
         "an image must be a path, bytes, a binary file object, an ndarray or a PIL image, "
         f"but got {type(source).__name__}"
     )
+
+
+def _largest() -> int:
+    """The limit of pixels that the environment sets, or the one that is built in."""
+    text = os.environ.get(PIXELS_VARIABLE, "")
+    if text and not (text.isascii() and text.isdigit() and int(text)):
+        raise InvalidArgumentError(f"{PIXELS_VARIABLE} must be a whole number of pixels, but is {text[:40]!r}")
+    return int(text) if text else MAX_PIXELS
 
 
 class LabelledImage(NamedTuple):
@@ -240,17 +263,46 @@ def _decode(stream: IO[bytes], label: str, max_pixels: int) -> NDArray[np.uint8]
     try:
         if not stream.read(1):
             raise ImageError(f"{label} is empty (0 bytes)")
-        picture = _identify(stream, max_pixels)
+        with _pillows_limit(max_pixels):
+            picture = _identify(stream, max_pixels)
     except SphereCVError:
         raise
     except UnidentifiedImageError:
         raise ImageError(f"{label} is not an image in a known format") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        limit = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))
-        raise ImageError(f"{label} is larger than the limit of {limit:,} pixels") from None
+        raise ImageError(f"{label} is larger than the limit of {max_pixels:,} pixels{_RAISE}") from None
     except Exception as error:  # Pillow's plugins raise whatever a broken header makes them raise
         raise ImageError(f"{label} is a broken image: {_first_line(error)}") from None
-    return _from_pil(picture, label, max_pixels)
+    deep = picture.mode in ("RGB", "RGBA") and ";16" in str(getattr(picture, "tile", ""))
+    image = _from_pil(picture, label, max_pixels)
+    return _deep_colour(stream, image) if deep and image.max() < _DIM else image
+
+
+def _deep_colour(stream: IO[bytes], image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Read colours of 16 bits again, of which Pillow keeps the upper 8: of 12-bit data that is next to nothing."""
+    import cv2
+
+    stream.seek(0)
+    found = cv2.imdecode(np.frombuffer(stream.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+    if found is None or found.dtype != np.uint16 or found.ndim != 3 or found.shape[:2] != image.shape[:2]:
+        return image
+    return _to_bgr(_to_uint8(np.asarray(found)), "bgr")
+
+
+@contextlib.contextmanager
+def _pillows_limit(max_pixels: int) -> Iterator[None]:
+    """Let Pillow open what is allowed here: it has one limit for the process, and warns, or refuses, beyond it."""
+    from PIL import Image
+
+    if Image.MAX_IMAGE_PIXELS is None or max_pixels <= Image.MAX_IMAGE_PIXELS:
+        yield
+        return
+    with _PILLOW:
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
 
 
 def _identify(stream: IO[bytes], max_pixels: int) -> PILImage:
@@ -286,7 +338,7 @@ def _from_pil(picture: PILImage, label: str, max_pixels: int) -> NDArray[np.uint
     try:
         picture = _upright(picture)
         if picture.mode.startswith(("I", "F")):
-            return _from_array(_deep_array(picture), "bgr", max_pixels)
+            return _to_bgr(_to_uint8(_deep_array(picture), _stated_depth(picture)), "bgr")
         if picture.mode in _DETOURS:
             picture = picture.convert(_DETOURS[picture.mode])
         array = np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
@@ -325,11 +377,21 @@ def _from_array(array: NDArray[Any], color: Color, max_pixels: int) -> NDArray[n
     return _to_bgr(_to_uint8(array), color)
 
 
-def _to_uint8(array: NDArray[Any]) -> NDArray[np.uint8]:
+def _stated_depth(picture: PILImage) -> int:
+    """Bits of a sample, as a TIFF states it; 0 where nothing is stated."""
+    told = getattr(picture, "tag_v2", {}).get(_MAX_SAMPLE, 0)
+    values = [value for value in (told if isinstance(told, tuple) else (told,)) if isinstance(value, int)]
+    return max(values, default=0).bit_length()
+
+
+def _to_uint8(array: NDArray[Any], depth: int = 0) -> NDArray[np.uint8]:
     if array.dtype == np.uint8:
         return array
     if array.dtype.kind == "u" and array.dtype.itemsize == 2:  # in either byte order
-        return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        needed = max(depth, int(array.max()).bit_length())
+        white: int = 2 ** next(bits for bits in _DEPTHS if bits >= needed) - 1
+        scaled: NDArray[np.uint8] = ((array.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
+        return scaled
     if array.dtype.kind != "f":
         raise InvalidArgumentError(f"an image array must be uint8, uint16 or float in 0..1, but got {array.dtype}")
     low, high = float(array.min()), float(array.max())
@@ -353,7 +415,7 @@ def _check_size(width: int, height: int, label: str, max_pixels: int) -> None:
     if width < 1 or height < 1:
         raise ImageError(f"{label} has no pixels ({width}x{height})")
     if width * height > max_pixels:
-        raise ImageError(f"{label} is {width}x{height}, larger than the limit of {max_pixels:,} pixels")
+        raise ImageError(f"{label} is {width}x{height}, larger than the limit of {max_pixels:,} pixels{_RAISE}")
 
 
 def _first_line(error: Exception) -> str:

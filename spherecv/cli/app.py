@@ -125,6 +125,7 @@ def _root(
         bool, typer.Option("--version", help="Print the version and exit.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
+    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")  # Pillow's: ours is an error
     warnings.showwarning = lambda message, *_args, **_kwargs: _complain("warning", message)
 
 

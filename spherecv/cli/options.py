@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
@@ -115,6 +116,30 @@ Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Answer in JSON, f
 
 
 @dataclass
+class ImageOptions:
+    """Which images are taken that would be refused otherwise."""
+
+    max_pixels: Annotated[
+        float | None,
+        typer.Option("--max-pixels", help="Largest image, in megapixels.  [default: 89]", show_default=False),
+    ] = None
+    truncated: Annotated[
+        bool, typer.Option("--truncated", help="Take JPEGs that break off, grey where pixels are missing.")
+    ] = False
+
+    def environment(self) -> dict[str, str]:
+        """What holds while the command runs, in its worker processes too."""
+        from spherecv.images import PIXELS_VARIABLE, TRUNCATED_VARIABLE
+
+        values = {TRUNCATED_VARIABLE: "1"} if self.truncated else {}
+        if self.max_pixels is not None:
+            if not 0 < self.max_pixels < float("inf"):
+                raise InvalidArgumentError(f"--max-pixels must be above 0, in megapixels, but got {self.max_pixels:g}")
+            values[PIXELS_VARIABLE] = str(max(1, round(self.max_pixels * 1_000_000)))
+        return values
+
+
+@dataclass
 class FaceOptions:
     """Which of several faces counts."""
 
@@ -144,7 +169,7 @@ class EveryFaceOptions(FaceOptions):
 
 
 @dataclass
-class DetectorOptions:
+class DetectorOptions(ImageOptions):
     """What finds faces."""
 
     detector: Detector = None
@@ -162,7 +187,7 @@ class DetectorOptions:
 
 
 @dataclass
-class PipelineOptions:
+class PipelineOptions(ImageOptions):
     """What finds and embeds faces."""
 
     config: Config = None
@@ -258,14 +283,25 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
         hints = get_type_hints(parameter.annotation, include_extras=True)
         parameters += [
             inspect.Parameter(one.name, parameter.kind, default=one.default, annotation=hints[one.name])
-            for one in fields(parameter.annotation)
+            for one in sorted(fields(parameter.annotation), key=lambda one: one.name in ImageOptions.__annotations__)
         ]
 
     @wraps(command)
     def run(**values: Any) -> None:
+        set_here: dict[str, str] = {}
         for name, group in groups.items():
-            values[name] = group(**{one.name: values.pop(one.name) for one in fields(group)})
-        command(**values)
+            values[name] = made = group(**{one.name: values.pop(one.name) for one in fields(group)})
+            set_here |= made.environment() if isinstance(made, ImageOptions) else {}
+        before = {name: os.environ.get(name) for name in set_here}
+        os.environ.update(set_here)
+        try:
+            command(**values)
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
 
     ordered = sorted(parameters, key=lambda one: one.default is not inspect.Parameter.empty)
     keyword = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in ordered]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,13 @@ from spherecv.cli import options
 from spherecv.errors import InvalidArgumentError
 
 _MEGA = 1_000_000
+
+
+@dataclass
+class ServedPipeline(options.PipelineOptions):
+    """What finds and embeds faces, for images from anywhere."""
+
+    max_pixels: Annotated[float, typer.Option("--max-pixels", help="Largest image, in megapixels.")] = 25.0
 
 
 @options.grouped
@@ -37,14 +45,13 @@ def serve(
         Path | None, typer.Option("--tls-key", help="For HTTPS: its private key (PEM).", show_default=False)
     ] = None,
     *,
-    pipeline: options.PipelineOptions,
+    pipeline: ServedPipeline,
     decision: options.ProbabilityOptions,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Pipelines side by side; one for each core by default.")
     ] = None,
     queue: Annotated[int, typer.Option("--queue", min=1, help="Requests let in at once; more get 429.")] = 64,
     max_upload: Annotated[float, typer.Option("--max-upload", help="Largest request, in megabytes.")] = 16.0,
-    max_pixels: Annotated[float, typer.Option("--max-pixels", help="Largest image, in megapixels.")] = 25.0,
     time_limit: Annotated[float, typer.Option("--time-limit", help="Seconds for a request.")] = 30.0,
 ) -> None:
     """Serve verification, detection, embeddings and a gallery over HTTP, with a page to try them.
@@ -74,7 +81,7 @@ def serve(
     check_open(host, known)  # before the models are opened, which takes a while
     check_certificate(certificate, private_key)
     settings = ServiceSettings(
-        max_body=_millions("max_upload", max_upload), max_pixels=_millions("max_pixels", max_pixels),
+        max_body=_millions("max_upload", max_upload), max_pixels=_millions("max_pixels", pipeline.max_pixels),
         queue=queue, time_limit=time_limit,
     )  # fmt: skip
     config = pipeline.pipeline_config()

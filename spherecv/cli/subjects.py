@@ -48,7 +48,7 @@ Report: TypeAlias = Annotated[
 
 
 @dataclass
-class SubjectOptions:
+class SubjectOptions(options.ImageOptions):
     """What is evaluated, as the SphereFace authors did by default."""
 
     model: Models = None

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from spherecv.errors import GalleryError, GalleryLockedError, GalleryMismatchError, StorageError
 from spherecv.gallery import checksums, log, upgrade
@@ -25,6 +27,7 @@ _SMALL = 64 << 20
 _MOST_SCANNED = 16 << 30
 """Bytes that a search for traces may look through before rewriting a large file is the cheaper proof."""
 _PIECE, _SCAN = 32, 64 << 20
+_BY_WHO_ASKS: dict[str, bool] = {"effective_ids": True} if os.access in os.supports_effective_ids else {}
 
 COUNTS = upgrade.COUNTS
 _SMALL_TABLES = ("identities", "images", "faces")
@@ -213,7 +216,7 @@ class Database:
 
     def bytes_on_disk(self) -> int:
         """Bytes of the file and of its log."""
-        files = (self.path, self.path.with_name(self.path.name + "-wal"))
+        files = (self.path, self._beside("-wal"))
         return sum(file.stat().st_size for file in files if file.exists())
 
     def flush(self) -> bool:
@@ -336,11 +339,37 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         with self._explained():
-            connection = sqlite3.connect(
-                self.path, timeout=self.timeout, isolation_level=None, check_same_thread=False, cached_statements=64
-            )
+            connection = self._opened(str(self.path)) if self._can_log() else self._opened_read_only()
             connection.text_factory = _text  # a damaged text is one that does not fit, not one that cannot be read
             return connection
+
+    def _opened(self, place: str, *, uri: bool = False) -> sqlite3.Connection:
+        return sqlite3.connect(
+            place, timeout=self.timeout, isolation_level=None, check_same_thread=False, cached_statements=64, uri=uri
+        )
+
+    def _can_log(self) -> bool:
+        """Whether SQLite can have the files beside the gallery that it reads by: they are there, or can be made."""
+        shared = self._beside("-shm").exists()
+        return shared or not self.path.exists() or os.access(self.path.parent, os.W_OK, **_BY_WHO_ASKS)
+
+    def _opened_read_only(self) -> sqlite3.Connection:
+        """Open a gallery of a read-only folder, and its log with it, which SQLite would pass over in silence."""
+        log_file = self._beside("-wal")
+        if not log_file.exists() or not log_file.stat().st_size:
+            return self._opened(f"{self.path.as_uri()}?mode=ro&immutable=1", uri=True)
+        # The copy is gone from the folder at once; on Windows, when it is closed and something clears the folder.
+        with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            copy = Path(folder) / "gallery"
+            shutil.copyfile(self.path, copy)
+            shutil.copyfile(log_file, copy.with_name("gallery-wal"))
+            connection = self._opened(str(copy))
+            connection.execute("PRAGMA journal_mode = DELETE")  # takes the log in
+            connection.execute("PRAGMA query_only = ON")
+            return connection
+
+    def _beside(self, suffix: str) -> Path:
+        return self.path.with_name(self.path.name + suffix)
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA secure_delete = ON")
@@ -419,7 +448,9 @@ class Database:
                 raise GalleryError(f"{self.path} is not a gallery") from None
             if name.startswith("SQLITE_CORRUPT"):
                 raise CorruptFileError(f"{self.path} is damaged ({text}): bring back a copy of it") from None
-            if name.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+            if name.startswith("SQLITE_READONLY"):
+                raise StorageError(f"{self.path} is read-only here: it can be asked, but not changed") from None
+            if name.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_PERM")):
                 raise StorageError(f"{self.path} cannot be written or read: {text}; nothing was lost") from None
             if "closed database" in text:
                 raise GalleryError(f"{self.path} was closed: open it again") from None

@@ -321,3 +321,37 @@ app.app()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "kept\n", "")
+
+
+@pytest.mark.runtime
+def test_images_too_large_or_broken_off_are_taken_where_that_is_asked_for(
+    run, failure, photos: Path, tmp_path: Path
+) -> None:
+    small = tmp_path / "cut.jpg"
+    small.write_bytes((photos / "img1.jpg").read_bytes()[:-2])
+    assert "truncated" in failure(run("detect", small))
+    assert "1 face" in run("detect", small, "--truncated").stdout
+    assert "larger than the limit of 1,000,000 pixels" in failure(run("detect", photos / "img1.jpg", "--max-pixels", 1))
+    assert not {"SPHERECV_MAX_PIXELS", "SPHERECV_TRUNCATED"} & set(os.environ)
+    assert "must be above 0" in failure(run("detect", small, "--max-pixels", 0))
+    for command in ("verify", "find", "embed", "watch", "align", "classify", "calibrate", "serve"):
+        assert "--max-pixels" in run(command, "--help").stdout, command
+    for command in ("evaluate lfw", "evaluate pairs", "gallery enrol", "gallery identify", "gallery cluster"):
+        assert "--max-pixels" in run(*command.split(), "--help").stdout, command
+
+
+@pytest.mark.runtime
+def test_several_faces_are_said_and_refused_on_the_command_line(run, failure, photos: Path, tmp_path: Path) -> None:
+    couple, one = photos / "couple.jpg", photos / "img1.jpg"
+    assert "2 faces, the largest taken" in run("verify", couple, one).stdout
+    assert "2 faces found in" in failure(run("verify", couple, one, "--one-face"))
+    assert json.loads(run("verify", couple, one, "--json").stdout)["faces_found"] == {"img1": 2, "img2": 1}
+    place = tmp_path / "people.db"
+    assert "several faces on 1 of them (couple.jpg)" in run("gallery", "enrol", place, couple, "-i", "Ann").stderr
+    assert "2 faces found in" in failure(run("gallery", "enrol", place, couple, "-i", "Ann", "--one-face"))
+    assert "0.99 was asked for" in failure(run("gallery", "enrol", place, one, "-i", "A", "--min-quality", 0.99))
+    said = run("gallery", "identify", place, couple, "--face", "largest").stdout
+    assert "1 face of 2 found" in said
+    assert "with the 1 person enrolled, about 1.4 % of strangers are given a name" in said
+    doubt = run("gallery", "enrol", place, photos / "img16.jpg", "-i", "Ann").stderr
+    assert "Ann: its two faces are unlike each other" in doubt

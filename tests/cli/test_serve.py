@@ -33,7 +33,7 @@ def test_what_is_refused(run, failure, tmp_path, monkeypatch) -> None:
     assert VARIABLE in refused
     assert "plain-key" not in refused
     monkeypatch.delenv(VARIABLE)
-    assert "max_pixels must be above 0" in failure(run("serve", "--max-pixels", "0"))
+    assert "--max-pixels must be above 0" in failure(run("serve", "--max-pixels", "0"))
     for value in ("nan", "inf", "-1"):
         assert "max_upload must be above 0" in failure(run("serve", "--max-upload", value))
     (tmp_path / "text.pem").write_text("no certificate")

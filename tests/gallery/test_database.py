@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -280,3 +281,51 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
         Database(tmp_path / "file" / "g.db", create=True, timeout=1)
     with pytest.raises(SphereCVError):
         FaceGallery.open("/proc/none/g.db")
+
+
+ASK = """
+import os, shutil, sys, warnings
+from pathlib import Path
+from spherecv.errors import StorageError
+from spherecv.gallery import FaceGallery, Origin, sqlite
+import numpy, scipy.sparse, sqlite3, tempfile
+folder, with_log = Path(sys.argv[1]), sys.argv[2] == "log"
+rows = numpy.eye(3, dtype=numpy.float32)
+made, place = folder / "made.db", folder / "place" / "people.db"
+place.parent.mkdir()
+with FaceGallery.open(made, model=Origin("m", "k")) as gallery:
+    gallery.enrol_embeddings(["Ann", "Ben", "Cleo"], rows)
+    if with_log:  # as a backup of a gallery in use has it
+        for end in ("", "-wal"):
+            shutil.copy(f"{made}{end}", f"{place}{end}")
+        assert Path(f"{place}-wal").stat().st_size
+if not with_log:
+    shutil.copy(made, place)
+for path in folder.iterdir():
+    path.chmod(0o755)
+for path in place.parent.iterdir():
+    path.chmod(0o444)
+place.parent.chmod(0o555)
+before = {path.name: path.read_bytes() for path in place.parent.iterdir()}
+if os.geteuid() == 0:
+    os.setegid(65534), os.seteuid(65534)
+with FaceGallery.open(place, model=Origin("m", "k"), create=False) as gallery:
+    print(gallery.identify_embeddings(rows[1:2], threshold=0.1)[0].identity, len(gallery.identities()))
+    for change in (lambda: gallery.remove("Ann"), lambda: gallery.enrol_embeddings(["Dan"], rows[:1])):
+        try:
+            change()
+        except StorageError as error:
+            print("read-only" in str(error))
+    print(gallery.identify_embeddings(rows[1:2], threshold=0.1)[0].identity, len(gallery.identities()))
+print(before == {path.name: path.read_bytes() for path in place.parent.iterdir()})
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions of POSIX")
+@pytest.mark.parametrize("kind", ["plain", "log"])
+def test_a_gallery_in_a_read_only_folder_can_be_asked_and_not_changed(kind: str) -> None:
+    with TemporaryDirectory() as folder:  # pytest's own is closed to other users
+        Path(folder).chmod(0o755)
+        said = run_script("-c", ASK, folder, kind).split("\n")
+        (Path(folder) / "place").chmod(0o755)
+    assert [line for line in said if line] == ["Ben 3", "True", "True", "Ben 3", "True"]

@@ -152,3 +152,24 @@ def test_heic_without_its_extra_names_it(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(MissingDependencyError, match=r"spherecv\[heif\]"):
         load_image(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200))
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_fewer_bits_in_files_of_sixteen_are_not_black(tmp_path: Path, bits: int, suffix: str, channels: int) -> None:
+    white = 2**bits - 1
+    ramp = np.linspace(0, white, 40 * 60).astype(np.uint16).reshape(40, 60)
+    deep = ramp if channels == 1 else np.dstack([ramp, ramp[::-1], ramp[:, ::-1]])
+    path = tmp_path / f"deep{suffix}"
+    cv2.imwrite(str(path), deep)
+    wanted = np.rint(deep * (255.0 / white))
+    wanted = np.repeat(wanted[:, :, None], 3, axis=2) if channels == 1 else wanted
+    for source in (path, path.read_bytes(), deep):
+        np.testing.assert_allclose(load_image(source), wanted, atol=1)
+
+
+def test_a_depth_that_a_tiff_states_is_taken_over_a_guess(tmp_path: Path) -> None:
+    dark = np.full((8, 8), 200, np.uint16)
+    Image.fromarray(dark).save(tmp_path / "dark.tif", tiffinfo={281: 4095})
+    assert load_image(tmp_path / "dark.tif").max() == round(200 * 255 / 4095)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from spherecv.errors import InvalidArgumentError
 from spherecv.images import load_image
 
 
@@ -65,6 +66,37 @@ def test_the_limit_is_the_callers(png, bgr, rgb, refusal) -> None:
         assert "60x40, larger than the limit of 2,399 pixels" in refusal(make(), max_pixels=2399)
 
 
-def test_a_limit_above_pillows_own_says_pillows(refusal) -> None:
-    limit = f"{2 * Image.MAX_IMAGE_PIXELS:,}"
-    assert f"larger than the limit of {limit} pixels" in refusal(png_header(60_000, 60_000), max_pixels=10**12)
+def test_a_limit_above_pillows_own_holds_and_pillows_stays(refusal, tmp_path: Path) -> None:
+    assert "60000x60000, larger than the limit of 3,000,000,000 pixels" in refusal(
+        png_header(60_000, 60_000), max_pixels=3_000_000_000
+    )
+    before = Image.MAX_IMAGE_PIXELS
+    large = tmp_path / "large.png"
+    Image.new("1", (15_000, 12_000), 1).save(large)  # 180 megapixels: beyond what Pillow refuses
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_image(large, max_pixels=200_000_000).shape == (12_000, 15_000, 3)
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
+def test_the_environment_raises_or_lowers_the_limit(png, refusal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPHERECV_MAX_PIXELS", "2399")
+    said = refusal(png)
+    assert "limit of 2,399 pixels" in said
+    assert "SPHERECV_MAX_PIXELS" in said
+    assert load_image(png, max_pixels=2400).shape == (40, 60, 3)
+    monkeypatch.setenv("SPHERECV_MAX_PIXELS", "lots")
+    with pytest.raises(InvalidArgumentError, match="whole number of pixels, but is 'lots'"):
+        load_image(png)
+
+
+def test_a_jpeg_that_breaks_off_is_taken_where_that_is_asked_for(
+    rgb, refusal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    whole = cv2.imencode(".jpg", noise)[1].tobytes()
+    assert "truncated" in refusal(whole[:-2])
+    assert load_image(whole[:-2], truncated=True).shape == (64, 64, 3)
+    monkeypatch.setenv("SPHERECV_TRUNCATED", "1")
+    assert (load_image(whole[:-2]) == load_image(whole)).all()
+    assert "truncated" in refusal(whole[:-2], truncated=False)
