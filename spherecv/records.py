@@ -37,7 +37,7 @@ def probability_text(probability: float) -> str:
 
 def rate_text(rate: float) -> str:
     """Write a false accept rate for people: in per cent, and of how many pairs one is wrong."""
-    return f"{100 * rate:.2g} %, about 1 in {1 / rate:,.0f} pairs of different people" if rate > 0 else "0 %"
+    return f"{100 * rate:.2g} %, about 1 in {1 / rate:,.0f} pairs of different people" if rate > 0 else "none seen"
 
 
 def taken_text(which: str) -> str:

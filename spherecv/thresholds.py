@@ -189,6 +189,14 @@ class CalibratedThreshold:
     false_accepts: int
 
 
+def accepted_text(row: CalibratedThreshold, impostors: int) -> str:
+    """Write a measured false accept rate: of none that was seen, in how many pairs, and up to what it may be."""
+    low, high = row.far_interval
+    if not row.false_accepts:
+        return f"0 of {impostors:,} impostor pairs accepted (95 %: up to {100 * high:.2g} %)"
+    return f"FAR {row.measured_far:.2e} ({low:.1e} to {high:.1e}, {row.false_accepts:,} false accepts)"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
     """What was measured of one model, recipe, metric and detector on some pairs; `spherecv calibrate` writes it.
@@ -283,6 +291,8 @@ class Calibration:
             if far is None or (row.far is not None and math.isclose(row.far, far, rel_tol=1e-9)):
                 counts = f"{self.genuine:,} genuine and {self.impostors:,} impostor pairs"
                 source = f"{row.chosen_for} on {self.dataset}, {counts}, calibrated"
+                if not row.false_accepts:
+                    source += f", {accepted_text(row, self.impostors)}"
                 return Threshold(row.threshold, row.far, source, row.measured_far)
         known = ", ".join(f"{row.far:g}" for row in self.thresholds if row.far is not None) or "none"
         raise MissingThresholdError(

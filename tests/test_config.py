@@ -220,3 +220,17 @@ def test_a_detector_that_has_but_one_backend_keeps_it(monkeypatch) -> None:
 def test_an_unknown_backend_of_the_detector_is_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="backend must be one of"):
         PipelineConfig(detector_backend="caffe")
+
+
+def test_a_format_is_a_number_and_a_path_may_be_of_the_users_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "door.toml"
+    file.write_text("format = true\n")
+    with pytest.raises(InvalidArgumentError, match="must be of format 1"):
+        PipelineConfig.load(file)
+    monkeypatch.setenv("HOME", "/people/ann")
+    file.write_text('model = ["~/net.prototxt", "net.caffemodel"]\nrecipe = "sphereface"\n')
+    assert PipelineConfig.load(file).model == ("/people/ann/net.prototxt", str(tmp_path / "net.caffemodel"))
+    assert PipelineConfig(threads=np.int64(2)) == PipelineConfig(threads=2)
+    assert type(PipelineConfig(threads=np.int64(2)).to_dict()["threads"]) is int

@@ -82,10 +82,11 @@ def _plain(calibration: Calibration, out: Path) -> dict[str, Any]:
 
 
 def _text(calibration: Calibration, out: Path) -> str:
+    from spherecv.thresholds import accepted_text
+
     rows = [
         f"  {row.chosen_for}: {calibration.metric} distance {row.threshold:.4f}; "
-        f"FAR {row.measured_far:.2e} ({row.far_interval[0]:.1e} to {row.far_interval[1]:.1e}, "
-        f"{row.false_accepts:,} false accepts), TAR {100 * row.measured_tar:.2f} % "
+        f"{accepted_text(row, calibration.impostors)}, TAR {100 * row.measured_tar:.2f} % "
         f"({100 * row.tar_interval[0]:.2f} to {100 * row.tar_interval[1]:.2f})"
         for row in calibration.thresholds
     ]

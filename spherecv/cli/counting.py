@@ -1,12 +1,19 @@
-"""A progress bar for work that reports how far it is, with rate and time left: on a terminal, never in a pipe."""
+"""How far long work is, with rate and time left: a bar on a terminal, elsewhere a line each ten seconds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from time import monotonic
 from typing import TypeVar
 
+import typer
+
 T = TypeVar("T")
+
+EVERY = 10.0
+"""Seconds between two lines."""
 
 
 @contextmanager
@@ -16,7 +23,7 @@ def counted(what: str) -> Iterator[Callable[[int, int], None]]:
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda _done, _total: None
+        yield _lines(what)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -29,6 +36,25 @@ def counted(what: str) -> Iterator[Callable[[int, int], None]]:
             progress.update(task, completed=done, total=total, rate="" if speed is None else f"{speed:.1f}/s")
 
         yield show
+
+
+def _lines(what: str) -> Callable[[int, int], None]:
+    """Report in lines to standard error: none for what is done sooner."""
+    started = last = monotonic()
+    first: int | None = None
+
+    def show(done: int, total: int) -> None:
+        nonlocal last, first
+        now = monotonic()
+        first = done if first is None else first
+        if now - last < EVERY:
+            return
+        last = now
+        speed = max(done - first, 1) / (now - started)
+        left = timedelta(seconds=round((total - done) / speed))
+        typer.echo(f"{what}: {done:,} of {total:,}, {speed:.1f}/s, {left} left", err=True)
+
+    return show
 
 
 def counting(items: Iterable[T], total: int, what: str) -> Iterator[T]:

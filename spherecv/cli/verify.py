@@ -36,7 +36,7 @@ def verify(
     faces the largest counts; the answer says so.
 
     The default threshold of the model that comes along lets 1.4 % of pairs of different people through; --far chooses
-    another rate: 0.01, 0.001, 0.0001, or one between, and --threshold the distance itself.
+    another measured rate (0.01, 0.001, 0.0001), and --threshold the distance itself.
 
     Examples:
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -24,8 +26,8 @@ from spherecv.records import Face
 from spherecv.zoo import Recipe
 
 _FORMAT = 1
-_SAVE_EVERY = 2000
-"""Images between two savings: what an interrupted run loses at most."""
+_SAVE_EVERY = 15.0
+"""Seconds between two savings, which a kill loses at most; longer where saving takes more than a twentieth of them."""
 
 Embeddings = NDArray[np.float32]
 
@@ -168,26 +170,50 @@ def embed_images(
     kept = _Growing(known, set(waiting), recipe.mirror)
     pipeline = subject.pipeline(recipe)
     answers = pipeline.run((root / name for name in waiting), face=subject.face, errors="return")
-    for done, (name, answer) in enumerate(zip(waiting, answers, strict=True), start=1):
-        kept.stamps[name] = stamps[name]
-        if not isinstance(answer, SphereCVError):
-            face = answer[0]
-            kept.add(name, face.embedding, face.face)
-        elif subject.no_face == "fail":
-            raise answer
-        elif isinstance(answer, NoFaceError) and subject.no_face == "center":
-            crop = center_crop(load_image(root / name), recipe.size)
-            kept.add(name, pipeline.embedder.embed(crop[None])[0], None)
-        else:
-            kept.failures[name] = str(answer)
-        if progress is not None:
-            progress(done, len(waiting))
-        if saved is not None and done % _SAVE_EVERY == 0:
-            kept.result().save(saved, meta)
-    found = kept.result()
-    if saved is not None:
-        found.save(saved, meta)
-    return found
+    with _saving(kept, saved, meta) as now_and_then:
+        for done, (name, answer) in enumerate(zip(waiting, answers, strict=True), start=1):
+            if not isinstance(answer, SphereCVError):
+                kept.add(name, answer[0].embedding, answer[0].face)
+            elif subject.no_face == "fail":
+                raise answer
+            elif isinstance(answer, NoFaceError) and subject.no_face == "center":
+                crop = center_crop(load_image(root / name), recipe.size)
+                kept.add(name, pipeline.embedder.embed(crop[None])[0], None)
+            else:
+                kept.failures[name] = str(answer)
+            kept.stamps[name] = stamps[name]  # last: what is stamped is not looked at again
+            now_and_then()
+            if progress is not None:
+                progress(done, len(waiting))
+    return kept.result()
+
+
+@contextmanager
+def _saving(
+    kept: _Growing, path: str | os.PathLike[str] | None, meta: dict[str, Any]
+) -> Iterator[Callable[[], None]]:
+    """Save what there is now and then, and at the end, whatever ends it: the next run goes on from there."""
+    if path is None:
+        yield lambda: None
+        return
+    last, pause = monotonic(), _SAVE_EVERY
+
+    def save() -> None:
+        nonlocal last, pause
+        begun = monotonic()
+        kept.result().save(path, meta)
+        last = monotonic()
+        pause = max(_SAVE_EVERY, 20 * (last - begun))
+
+    def now_and_then() -> None:
+        if monotonic() - last >= pause:
+            save()
+
+    try:
+        yield now_and_then
+    finally:
+        if kept.stamps:
+            save()
 
 
 def saved_path(cache: Path, folder: str | os.PathLike[str], subject: Subject, *, mirror: bool) -> Path:

@@ -221,10 +221,11 @@ def require_support(far: float, impostors: int, *, minimum: int = MIN_FALSE_ACCE
     """
     check_rate("far", far)
     if allowed_false_accepts(far, impostors) < minimum:
+        least = minimum / impostors if impostors else 1.0
+        other = f", or ask for {least:.2g} or more" if least < 0.5 else ""
         raise NotEnoughDataError(
             f"FAR {far:g} on {impostors:,} impostor pairs rests on {far * impostors:.3g} false accepts, and needs "
-            f"{minimum}: bring at least {int(np.ceil(minimum / far)):,} impostor pairs, or ask for "
-            f"{minimum / impostors if impostors else 1:.2g} or more"
+            f"{minimum}: bring at least {int(np.ceil(minimum / far)):,} impostor pairs{other}"
         )
 
 

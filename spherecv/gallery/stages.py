@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -16,7 +17,7 @@ from spherecv.gallery.sqlite import check_origin
 from spherecv.gallery.store import Store
 from spherecv.metrics import Metric
 from spherecv.pipeline import FacePipeline, WhichFace
-from spherecv.thresholds import Calibration, Threshold
+from spherecv.thresholds import Calibration, Threshold, ThresholdWarning
 from spherecv.zoo import DEFAULT_MODEL, KnownClustering, ModelSource, is_known
 from spherecv.zoo.key import ModelKey
 
@@ -83,7 +84,15 @@ class Stages:
     @cached_property
     def pipeline(self) -> FacePipeline:
         """Detector, aligner and embedder; opened once."""
-        check_origin(self._store.origin, self._stages.fingerprint, self._store.label)
+        held, asked = self._store.origin, self._stages.fingerprint
+        check_origin(held, asked, self._store.label)
+        if held is not None and held.detector and held.detector != asked.detector:
+            warnings.warn(
+                f"{self._store.label} was filled with the detector {held.detector}, and is used with {asked.detector}, "
+                "which cuts faces otherwise: distances grow a little (--detector, --preset, --min-size)",
+                ThresholdWarning,
+                stacklevel=4,
+            )
         return open_pipeline(self._stages)
 
     @property

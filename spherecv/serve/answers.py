@@ -170,6 +170,9 @@ class MatchAnswer(BaseModel):
     far: float | None = Field(description="Of one comparison: a stranger has a chance for every person enrolled.")
     threshold_source: str
     probability: float | None
+    people: int | None = Field(description="How many people the face was compared with.")
+    fpir: float | None = Field(description="How often a stranger is given some name: 1 - (1 - far)^people.")
+    faces_found: int | None = Field(description="How many faces the image shows.")
     face: FaceAnswer | None
     candidates: list[CandidateAnswer]
 
@@ -179,7 +182,8 @@ class IdentifyAnswer(_Timed):
 
     model_config = _with_example(
         matches=[
-            {"identity": "Ann", "distance": 0.31, "similarity": 0.69, **_DECIDED, "probability": None, "face": _FACE,
+            {"identity": "Ann", "distance": 0.31, "similarity": 0.69, **_DECIDED, "probability": None, "people": 40,
+             "fpir": 0.0392, "faces_found": 1, "face": _FACE,
              "candidates": [_CANDIDATE]}
         ],
         **_ORIGIN, time=0.025,

@@ -61,6 +61,10 @@ def page_routes() -> APIRouter:
     async def page(request: Request) -> Response:
         return served("index.html", request)
 
+    @router.api_route("/docs", methods=["GET", "HEAD"])
+    async def docs(request: Request) -> Response:
+        return served("docs.html", request)
+
     @router.api_route("/page/{name}", methods=["GET", "HEAD"])
     async def page_file(name: str, request: Request) -> Response:
         return served(name, request)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.tree import DecisionTreeClassifier
@@ -7,6 +9,8 @@ from sklearn.tree import DecisionTreeClassifier
 from spherecv.errors import InvalidArgumentError, NotEnoughDataError
 from spherecv.evaluate.allpairs import compare_all
 from spherecv.evaluate.calibration import calibrate_all, calibrate_pairs, information_gain
+from spherecv.evaluate.curves import require_support
+from spherecv.thresholds import CalibratedThreshold, accepted_text
 
 
 def pairs(genuine: int = 300, impostors: int = 3000, seed: int = 0, decimals: int = 9):
@@ -107,3 +111,23 @@ def test_all_pairs_of_a_folder_support_lower_rates_than_a_list_of_them() -> None
         calibrate_all(compared, np.full(80, 4), choose=1e-4)
     with pytest.raises(InvalidArgumentError, match="was not measured"):
         calibrate_all(compared, np.full(80, 4), choose=0.005)
+
+
+def test_no_rate_is_ever_advised_that_is_none() -> None:
+    for far, impostors in ((0.3, 2), (0.3, 4), (0.9, 20), (0.001, 50)):
+        with pytest.raises(NotEnoughDataError) as caught:
+            require_support(far, impostors)
+        assert "or ask for" not in str(caught.value)
+        assert f"bring at least {int(np.ceil(30 / far)):,} impostor pairs" in str(caught.value)
+    with pytest.raises(NotEnoughDataError, match=r"or ask for 0\.03 or more"):
+        require_support(0.001, 1000)
+
+
+def test_a_rate_of_nothing_seen_says_in_how_many_pairs() -> None:
+    row = CalibratedThreshold(
+        chosen_for="best accuracy", threshold=0.4, measured_far=0.0, far_interval=(0.0, 0.01145), measured_tar=0.9,
+        tar_interval=(0.8, 1.0), false_accepts=0,
+    )  # fmt: skip
+    assert accepted_text(row, 262) == "0 of 262 impostor pairs accepted (95 %: up to 1.1 %)"
+    seen = replace(row, measured_far=0.01, far_interval=(0.005, 0.02), false_accepts=3)
+    assert accepted_text(seen, 300) == "FAR 1.00e-02 (5.0e-03 to 2.0e-02, 3 false accepts)"

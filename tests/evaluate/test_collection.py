@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from spherecv.errors import CalibrationError, DatasetError
+from spherecv.evaluate import collection
 from spherecv.evaluate.collection import ImageEmbeddings, embed_images, saved_path
 from spherecv.zoo import get_recipe
 
@@ -111,3 +112,32 @@ def test_a_broken_file_and_a_missing_image_are_named(tmp_path, people, subject) 
         embed_images(people, names_of(people), subject, saved=tmp_path / "e.npz")
     with pytest.raises(DatasetError, match="No such file"):
         embed_images(people, ["gone.png"], subject)
+
+
+def test_a_run_that_is_broken_off_goes_on_where_it_stopped(tmp_path, people, subject) -> None:
+    names, place = names_of(people), tmp_path / "e.npz"
+
+    def break_off(done: int, _total: int) -> None:
+        if done == 17:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embed_images(people, names, subject, saved=place, progress=break_off)
+    assert len(ImageEmbeddings.load(place)[0]) == 17
+    rest = []
+    found = embed_images(people, names, subject, saved=place, progress=lambda _done, total: rest.append(total))
+    assert rest == [len(names) - 17] * (len(names) - 17)
+    np.testing.assert_array_equal(found.embeddings, embed_images(people, names, subject).embeddings)
+
+
+def test_a_run_saves_now_and_then_for_a_kill_lets_nothing_be_done(
+    tmp_path, people, subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collection, "_SAVE_EVERY", 0.0)
+    names, place, held = names_of(people)[:5], tmp_path / "e.npz", []
+    embed_images(
+        people, names, subject, saved=place,
+        progress=lambda _done, _total: held.append(len(ImageEmbeddings.load(place)[0]) if place.exists() else 0),
+    )  # fmt: skip
+    assert held[0] == 1
+    assert held == sorted(held)

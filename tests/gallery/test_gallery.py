@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +27,7 @@ from spherecv.gallery.intake import entries_of
 from spherecv.metrics import distance
 from spherecv.pipeline import FacePipeline
 from spherecv.templates import SetWarning
-from spherecv.thresholds import CalibratedThreshold, Calibration, Threshold
+from spherecv.thresholds import CalibratedThreshold, Calibration, Threshold, ThresholdWarning
 from spherecv.zoo import DEFAULT_MODEL, get_recipe, model_info, source
 from spherecv.zoo.key import ModelKey
 from spherecv.zoo.model import KnownPrecision, Shift
@@ -414,3 +415,16 @@ def test_a_gallery_takes_the_precisions_that_were_shown_to_be_comparable(
     else:
         with pytest.raises(GalleryMismatchError, match=r"in float32, and nobody measured .*--precision float32"):
             FaceGallery.open(tmp_path / "g.db", model=other)
+
+
+def test_another_detector_than_the_gallerys_is_a_warning(known: FaceGallery, album: Path, numbers) -> None:
+    other = FacePipeline(numbers.ColourEmbedder(), detector=numbers.CountingDetector())
+    with FaceGallery.open(known.store.label, model=other) as gallery, warnings.catch_warnings():
+        warnings.simplefilter("error", ThresholdWarning)
+        gallery.identify(album / "Ann" / "1.png", threshold=0.1)
+    other.detector.name = "counting preset=slow"
+    with (
+        FaceGallery.open(known.store.label, model=other) as gallery,
+        pytest.warns(ThresholdWarning, match="was filled with the detector counting, and is used with counting preset"),
+    ):
+        gallery.identify(album / "Ann" / "1.png", threshold=0.1)

@@ -266,3 +266,25 @@ def test_a_key_is_asked_for_and_sent(page, staged, tools) -> None:
         page.locator("#gallery-none").wait_for()
         assert key not in page.content()
         page.context.close()  # before the server, which would wait for its connections
+
+
+def test_every_call_can_be_tried_on_a_page_of_the_service(page, place, pictures) -> None:
+    page.goto(place + "/docs")
+    page.locator("html[data-ready]").wait_for(state="attached")
+    call = page.locator("details", has_text="POST /v1/verify")
+    call.locator("summary").click()
+    call.locator("[name=img1]").set_input_files(pictures / "eileen1.jpg")
+    call.locator("[name=img2]").set_input_files(pictures / "eileen2.png")
+    call.get_by_role("button", name="Try it").click()
+    call.get_by_text("200").wait_for()
+    assert '"verified": true' in call.locator("pre").inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_the_gallery_page_offers_the_rates(page, place) -> None:
+    page.goto(place)
+    page.locator("html[data-ready]").wait_for(state="attached")
+    offered = [page.locator(f"#{name} option").all_inner_texts() for name in ("who-far", "verify-far")]
+    assert offered[0] == offered[1]
+    assert offered[0][0].startswith("the service's own")
+    assert page.locator("#enrol-exists").input_value() == "add"

@@ -2,7 +2,7 @@
 
 import { call, form } from "./api.js";
 import { make, photoPlace, readPhoto, takePhoto } from "./photo.js";
-import { sentence } from "./verify.js";
+import { offerRates, sentence } from "./verify.js";
 
 const $ = (id) => document.getElementById(id);
 const address = (name) => `/v1/gallery/${encodeURIComponent(name)}`;
@@ -113,7 +113,9 @@ export function setUpGallery(service, notice) {
       const fields = { identity: $("enrol-name").value.trim(), if_exists: $("enrol-exists").value, img };
       const done = await call("/v1/gallery", { method: "POST", body: form(fields) });
       const known = done.unchanged ? `, ${done.unchanged} known already` : "";
-      say("enrol-status", `Enrolled ${done.identity}: ${several(done.faces, "new face")}${known}.`);
+      const crowded = done.several_faces.length ? ` Several faces on ${several(done.several_faces.length, "photo")}: the largest was taken.` : "";
+      const doubts = done.doubts.length ? ` ${done.doubts.join(" ")}` : "";
+      say("enrol-status", `Enrolled ${done.identity}: ${several(done.faces, "new face")}${known}.${crowded}${doubts}`, Boolean(doubts));
       $("enrol").reset();
       taken = [];
       count();
@@ -125,22 +127,32 @@ export function setUpGallery(service, notice) {
     }
   });
 
-  const who = photoPlace($("photo-who"), async (place) => {
+  offerRates($("who-far"), service);
+  $("who-far").addEventListener("change", () => who.photo && asked(who));
+  const asked = async (place) => {
     const { photo } = place;
     say("who-status", "Looking …");
     $("who").replaceChildren();
     try {
-      const { matches } = await call("/v1/identify", { method: "POST", body: form({ img: photo.blob }) });
+      const { matches } = await call("/v1/identify", { method: "POST", body: form({ img: photo.blob, far: $("who-far").value }) });
       if (place.photo !== photo) return; // names belong to the photo that was asked about
       place.draw(matches.map((match, index) => ({ ...match.face, label: `${index + 1} ${match.identity ?? ""}` })));
       $("who").replaceChildren(...matches.map(matchLine));
-      say("who-status", "");
+      say("who-status", chances(matches[0]));
     } catch (error) {
       if (place.photo === photo) say("who-status", sentence(error), true);
     }
-  });
+  };
+  const who = photoPlace($("photo-who"), asked);
   $("people-more").addEventListener("click", () => list(next).catch((error) => notice(sentence(error))));
   return { opened: refresh, who };
+}
+
+/** What the gallery's size does to the false accept rate. */
+function chances(match) {
+  if (match?.fpir === null || match?.fpir === undefined) return "";
+  const share = match.fpir * 100;
+  return `With the ${several(match.people, "person", "people")} enrolled, about ${share >= 1 ? share.toFixed(0) : share.toPrecision(1)} % of strangers are given a name.`;
 }
 
 function several(count, one, many = `${one}s`) {

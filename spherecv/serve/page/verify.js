@@ -13,9 +13,7 @@ export function setUpVerify(service) {
   let last = null;
 
   const far = $("verify-far");
-  const own = service.threshold;
-  far.append(new Option(own ? `the service's own, ${number(own.value)}` : "none is known", ""));
-  for (const rate of service.rates) far.append(new Option(`for 1 false accept in ${inWords(rate.far)}`, rate.far));
+  offerRates(far, service);
 
   const ready = () => places.every((place) => place.photo);
   const changed = () => {
@@ -77,6 +75,13 @@ export function setUpVerify(service) {
   $("show-landmarks").addEventListener("change", () => last && drawCrops());
 }
 
+/** Fill a choice with the thresholds that are known, each by its false accept rate. */
+export function offerRates(select, { threshold, rates }) {
+  const rate = threshold?.far ? `: 1 false accept in ${inWords(threshold.far)}` : "";
+  select.append(new Option(threshold ? `the service's own, ${number(threshold.value)}${rate}` : "none is known", ""));
+  for (const one of rates) select.append(new Option(`for 1 false accept in ${inWords(one.far)}`, one.far));
+}
+
 async function drawCrop(canvas, crop, withLandmarks) {
   const picture = new Image();
   picture.src = `data:image/png;base64,${crop.png}`;
@@ -105,7 +110,13 @@ function figuresOf(answer) {
       ? ["Probability", "not known", "the service runs without a calibration"]
       : ["Probability", percent(answer.probability), `that it is one person, if ${percent(answer.prior)} of all pairs compared are`],
   );
+  if (answer.notes.length) rows.unshift(["Note", told(answer.notes), ""]);
   return rows;
+}
+
+/** What to say below the figures: which of several faces was taken, which photos disagree. */
+function told(notes) {
+  return notes.map((note) => sentence({ message: note })).join(" ");
 }
 
 function fill(list, rows) {
@@ -123,9 +134,8 @@ function fill(list, rows) {
 function drawScale(svg, answer) {
   const whole = svg.clientWidth || 600;
   const [left, right, top, height] = [8, whole - 8, 46, 22];
-  const least = answer.similarity_metric === "cosine" ? 1.2 : 0;
-  const most = Math.max(least, answer.threshold * 2, answer.distance * 1.1);
-  const x = (value) => left + ((right - left) * value) / most;
+  const most = answer.similarity_metric === "cosine" ? 1.5 : answer.threshold * 2; // the same for every pair
+  const x = (value) => left + ((right - left) * Math.min(value, most)) / most;
   const put = (tag, attributes, text) => {
     const element = document.createElementNS(SVG, tag);
     for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
