@@ -146,6 +146,7 @@ def test_people_are_enrolled_named_renamed_and_removed_and_their_names_are_text(
     page.locator("#people td bdi", has_text="Eileen").wait_for()
     page.fill("#enrol-name", "Eileen")
     page.set_input_files("#enrol-files", [pictures / "eileen2.png"])
+    page.select_option("#enrol-exists", "raise")
     page.click("#enrol button.main")
     page.locator("#enrol-status.bad", has_text="Somebody of that name").wait_for()
     page.get_by_role("button", name="Remove Eileen").click()
