@@ -277,7 +277,7 @@ def test_every_call_can_be_tried_on_a_page_of_the_service(page, place, pictures)
     call.locator("[name=img1]").set_input_files(pictures / "eileen1.jpg")
     call.locator("[name=img2]").set_input_files(pictures / "eileen2.png")
     call.get_by_role("button", name="Try it").click()
-    call.get_by_text("200").wait_for()
+    call.locator(".status", has_text="200 OK").wait_for()
     assert '"verified": true' in call.locator("pre").inner_text()
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
