@@ -51,7 +51,10 @@ LIST_SUFFIXES = frozenset({".txt", ".lst", ".list"})
 
 _PILLOW = threading.Lock()
 _RAISE = ": max_pixels=, --max-pixels or SPHERECV_MAX_PIXELS raise it"
-_DEPTHS = (8, 10, 12, 14, 16)
+_DEPTHS = (8, 10, 12, 14)
+"""Bits of a sample, fewer than the 16 that it is kept in."""
+_BRIGHTEST = 3
+"""What white may be of the brightest pixel, for a depth to be guessed: darker, it may as well be a dark image."""
 _DIM = 64
 """Above what the upper 8 of 16 bits hold of data of 14 bits."""
 _MAX_SAMPLE = 281
@@ -98,8 +101,9 @@ def load_image(
         (fetched within limits, see `spherecv.addresses`), or base64 with or without `data:image/...;base64,` before it.
         A file object is read from its start, where it can be, and so may be given again.
         Arrays of shape `(H, W)`, `(H, W, 1)`, `(H, W, 3)` or `(H, W, 4)`, uint8, uint16 or float (0..1); alpha is
-        dropped. White of 16 bits is the largest value of 8, 10, 12, 14 or 16 bits that holds all pixels, or what a TIFF
-        states: cameras of 12 bits write 0..4095.
+        dropped. Cameras of 12 bits write 0..4095 into samples of 16: a TIFF's MaxSampleValue says so. Where nothing
+        does, white is the largest value of 8, 10, 12 or 14 bits, the fewest that hold all pixels, if the brightest
+        pixel reaches a third of it. Everything else has all 16 bits, and stays as dark as it is.
     color : {"bgr", "rgb"}
         The channel order of an *array*; files and PIL images say theirs themselves.
     max_pixels : int, optional
@@ -273,20 +277,21 @@ def _decode(stream: IO[bytes], label: str, max_pixels: int) -> NDArray[np.uint8]
         raise ImageError(f"{label} is larger than the limit of {max_pixels:,} pixels{_RAISE}") from None
     except Exception as error:  # Pillow's plugins raise whatever a broken header makes them raise
         raise ImageError(f"{label} is a broken image: {_first_line(error)}") from None
-    deep = picture.mode in ("RGB", "RGBA") and ";16" in str(getattr(picture, "tile", ""))
+    deep = picture.mode in ("RGB", "RGBA", "LA") and ";16" in str(getattr(picture, "tile", ""))
     image = _from_pil(picture, label, max_pixels)
-    return _deep_colour(stream, image) if deep and image.max() < _DIM else image
+    return _deep_colour(stream, image, _stated_depth(picture)) if deep and image.max() < _DIM else image
 
 
-def _deep_colour(stream: IO[bytes], image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _deep_colour(stream: IO[bytes], image: NDArray[np.uint8], depth: int) -> NDArray[np.uint8]:
     """Read colours of 16 bits again, of which Pillow keeps the upper 8: of 12-bit data that is next to nothing."""
     import cv2
 
     stream.seek(0)
-    found = cv2.imdecode(np.frombuffer(stream.read(), np.uint8), cv2.IMREAD_UNCHANGED)
-    if found is None or found.dtype != np.uint16 or found.ndim != 3 or found.shape[:2] != image.shape[:2]:
+    # Without alpha, whose white would hide the depth of the colours, and turned upright, as `image` is.
+    found = cv2.imdecode(np.frombuffer(stream.read(), np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    if found is None or found.dtype != np.uint16 or found.shape != image.shape:
         return image
-    return _to_bgr(_to_uint8(np.asarray(found)), "bgr")
+    return _to_bgr(_to_uint8(np.asarray(found), depth), "bgr")
 
 
 @contextlib.contextmanager
@@ -374,7 +379,7 @@ def _from_array(array: NDArray[Any], color: Color, max_pixels: int) -> NDArray[n
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in _CHANNELS):
         raise InvalidArgumentError(f"an image array must have shape (H, W) or (H, W, 1 | 3 | 4), but got {array.shape}")
     _check_size(array.shape[1], array.shape[0], "the array given", max_pixels)
-    return _to_bgr(_to_uint8(array), color)
+    return _to_bgr(_to_uint8(array[..., :3] if array.ndim == 3 else array), color)
 
 
 def _stated_depth(picture: PILImage) -> int:
@@ -384,12 +389,18 @@ def _stated_depth(picture: PILImage) -> int:
     return max(values, default=0).bit_length()
 
 
+def _white(brightest: int, depth: int) -> int:
+    """The value of white: of the depth that is stated and holds all pixels, or of one that they make likely."""
+    needed = max(depth, brightest.bit_length())
+    white: int = 2 ** next((bits for bits in _DEPTHS if bits >= needed), 16) - 1
+    return white if depth or brightest * _BRIGHTEST >= white else 65_535
+
+
 def _to_uint8(array: NDArray[Any], depth: int = 0) -> NDArray[np.uint8]:
     if array.dtype == np.uint8:
         return array
     if array.dtype.kind == "u" and array.dtype.itemsize == 2:  # in either byte order
-        needed = max(depth, int(array.max()).bit_length())
-        white: int = 2 ** next(bits for bits in _DEPTHS if bits >= needed) - 1
+        white = _white(int(array.max()), depth)
         scaled: NDArray[np.uint8] = ((array.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
         return scaled
     if array.dtype.kind != "f":

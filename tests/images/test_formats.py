@@ -6,6 +6,7 @@ import io
 import struct
 import sys
 import warnings
+import zlib
 from pathlib import Path
 
 import cv2
@@ -173,3 +174,34 @@ def test_a_depth_that_a_tiff_states_is_taken_over_a_guess(tmp_path: Path) -> Non
     dark = np.full((8, 8), 200, np.uint16)
     Image.fromarray(dark).save(tmp_path / "dark.tif", tiffinfo={281: 4095})
     assert load_image(tmp_path / "dark.tif").max() == round(200 * 255 / 4095)
+    Image.fromarray(dark).save(tmp_path / "dark.tif", tiffinfo={281: 65_535})
+    assert load_image(tmp_path / "dark.tif").max() == 1
+
+
+@pytest.mark.parametrize(
+    ("brightest", "white"),
+    [(20, 65_535), (84, 65_535), (100, 255), (300, 65_535), (700, 1023), (1200, 65_535), (2000, 4095), (5000, 65_535),
+     (9000, 16_383), (20_000, 65_535)],
+)  # fmt: skip
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_dark_image_of_sixteen_bits_stays_dark(tmp_path: Path, brightest: int, white: int, channels: int) -> None:
+    """Only where the brightest pixel reaches a third of a smaller depth's white is that depth taken."""
+    ramp = np.linspace(0, brightest, 40 * 60).astype(np.uint16).reshape(40, 60)
+    colour = np.dstack([ramp, ramp[::-1], ramp[:, ::-1]])
+    deep = ramp if channels == 1 else np.dstack([colour, np.full_like(ramp, 65_535)])[..., :channels]
+    path = tmp_path / "deep.png"
+    cv2.imwrite(str(path), deep)
+    shown = colour if channels > 1 else np.repeat(ramp[:, :, None], 3, axis=2)
+    for source in (path, deep):
+        np.testing.assert_allclose(load_image(source), np.rint(shown * (255.0 / white)), atol=1)
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_twelve_bits_are_turned_upright_too(orientation: int) -> None:
+    deep = np.random.default_rng(0).integers(0, 4096, (20, 30, 3), dtype=np.uint16)
+    data = cv2.imencode(".png", deep)[1].tobytes()
+    exif = struct.pack(">2sHIHHHIHHI", b"MM", 42, 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+    chunk = b"eXIf" + exif
+    block = struct.pack(">I", len(exif)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    wanted = np.rot90(deep, 2 if orientation == 3 else -1) * (255.0 / 4095)
+    np.testing.assert_allclose(load_image(data[:33] + block + data[33:]), wanted, atol=1)  # after the header
