@@ -32,11 +32,12 @@ _WORST = 8
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+body { overflow-wrap: anywhere } .wide { overflow-x: auto; margin: 1rem 0 } .wide th, .wide td { overflow-wrap: normal }
 h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc }
-table { border-collapse: collapse; margin: 1rem 0 } th, td { border: 1px solid #ccc; padding: .25rem .6rem }
+table { border-collapse: collapse } th, td { border: 1px solid #ccc; padding: .25rem .6rem }
 th { background: #f4f4f4; text-align: left } td.n { text-align: right; font-variant-numeric: tabular-nums }
-img { max-width: 100% } .side { display: flex; flex-wrap: wrap; gap: 1rem }
-.pair { text-align: center; font-size: 12px }
+img { max-width: 100%; height: auto } .side { display: flex; flex-wrap: wrap; gap: 1rem }
+.pair { text-align: center; font-size: 12px; max-width: 100% }
 .pair img { height: 112px } pre { background: #f4f4f4; padding: .8rem; overflow-x: auto } .note { color: #853 }
 """
 
@@ -98,7 +99,8 @@ def write_report(
         _reproduction(experiments, facts),
     ]
     page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>SphereCV evaluation</title>'
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><title>SphereCV evaluation</title>'
         f"<style>{_STYLE}</style></head><body>{''.join(body)}</body></html>\n"
     )
     write_bytes(root / "report.html", page.encode())
@@ -163,7 +165,7 @@ def _figures_table(experiments: Sequence[Experiment]) -> str:
         rates = ", ".join(f"{far:g}" for far in left)
         note = f'<p class="note">Too few impostor pairs for a TAR at FAR {rates}: fewer than 30 false accepts.</p>'
     return (
-        f"<table><tr><th></th>{head}</tr>{''.join(rows)}</table>{note}"
+        f"{_table(f'<tr><th></th>{head}</tr>', *rows)}{note}"
         "<p>In brackets: 95 % bootstrap intervals, identities resampled.</p>"
     )
 
@@ -172,6 +174,11 @@ def _spread(table: Any) -> str:
     if table is None or len(table.folds) < 2:
         return ""
     return f"{table.mean:.5f} &plusmn; {table.standard_deviation:.5f}; &plusmn; {table.standard_error:.5f}"
+
+
+def _table(*rows: str) -> str:
+    """A table that scrolls in its box where the screen is narrow."""
+    return f'<div class="wide"><table>{"".join(rows)}</table></div>'
 
 
 def _row(name: str, values: Sequence[str], *, raw: bool = False) -> str:
@@ -191,8 +198,8 @@ def _section(number: int, experiment: Experiment, pictures: dict[str, bytes], wo
     parts += [_groups(rates, pictures[f"groups-{number}-{rates.column}.png"]) for rates in experiment.groups]
     parts += [f'<p class="note">{escape(note)}</p>' for note in experiment.notes]
     if experiment.failures:
-        rows = "".join(_row(name, [why]) for name, why in list(experiment.failures.items())[:100])
-        parts.append(f"<h3>Images that could not be used ({len(experiment.failures)})</h3><table>{rows}</table>")
+        rows = [_row(name, [why]) for name, why in list(experiment.failures.items())[:100]]
+        parts.append(f"<h3>Images that could not be used ({len(experiment.failures)})</h3>{_table(*rows)}")
     return "".join(parts)
 
 
@@ -214,7 +221,7 @@ def _groups(rates: GroupRates, picture: bytes) -> str:
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in (*rates.notes, ratio))
     return (
         f"<h3>False match rate by {escape(rates.column)}, threshold {rates.threshold:.4f}</h3>"
-        f"{_picture(picture, rates.column)}<table><tr><th></th>{head}</tr>{''.join(rows)}</table>{notes}"
+        f"{_picture(picture, rates.column)}{_table(f'<tr><th></th>{head}</tr>', *rows)}{notes}"
     )
 
 

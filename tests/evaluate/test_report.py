@@ -62,6 +62,25 @@ def test_the_page_needs_nothing_but_itself(tmp_path, experiment) -> None:
     assert saved["provenance"]["packages"]["numpy"] == np.__version__
 
 
+def test_the_page_fits_a_phone(tmp_path, experiment, chromium) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    rows = np.random.default_rng(0).normal(size=(60, 4))
+    rates = false_match_rates(rows, ["a", "b", "c", "d"] * 15, 0.4, replicates=5)
+    named = {**experiment.subject, "model": "a-name-that-is-longer-than-the-screen-of-a-phone"}
+    failures = {"folder/" * 12 + "a.jpg": "no face was found, however long it was looked for"}
+    other = replace(experiment, subject=named, groups=(rates,), failures=failures)
+    path = write_report(tmp_path / "report", [experiment, other, other], command=["spherecv", "evaluate", "x" * 99])
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 375, "height": 740}, is_mobile=True)
+        page.goto(path.as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") == 375
+        assert page.evaluate("window.innerWidth") == 375  # a page without a viewport is laid out at 980
+        assert page.evaluate("[...document.images].every((image) => image.getBoundingClientRect().right <= 375)")
+        assert page.evaluate("[...document.querySelectorAll('table')].every((t) => t.closest('.wide'))")
+        browser.close()
+
+
 def test_the_worst_mistakes_come_first(experiment) -> None:
     false, missed = worst_pairs(experiment, 5)
     variant, same = experiment.variants[0], experiment.pairs.same
