@@ -203,6 +203,46 @@ def test_names_belong_to_the_photo_that_is_shown(page, colours) -> None:
     page.context.close()
 
 
+PAINTED_CAMERA = """
+const canvas = document.createElement("canvas");
+[canvas.width, canvas.height] = [128, 128];
+window.colour = "rgb(90, 90, 90)";
+setInterval(() => {
+  const context = canvas.getContext("2d");
+  context.fillStyle = window.colour;
+  context.fillRect(0, 0, 128, 128);
+}, 50);
+navigator.mediaDevices.getUserMedia = async () => canvas.captureStream(20);
+"""
+
+
+def test_the_camera_asks_only_when_a_face_is_there(page, colours) -> None:
+    """Nobody before the camera: one frame is looked through, and no other until something changes."""
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url.rpartition("/")[2]))
+    page.add_init_script(PAINTED_CAMERA)
+    ready(page, colours[0])
+    page.click("#tab-camera")
+    page.wait_for_timeout(500)
+    assert {"detect", "identify"}.isdisjoint(asked)  # nor before the camera was started
+    page.click("#camera-start")
+    page.locator("#camera-status", has_text="No face yet").wait_for()
+    page.wait_for_timeout(3000)
+    assert asked.count("identify") == 0
+    assert asked.count("detect") == 1
+    page.evaluate("() => { window.colour = 'rgb(220, 30, 40)'; }")
+    page.locator("#camera-faces b", has_text="Red").wait_for()
+    assert asked.count("detect") <= 3  # a frame may be caught while the colour changes
+    assert no_wider_than_the_screen(page)
+    page.evaluate("() => { window.colour = 'rgb(90, 90, 90)'; }")
+    page.locator("#camera-status", has_text="No face yet").wait_for()
+    before = len(asked)
+    page.wait_for_timeout(2500)
+    assert len(asked) - before <= 1  # a frame in between, half changed
+    page.click("#camera-start")
+    page.context.close()
+
+
 SLOW_CAMERA = """
 const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
 window.opened = [];

@@ -1,4 +1,5 @@
-// The camera tab: frame after frame, each sent when the answer to the last has come.
+// The camera tab. While a face is there, frame after frame is sent, each when the answer to the last has come; while none
+// is, a frame that has changed is looked through for one, at most once a second.
 
 import { call, form } from "./api.js";
 import { matchLine } from "./gallery.js";
@@ -7,12 +8,18 @@ import { sentence } from "./verify.js";
 
 const $ = (id) => document.getElementById(id);
 const WIDTH = 640;
+const LOOK_SECONDS = 1;
+const LOOK_AGAIN_SECONDS = 10; // at an unchanged picture too: the service may have missed somebody
+const SMALL = [32, 24];
+const CHANGE = 12; // of 255, in any cell of the small picture: beyond a camera's noise, which a cell averages out
 const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 
 export function setUpCamera(service) {
   const video = $("camera-video");
   const overlay = $("camera-overlay");
   const frame = document.createElement("canvas");
+  const small = document.createElement("canvas");
+  [small.width, small.height] = SMALL;
   let close = null;
   let starting = null;
 
@@ -55,25 +62,39 @@ export function setUpCamera(service) {
   }
 
   async function watch(mine) {
-    let seconds = 0;
     const [track] = video.srcObject.getTracks();
+    let seconds = 0;
+    let present = false;
+    let empty = null; // the last frame on which nobody was, and when
     while (close === mine) {
       if (track.readyState === "ended") {
         stop();
         return say("The camera was taken away.", true);
       }
       const started = performance.now();
+      const cells = present ? null : glance();
+      if (empty && cells && started - empty.at < LOOK_AGAIN_SECONDS * 1000 && !changed(empty.cells, cells)) {
+        await pause(0.2);
+        continue;
+      }
       try {
-        const scale = Math.min(1, WIDTH / video.videoWidth);
-        frame.width = Math.round(video.videoWidth * scale);
-        frame.height = Math.round(video.videoHeight * scale);
-        frame.getContext("2d").drawImage(video, 0, 0, frame.width, frame.height);
-        const faces = await look(await jpegOf(frame, 0.85));
+        const faces = await look(await grab(), present ? $("camera-task").value : "detect");
         if (close !== mine) return;
         draw(faces);
+        if (!present && faces.length) {
+          [present, empty, seconds] = [true, null, 0];
+          continue; // who it is, is asked of the next frame
+        }
+        present = faces.length > 0;
         const took = (performance.now() - started) / 1000;
         seconds = seconds ? 0.8 * seconds + 0.2 * took : took;
-        say(`${faces.length === 1 ? "1 face" : `${faces.length} faces`}, ${(1 / seconds).toFixed(1)} frames a second`);
+        if (present) {
+          say(`${faces.length === 1 ? "1 face" : `${faces.length} faces`}, ${(1 / seconds).toFixed(1)} frames a second`);
+        } else {
+          say("No face yet: frames are sent only when something changes.");
+          empty = { cells: cells ?? glance(), at: started };
+          await pause(LOOK_SECONDS);
+        }
       } catch (error) {
         if (close !== mine) return;
         if (error.status === 401) stop(); // whoever does not want to give a key is not asked with every frame
@@ -85,8 +106,24 @@ export function setUpCamera(service) {
     }
   }
 
-  async function look(img) {
-    if ($("camera-task").value === "detect") {
+  function grab() {
+    const scale = Math.min(1, WIDTH / video.videoWidth);
+    frame.width = Math.round(video.videoWidth * scale);
+    frame.height = Math.round(video.videoHeight * scale);
+    frame.getContext("2d").drawImage(video, 0, 0, frame.width, frame.height);
+    return jpegOf(frame, 0.85);
+  }
+
+  /** What the camera sees now, in few cells. */
+  function glance() {
+    const context = small.getContext("2d", { willReadFrequently: true });
+    context.imageSmoothingQuality = "high";
+    context.drawImage(video, 0, 0, ...SMALL);
+    return context.getImageData(0, 0, ...SMALL).data;
+  }
+
+  async function look(img, task) {
+    if (task === "detect") {
       const { faces } = await call("/v1/detect", { method: "POST", body: form({ img }) });
       return faces.map((face) => ({ face, label: "" }));
     }
@@ -111,6 +148,10 @@ export function setUpCamera(service) {
   $("camera-mirror").addEventListener("change", mirror);
   mirror();
   return { closed: stop };
+}
+
+function changed(before, now) {
+  return now.some((value, place) => Math.abs(value - before[place]) > CHANGE);
 }
 
 function faceLine(face) {
