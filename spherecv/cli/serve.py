@@ -80,10 +80,12 @@ def serve(
 
     check_open(host, known)  # before the models are opened, which takes a while
     check_certificate(certificate, private_key)
+    largest = _millions("max_upload", max_upload)
     settings = ServiceSettings(
-        max_body=_millions("max_upload", max_upload), max_pixels=_millions("max_pixels", pipeline.max_pixels),
-        queue=queue, time_limit=time_limit,
+        max_body=largest, max_held=max(largest, ServiceSettings.max_held),
+        max_pixels=_millions("max_pixels", pipeline.max_pixels), queue=queue, time_limit=time_limit,
     )  # fmt: skip
+    _check_that_a_face_fits(pipeline.min_size, settings.max_pixels)
     config = pipeline.pipeline_config()
     _ = DecisionRule.of(config, **decision.settings()).threshold  # or refused, before the nets are opened
     pool = open_pool(config, workers=workers, batch=settings.batch)
@@ -98,6 +100,14 @@ def _millions(name: str, value: float) -> int:
     if not 0 < value < float("inf"):  # NaN is neither, and no whole number
         raise InvalidArgumentError(f"{name} must be above 0, but got {value:g}")
     return int(value * _MEGA)
+
+
+def _check_that_a_face_fits(min_size: int | None, max_pixels: int) -> None:
+    if min_size is not None and min_size**2 > max_pixels:
+        raise InvalidArgumentError(
+            f"--min-size {min_size} is larger than any image that is let in ({max_pixels:,} pixels, --max-pixels): no "
+            "face would ever be found"
+        )
 
 
 def _make_key(name: str, path: Path | None) -> None:

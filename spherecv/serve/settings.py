@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 from spherecv.errors import InvalidArgumentError
 
 _DAY = 86_400
+_LEAST = {"max_body": 1024, "max_pixels": 96 * 96, "time_limit": 0.1, "receive_limit": 0.1}
+"""Below these no photo of a face gets in, or no answer comes in time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +26,7 @@ class ServiceSettings:
     queue : int
         Requests that may be at work or wait for it. The next one is answered 429.
     max_held : int
-        Bytes of all bodies that are held at once. What goes beyond is answered 429.
+        Bytes of all bodies that are held at once, at least `max_body`. What goes beyond is answered 429.
     time_limit : float
         Seconds from a request's arrival in the queue to its answer; then 503.
     receive_limit : float
@@ -37,7 +39,7 @@ class ServiceSettings:
     Raises
     ------
     InvalidArgumentError
-        A limit that is not above zero, or a time of more than a day.
+        A limit under which no request could ever be answered, or a time of more than a day.
     """
 
     max_body: int = 16 << 20
@@ -55,6 +57,17 @@ class ServiceSettings:
             value = getattr(self, field.name)
             if not 0 < value < float("inf"):
                 raise InvalidArgumentError(f"{field.name} must be above 0, but got {value!r}")
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise InvalidArgumentError(
+                    f"{name} must be at least {least}, or no photo would ever be answered, but got "
+                    f"{getattr(self, name)!r}"
+                )
+        if self.max_held < self.max_body:
+            raise InvalidArgumentError(
+                f"max_held must be at least max_body ({self.max_body}), or the largest body would never be let in, "
+                f"but got {self.max_held}"
+            )
         for name in ("time_limit", "receive_limit"):
             if getattr(self, name) > _DAY:
                 raise InvalidArgumentError(f"{name} must be at most {_DAY} seconds, but got {getattr(self, name)!r}")

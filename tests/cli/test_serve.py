@@ -39,3 +39,24 @@ def test_what_is_refused(run, failure, tmp_path, monkeypatch) -> None:
     (tmp_path / "text.pem").write_text("no certificate")
     assert "not in PEM" in failure(run("serve", "--tls-cert", tmp_path / "text.pem"))
     assert "needs its certificate" in failure(run("serve", "--tls-key", tmp_path / "text.pem"))
+
+
+def test_what_could_never_be_answered_is_refused_at_start(run, failure, tmp_path) -> None:
+    assert "max_body must be at least 1024" in failure(run("serve", "--max-upload", "1e-6"))
+    assert "max_pixels must be at least 9216" in failure(run("serve", "--max-pixels", "0.001"))
+    assert "time_limit must be at least 0.1" in failure(run("serve", "--time-limit", "0.001"))
+    assert "no face would ever be found" in failure(run("serve", "--min-size", "6000"))
+    assert "known rates" in failure(run("serve", "--far", "1e-12"))
+    (tmp_path / "text.db").write_text("no gallery " * 100)
+    assert "is not a gallery" in failure(run("serve", "--workers", "1", "--gallery", tmp_path / "text.db"))
+
+
+def test_uploads_larger_than_what_is_held_by_default_are_let_in(run, monkeypatch) -> None:
+    """They were answered 429 for ever: try again later."""
+    pytest.importorskip("fastapi")
+    import spherecv.serve
+
+    served = []
+    monkeypatch.setattr(spherecv.serve, "run", lambda service, **_: (served.append(service.settings), service.close()))
+    assert run("serve", "--workers", "1", "--max-upload", "300").exit_code == 0
+    assert served[0].max_held >= served[0].max_body == 300_000_000

@@ -291,9 +291,23 @@ def test_more_than_the_queue_holds_is_told_to_come_again(staged, tools) -> None:
 
 
 def test_bodies_together_are_bounded_too(staged, tools) -> None:
-    service = staged.make(max_held=len(tools.red) - 1)
+    large = tools.picture((220, 30, 40), size=(640, 640))
+    most = len(large) + 500  # with the form around it
+    service = staged.make(max_body=most, max_held=most)
+    (detector,) = staged.detectors
+    detector.open.clear()
+    answers: list[httpx.Response] = []
     with tools.serving(service) as client:
-        problem(client.post("/v1/detect", files={"img": tools.red}), 429, "busy")
+        first = threading.Thread(target=lambda: answers.append(client.post("/v1/detect", files={"img": large})))
+        first.start()
+        waited = time.monotonic() + tools.patience
+        while not detector.batches:
+            assert time.monotonic() < waited
+            time.sleep(0.01)
+        problem(client.post("/v1/detect", files={"img": large}), 429, "busy")
+        detector.open.set()
+        first.join()
+        assert answers[0].status_code == 200
         problem(client.post("/v1/detect", files={"img": b"abc"}), 422, "bad-image")
         assert "spherecv_held_bytes 0.0" in client.get("/metrics").text
 
