@@ -65,6 +65,26 @@ def read_blob(blob: BlobProto, *, where: str = "a blob") -> npt.NDArray[np.float
         return numbers.astype(np.float32, copy=False).reshape(shape)
 
 
+def read_weights(blob: BlobProto, *, where: str) -> npt.NDArray[np.float32]:
+    """Return a blob's data as `read_blob` does, and refuse weights that are no numbers.
+
+    Caffe loads them, and gives NaN for every input; the runtimes turn some of that into numbers, each in its own way.
+
+    Raises
+    ------
+    CaffeModelError
+        As for `read_blob`; or a weight is NaN or infinite.
+    """
+    numbers = read_blob(blob, where=where)
+    if not np.isfinite(numbers).all():
+        count = numbers.size - int(np.isfinite(numbers).sum())
+        raise CaffeModelError(
+            f"{where} holds {count:,} weights of {numbers.size:,} that are NaN or infinite: its training blew up, or "
+            "the file is damaged; take another one"
+        )
+    return numbers
+
+
 def _numbers_of(blob: BlobProto, where: str = "a blob") -> npt.NDArray[Any]:
     """Return the numbers in a row: doubles before singles, as Caffe takes them, and raw data where neither is."""
     if not blob.double_data and not blob.data and blob.HasField("raw_data"):

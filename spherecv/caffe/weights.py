@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from spherecv.caffe.blobs import has_legacy_shape, read_blob
+from spherecv.caffe.blobs import has_legacy_shape, read_weights
 from spherecv.caffe.fillers import filled, random_filler, states_filler
 from spherecv.caffe.graph import Array, Layer, Shape, listed
 from spherecv.caffe.layers import kind_of
@@ -57,7 +57,7 @@ def merge(
     Raises
     ------
     CaffeModelError
-        If a layer's weights are missing or have other shapes than the prototxt asks for.
+        If a layer's weights are missing, have other shapes than the prototxt asks for, or are NaN or infinite.
     PrototxtError
         If layers share a weight that cannot be the same for both.
     """
@@ -193,7 +193,7 @@ def _check_sharing(
 def _fitted(source: _Stored, expected: dict[int, list[Shape]], user: tuple[Layer, Shape]) -> Array:
     """Return a stored blob in the shape of its user, after Caffe's check against the layer that it is stored with."""
     layer, shape = user
-    array = read_blob(source.blob, where=source.where)
+    array = read_weights(source.blob, where=source.where)
     wanted = expected.get(id(source.target))
     if wanted is not None and not _fits(source.blob, array.shape, wanted[source.index]):
         raise CaffeModelError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from spherecv.caffe.blobs import blob_shape, read_blob, write_blob
+from spherecv.caffe.blobs import blob_shape, read_weights, write_blob
 from spherecv.caffe.reader import Source, read_caffemodel
 from spherecv.caffe.spherecv_caffe_pb2 import NetParameter
 from spherecv.caffe.upgrade import upgrade
@@ -63,7 +63,8 @@ def load_weights(net: Net, source: Source | NetParameter, *, partial: bool = Fal
     Raises
     ------
     CaffeModelError
-        The file is damaged; or, without `partial`, does not fit; or holds nothing that fits.
+        The file is damaged, or holds weights that are NaN or infinite; or, without `partial`, does not fit; or holds
+        nothing that fits.
     """
     message = upgrade(source if isinstance(source, NetParameter) else read_caffemodel(source))
     stored = {layer.name: layer.blobs for layer in message.layer if layer.blobs}
@@ -82,7 +83,7 @@ def load_weights(net: Net, source: Source | NetParameter, *, partial: bool = Fal
             if _significant(shape) != _significant(param.order.caffe):
                 differing.append(f"{param.name} {shape} for {param.order.caffe}")
                 continue
-            values = read_blob(blobs[index], where=f"blob {index} of layer {layer.name!r}")
+            values = read_weights(blobs[index], where=f"blob {index} of layer {layer.name!r}")
             ready.append((param, values.reshape(param.order.caffe)))
             taken.append(param.name)
     report = LoadReport(tuple(taken), tuple(differing), tuple(missing))

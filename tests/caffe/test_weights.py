@@ -183,3 +183,26 @@ def test_names_in_any_encoding_find_their_weights():
     assert (layer.name, layer.blobs[0].flat[0]) == ("卷积/1-a", 3)
     with pytest.raises(CaffeModelError, match=r"no weights for layer '卷积/1-a' .*it has other"):
         load(text, _model(("other", 3)))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_no_numbers_are_refused_by_name(bad):
+    weights = _weights((3, 2, 2, 2), (3,))
+    weights.layer[0].blobs[1].data[1] = bad
+    with pytest.raises(CaffeModelError, match=r"blob 1 of layer 'c' .*holds 1 weights of 3 that are NaN or infinite"):
+        load(TEXT, weights.SerializeToString())
+
+
+def test_a_double_beyond_single_precision_is_refused_too():
+    weights = _weights((3, 2, 2, 2), (3,))
+    blob = weights.layer[0].blobs[1]
+    blob.ClearField("data")
+    blob.double_data.extend([1, 1e300, 2])
+    with pytest.raises(CaffeModelError, match="1 weights of 3 that are NaN or infinite"):
+        load(TEXT, weights.SerializeToString())
+
+
+def test_layers_that_the_net_lacks_may_hold_anything():
+    weights = _weights((3, 2, 2, 2), (3,))
+    write_blob(np.full((2,), np.nan), weights.layer.add(name="loss").blobs.add())
+    assert load(TEXT, weights.SerializeToString()).layers[0].blobs[1].tolist() == [1, 1, 1]

@@ -10,6 +10,7 @@ import pytest
 
 from spherecv.caffe import load
 from spherecv.caffe.architectures import sphereface_training
+from spherecv.caffe.reader import read_caffemodel
 from spherecv.caffe.writer import write_prototxt
 from spherecv.errors import CaffeModelError, InvalidArgumentError
 from spherecv.train.backend import Backend, open_backend
@@ -80,6 +81,17 @@ def test_round_trip_through_the_trainer(trained: tuple[Path, Path, np.ndarray, n
     net = Net.from_prototxt(prototxt, single)
     assert load_weights(net, caffemodel).complete
     _close(net.forward({"data": x.transpose(0, 2, 3, 1).copy()}, learn=False).blobs["fc5"], expected)
+
+
+def test_weights_that_are_no_numbers_are_refused(
+    trained: tuple[Path, Path, np.ndarray, np.ndarray], single: Backend
+) -> None:
+    prototxt, caffemodel, *_ = trained
+    weights = read_caffemodel(caffemodel)
+    name = next(layer.name for layer in weights.layer if layer.blobs)
+    next(layer for layer in weights.layer if layer.blobs).blobs[0].data[0] = np.nan
+    with pytest.raises(CaffeModelError, match=f"blob 0 of layer '{name}' holds 1 weights of .* NaN or infinite"):
+        load_weights(Net.from_prototxt(prototxt, single), weights)
 
 
 def test_size_must_be_known(small_run: Path) -> None:
