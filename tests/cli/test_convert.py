@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
+import onnx
 import pytest
 
+from spherecv import FaceEmbedder, FacePipeline
 from spherecv.caffe import load, write_blob
 from spherecv.caffe.spherecv_caffe_pb2 import NetParameter
 from spherecv.cli import parity
 from spherecv.errors import BackendError
+from spherecv.zoo import ModelSource, models_dir, open_model
 
 TEXT = """layer { name: "in" type: "Data" top: "data" top: "label" }
 layer { name: "conv/1" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 4 kernel_size: 3 } }
@@ -190,3 +195,36 @@ def test_detections_are_compared_by_what_they_are_made_from() -> None:
     net = load(text)
     assert net.outputs == ("after", "plain")
     assert parity._of_fixed_shape(net) == ("loc", "one", "plain")
+
+
+def test_int8_of_photographs(run, data_dir: Path, tmp_path: Path) -> None:
+    """Faces are found and aligned in them; what has no face, or is no image, is passed over."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in ("img1.jpg", "img4.jpg", "img7.jpg"):
+        shutil.copy(data_dir / "deepface-pairs" / name, photos)
+    cv2.imwrite(str(photos / "wall.png"), np.full((300, 400, 3), 90, np.uint8))
+    (photos / "broken.jpg").write_bytes(b"no image")
+    mini = [models_dir() / f"sphereface-mini.{kind}" for kind in ("prototxt", "caffemodel")]
+    out = tmp_path / "int8.onnx"
+    asked = ("--precision", "int8", "--calibrate", photos, "--recipe", "sphereface-mini", "--out", out)
+    assert run("convert", *mini, *asked).exit_code == 0
+    held = {entry.key: entry.value for entry in onnx.load(out).metadata_props}
+    assert json.loads(held["spherecv.int8"])["calibration"]["images"] == 3
+    source = open_model("sphereface-mini")
+    short = FaceEmbedder(ModelSource.from_onnx(out, recipe=source.recipe), backend="onnxruntime")
+    assert short.precision == "int8"
+    exact = FacePipeline(FaceEmbedder(source, backend="onnxruntime"))
+    (face,) = exact.faces(data_dir / "deepface-pairs" / "img2.jpg")
+    got, wanted = short.embed(face.crop[None])[0], face.embedding
+    cosine = float(got @ wanted / (np.linalg.norm(got) * np.linalg.norm(wanted)))
+    assert 0.97 < cosine < 0.999999
+
+
+def test_int8_needs_faces(run, failure, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "wall.png"), np.full((300, 400, 3), 90, np.uint8))
+    mini = [models_dir() / f"sphereface-mini.{kind}" for kind in ("prototxt", "caffemodel")]
+    asked = ("--precision", "int8", "--recipe", "sphereface-mini", "--out", tmp_path / "int8.onnx")
+    assert "--precision int8 and --calibrate IMAGES go together" in failure(run("convert", *mini, *asked))
+    assert "has a face that could be found" in failure(run("convert", *mini, *asked, "--calibrate", tmp_path))
+    assert not (tmp_path / "int8.onnx").exists()
