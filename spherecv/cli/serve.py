@@ -90,6 +90,8 @@ def serve(
     _ = DecisionRule.of(config, **decision.settings()).threshold  # or refused, before the nets are opened
     pool = open_pool(config, workers=workers, batch=settings.batch)
     service = FaceService.open(pool, gallery, settings, **decision.settings())
+    if service.read_only:
+        typer.echo(f"{gallery} is read-only here: people are named, nobody can be enrolled", err=True)
     run(
         service, host=host, port=port, keys=known, certificate=certificate, private_key=private_key,
         ready=lambda address: typer.echo(f"listening on {address} (Ctrl+C stops)"),

@@ -348,6 +348,11 @@ class Database:
             place, timeout=self.timeout, isolation_level=None, check_same_thread=False, cached_statements=64, uri=uri
         )
 
+    @property
+    def writable(self) -> bool:
+        """Whether this process may change the file."""
+        return self._can_log() and os.access(self.path, os.W_OK, **_BY_WHO_ASKS)
+
     def _can_log(self) -> bool:
         """Whether SQLite can have the files beside the gallery that it reads by: they are there, or can be made."""
         shared = self._beside("-shm").exists()

@@ -80,6 +80,11 @@ class MilvusStore:
             raise
 
     @property
+    def writable(self) -> bool:
+        """Always: what a user may do is the server's to say, call by call."""
+        return True
+
+    @property
     def origin(self) -> Origin | None:
         """What made the embeddings; None before the first."""
         return None if self._note is None else Origin(**self._note["origin"])

@@ -91,6 +91,11 @@ class SqliteStore:
             raise
 
     @property
+    def writable(self) -> bool:
+        """Whether this process may change the file."""
+        return self._database.writable
+
+    @property
     def index(self) -> IndexKeeper:
         """The approximate index beside the file."""
         return self._search.index

@@ -34,6 +34,10 @@ class Store(Protocol):
     label: str
 
     @property
+    def writable(self) -> bool:
+        """Whether it can be changed, and not only asked."""
+
+    @property
     def origin(self) -> Origin | None:
         """What made the embeddings; None for an empty store that nothing was put into yet."""
 

@@ -100,6 +100,11 @@ class FaceService:
         """Whether people can be enrolled and named."""
         return self._gallery is not None
 
+    @property
+    def read_only(self) -> bool:
+        """Whether people can be named, but the gallery not be changed."""
+        return self._gallery is not None and not self._gallery.store.writable
+
     def verify(self, form: forms.VerifyForm) -> dict[str, Any]:
         """Compare two images, or two sets of images of one person each."""
         started = perf_counter()

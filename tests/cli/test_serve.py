@@ -60,3 +60,18 @@ def test_uploads_larger_than_what_is_held_by_default_are_let_in(run, monkeypatch
     monkeypatch.setattr(spherecv.serve, "run", lambda service, **_: (served.append(service.settings), service.close()))
     assert run("serve", "--workers", "1", "--max-upload", "300").exit_code == 0
     assert served[0].max_held >= served[0].max_body == 300_000_000
+
+
+def test_a_gallery_that_cannot_be_changed_is_said_to_be(run, monkeypatch, tmp_path) -> None:
+    pytest.importorskip("fastapi")
+    import spherecv.serve
+    from spherecv.gallery import FaceGallery
+    from spherecv.gallery.database import Database
+
+    monkeypatch.setattr(spherecv.serve, "run", lambda service, **_: service.close())
+    with FaceGallery.open(tmp_path / "people.db"):
+        pass
+    words = ("serve", "--workers", "1", "--gallery", tmp_path / "people.db")
+    assert "read-only" not in run(*words).output
+    monkeypatch.setattr(Database, "_can_log", lambda _: False)  # the tests' user may be root, who may write anywhere
+    assert "nobody can be enrolled" in run(*words).stderr
