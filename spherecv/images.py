@@ -60,6 +60,7 @@ _DIM = 64
 _MAX_SAMPLE = 281
 """Tag of a TIFF: MaxSampleValue."""
 _LONGEST_PATH = 1024
+_LEAST_SHAPE, _SQUARE_ENOUGH = 0.5, 0.01
 _MAX_BYTES = 1 << 30
 _CHUNK = 1 << 20
 _CHANNELS = (1, 3, 4)
@@ -84,6 +85,8 @@ _TURNS = {
     7: "TRANSVERSE",
     8: "ROTATE_90",
 }
+_TURNS_TO_SIDE = (5, 6, 7, 8)
+_DENSITY_TAGS = (0x011A, 0x011B)
 # Pillow's way from modes that it does not turn to RGB in one step, or only with a warning.
 _DETOURS = {"P": "RGBA", "PA": "RGBA", "La": "LA", "RGBa": "RGBA"}
 
@@ -97,8 +100,12 @@ def load_image(
     ----------
     source : path, address, data URI, bytes, binary file object, ndarray or PIL image
         Files of any format that Pillow reads, but for EPS and WMF, which are programs, and HEIC with the extra `heif`;
-        the first frame of an animation; EXIF orientation is applied. A `str` may be an `https://` or `http://` address
-        (fetched within limits, see `spherecv.addresses`), or base64 with or without `data:image/...;base64,` before it.
+        the first frame of an animation; EXIF orientation is applied. Pixels that are not square by their file's word
+        (JFIF, EXIF, TIFF, PNG and BMP state densities along both sides; a ratio of 1/2 to 2 is believed, and 0 or
+        another is not) are made square by enlarging the side that has too few: answers count in those pixels. A PIL
+        image only as it was opened, since copies keep the note and not the shape. A `str` may be an `https://` or
+        `http://` address (fetched within limits, see `spherecv.addresses`), or base64 with or without
+        `data:image/...;base64,` before it.
         A file object is read from its start, where it can be, and so may be given again.
         Arrays of shape `(H, W)`, `(H, W, 1)`, `(H, W, 3)` or `(H, W, 4)`, uint8, uint16 or float (0..1); alpha is
         dropped. Cameras of 12 bits write 0..4095 into samples of 16: a TIFF's MaxSampleValue says so. Where nothing
@@ -107,8 +114,9 @@ def load_image(
     color : {"bgr", "rgb"}
         The channel order of an *array*; files and PIL images say theirs themselves.
     max_pixels : int, optional
-        An image with more pixels is refused, by its header, before anything is decoded. By default `MAX_PIXELS`, or
-        what the environment's `SPHERECV_MAX_PIXELS` says, in pixels: for photos of 108 or 200 megapixels.
+        An image with more pixels, once they are square, is refused, by its header, before anything is decoded. By
+        default `MAX_PIXELS`, or what the environment's `SPHERECV_MAX_PIXELS` says, in pixels: for photos of 108 or 200
+        megapixels.
     truncated : bool, optional
         Take a JPEG that breaks off, with grey where its pixels are missing, in place of an `ImageError`. By default
         not, unless the environment's `SPHERECV_TRUNCATED` is 1.
@@ -341,17 +349,61 @@ def _open_heif(stream: IO[bytes], max_pixels: int) -> PILImage:
 def _from_pil(picture: PILImage, label: str, max_pixels: int) -> NDArray[np.uint8]:
     _check_size(picture.width, picture.height, label, max_pixels)
     try:
+        shape = _pixel_shape(picture)
+        _check_size(*square_size(picture.width, picture.height, shape), label, max_pixels)
         picture = _upright(picture)
         if picture.mode.startswith(("I", "F")):
-            return _to_bgr(_to_uint8(_deep_array(picture), _stated_depth(picture)), "bgr")
+            return make_square(_to_bgr(_to_uint8(_deep_array(picture), _stated_depth(picture)), "bgr"), shape)
         if picture.mode in _DETOURS:
             picture = picture.convert(_DETOURS[picture.mode])
         array = np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
     except InvalidArgumentError as error:
         raise ImageError(f"{label}: {error}") from None
+    except ImageError:
+        raise
     except Exception as error:  # as above: decoders raise OSError, SyntaxError, ValueError, struct.error, ...
         raise ImageError(f"{label} is a broken image: {_first_line(error)}") from None
-    return _to_bgr(array, "rgb")
+    return make_square(_to_bgr(array, "rgb"), shape)
+
+
+def believed_shape(across: Any, down: Any) -> float:
+    """Width of a pixel over its height, where a source states it as a fraction; 1 where the statement is none."""
+    try:
+        shape = float(across) / float(down)
+    except (TypeError, ValueError, ArithmeticError):
+        return 1.0
+    return shape if _LEAST_SHAPE <= shape <= 1 / _LEAST_SHAPE and abs(shape - 1) > _SQUARE_ENOUGH else 1.0
+
+
+def square_size(width: int, height: int, shape: float) -> tuple[int, int]:
+    """Width and height of an image once its pixels are square: the side that has too few is enlarged."""
+    return (round(width * shape), height) if shape > 1 else (width, round(height / shape))
+
+
+def make_square(image: NDArray[np.uint8], shape: float) -> NDArray[np.uint8]:
+    """Enlarge an image of pixels of this shape (width over height) to square ones."""
+    if shape == 1:
+        return image
+    import cv2
+
+    size = square_size(image.shape[1], image.shape[0], shape)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def _pixel_shape(picture: PILImage) -> float:
+    """What an opened file says of its pixels' shape, as they stand once the image is upright; before it is decoded."""
+    if picture.format is None:  # made by Pillow from another: it has that one's note, and may have been resized
+        return 1.0
+    info, tags = picture.info, {}
+    if picture.format in ("JPEG", "MPO", "TIFF"):
+        with contextlib.suppress(Exception):  # a damaged EXIF block says nothing
+            tags = dict(picture.getexif())
+    stated = [info.get(name) for name in ("jfif_density", "aspect", "dpi")]
+    if "jfif_density" not in info and all(tag in tags for tag in _DENSITY_TAGS):
+        stated.insert(0, tuple(tags[tag] for tag in _DENSITY_TAGS))
+    across, down = next((pair for pair in stated if isinstance(pair, tuple) and len(pair) == 2), (1, 1))
+    shape = believed_shape(down, across)  # many pixels along an inch are narrow
+    return 1 / shape if tags.get(_ORIENTATION) in _TURNS_TO_SIDE else shape
 
 
 def _upright(picture: PILImage) -> PILImage:

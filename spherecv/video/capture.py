@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.errors import VideoError
-from spherecv.images import MAX_PIXELS
+from spherecv.images import MAX_PIXELS, believed_shape, make_square, square_size
 from spherecv.runtime.opencv_settings import silent_opencv
 
 Image = NDArray[np.uint8]
@@ -83,21 +83,29 @@ class OpenedCapture:
         if not self._capture.isOpened():
             raise VideoError(f"{label} {_why_closed(source)}")
         width, height = (self._capture.get(p) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        self._shape = self._pixel_shape(cv2)
+        width, height = square_size(int(width), int(height), self._shape)
         if width * height > MAX_PIXELS:
             self.release()
-            raise VideoError(f"{label} is {width:.0f}x{height:.0f}, larger than the limit of {MAX_PIXELS:,} pixels")
+            raise VideoError(f"{label} is {width}x{height}, larger than the limit of {MAX_PIXELS:,} pixels")
         rate, length = self._capture.get(cv2.CAP_PROP_FPS), self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.rate: float | None = float(rate) if 0 < rate <= _MOST_RATE else None
         self.length: int | None = int(length) if 0 < length < 1e9 else None
 
+    def _pixel_shape(self, cv2: Any) -> float:
+        """Width of a pixel over its height, as frames are handed over: OpenCV may turn them."""
+        shape = believed_shape(self._capture.get(cv2.CAP_PROP_SAR_NUM), self._capture.get(cv2.CAP_PROP_SAR_DEN))
+        turned = self._capture.get(cv2.CAP_PROP_ORIENTATION_AUTO) > 0
+        return 1 / shape if turned and self._capture.get(cv2.CAP_PROP_ORIENTATION_META) % 180 == 90 else shape
+
     def read(self) -> Image | None:
-        """Take the next frame; None at the end."""
+        """Take the next frame, its pixels made square; None at the end."""
         good, image = self._capture.read()
         if not good or image is None:
             return None
         if image.ndim == 2:
-            return np.repeat(image[:, :, None], 3, axis=2)
-        return np.asarray(image, np.uint8)
+            image = np.repeat(image[:, :, None], 3, axis=2)
+        return make_square(np.asarray(image, np.uint8), self._shape)
 
     @property
     def moment(self) -> float | None:

@@ -4,6 +4,7 @@ import re
 import warnings
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,6 +12,7 @@ from PIL import Image
 from spherecv.addresses import without_password
 from spherecv.errors import ImageError, InvalidArgumentError, VideoError
 from spherecv.video import Frame, VideoWarning, open_frames
+from spherecv.video.capture import OpenedCapture
 from spherecv.video.frames import is_video
 from spherecv.watch import VideoFile
 
@@ -55,6 +57,60 @@ def test_frames_of_a_varying_rate_stand_where_their_stamps_say(tmp_path: Path) -
     times = [frame.time for frame in open_frames(tmp_path / "uneven.mkv")]
     stamps[15] = stamps[14] + 40
     assert times == pytest.approx([stamp / 1000 for stamp in stamps], abs=0.002)
+
+
+def planes(path: Path, head: str, frames: list[bytes]) -> Path:
+    """A video of 64 x 48 pixels in the plain format that says in words how its pixels are meant."""
+    parts = [f"YUV4MPEG2 W64 H48 F25:1 {head}\n".encode()]
+    path.write_bytes(b"".join(parts + [b"FRAME\n" + frame for frame in frames]))
+    return path
+
+
+def grey(value: int) -> bytes:
+    """A frame of that format in one grey."""
+    return bytes([value]) * 3072 + b"\x80" * 1536
+
+
+@pytest.mark.runtime
+@pytest.mark.parametrize(
+    ("ratio", "size"), [("4:3", (48, 85)), ("8:9", (54, 64)), ("1:1", (48, 64)), ("0:0", (48, 64))]
+)
+def test_pixels_of_a_video_are_made_square(tmp_path: Path, ratio: str, size: tuple[int, int]) -> None:
+    video = planes(tmp_path / "wide.y4m", f"Ip A{ratio} C420jpeg", [grey(60), grey(200)])
+    found = list(open_frames(video))
+    assert [frame.image.shape for frame in found] == [(*size, 3)] * 2
+    assert [frame.image.mean() for frame in found] == pytest.approx([51, 214], abs=2)
+
+
+@pytest.mark.runtime
+@pytest.mark.parametrize(("turn", "size"), [(0, (48, 96)), (90, (96, 48)), (180, (48, 96)), (270, (96, 48))])
+def test_the_ratio_is_of_frames_as_stored(monkeypatch: pytest.MonkeyPatch, turn: int, size) -> None:
+    stated = {cv2.CAP_PROP_SAR_NUM: 3, cv2.CAP_PROP_SAR_DEN: 2, cv2.CAP_PROP_FRAME_WIDTH: 64}
+    stated |= {cv2.CAP_PROP_FRAME_HEIGHT: 48, cv2.CAP_PROP_ORIENTATION_META: turn, cv2.CAP_PROP_ORIENTATION_AUTO: 1}
+    stand_in(monkeypatch, [np.zeros((48, 64, 3) if turn % 180 == 0 else (64, 48, 3), np.uint8)], stated)
+    assert OpenedCapture("turned.mp4", "turned.mp4").read().shape == (*size, 3)
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, frames: list, stated: dict[int, float]) -> None:
+    """OpenCV's reader, with these frames and properties."""
+
+    class Reader:
+        def __init__(self, *arguments) -> None:
+            self._left = list(frames)
+
+        def isOpened(self) -> bool:
+            return True
+
+        def get(self, number: int) -> float:
+            return stated.get(number, 0.0)
+
+        def read(self):
+            return (True, self._left.pop(0)) if self._left else (False, None)
+
+        def release(self) -> None:
+            pass
+
+    monkeypatch.setattr(cv2, "VideoCapture", Reader)
 
 
 @pytest.mark.parametrize(
