@@ -431,7 +431,7 @@ def _from_array(array: NDArray[Any], color: Color, max_pixels: int) -> NDArray[n
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in _CHANNELS):
         raise InvalidArgumentError(f"an image array must have shape (H, W) or (H, W, 1 | 3 | 4), but got {array.shape}")
     _check_size(array.shape[1], array.shape[0], "the array given", max_pixels)
-    return _to_bgr(_to_uint8(array[..., :3] if array.ndim == 3 else array), color)
+    return _to_bgr(_to_uint8(array[..., :3] if array.ndim == 3 and array.shape[2] == 4 else array), color)
 
 
 def _stated_depth(picture: PILImage) -> int:
