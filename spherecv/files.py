@@ -276,6 +276,21 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         raise StorageError(f"{goal} cannot be written: {folder} may not be written to")
 
 
+def put_twin(path: Path, twin: Path) -> None:
+    """Give a file a second name, or a copy of it where a file has one name only; what is written later does not meet.
+
+    Raises
+    ------
+    StorageError
+    """
+    with refused(twin):
+        twin.unlink(missing_ok=True)
+        try:
+            os.link(path, twin)
+        except OSError:  # FAT, some network shares
+            copy_file(path, twin)
+
+
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a whole file atomically; raises `StorageError` where that fails."""
     with open_whole(path) as stream:

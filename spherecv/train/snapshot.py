@@ -1,6 +1,7 @@
 """Snapshots: a caffemodel, a Caffe solverstate, and beside them what exact resuming needs and Caffe has no field for.
 
-The solverstate is written last: where there is one, the other two files of the snapshot are whole.
+The solverstate is written last: where there is one, the other two files of the snapshot are whole. An older snapshot of
+the same name stays beside as `PREFIX_iter_N.old.*` until the new one is: a kill at any instant leaves one of the two.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from spherecv.caffe.reader import read_caffemodel, read_message
 from spherecv.caffe.spherecv_caffe_pb2 import SolverState
 from spherecv.caffe.writer import serialize
 from spherecv.errors import CaffeModelError, ModelFileError, SnapshotError
-from spherecv.files import open_whole
+from spherecv.files import open_whole, put_twin
 from spherecv.train.state import Rest, TrainingState
 
 _FORMAT = 1
+_SUFFIXES = (".caffemodel", ".resume.npz", ".solverstate")
+"""In the order in which they take their names; they go the other way round."""
 _UNREADABLE = (
     OSError,
     ValueError,
@@ -48,18 +51,34 @@ def write_snapshot(state: TrainingState, prefix: str | Path) -> Path:
         The folder cannot be written to; an older snapshot of the same name is then still whole.
     """
     stem = f"{prefix}_iter_{state.iteration}"
-    model = Path(f"{stem}.caffemodel")
+    model, sidecar, path = _files(stem)
+    older = _files(f"{stem}.old")
     weights = serialize(state.model)
     solver = serialize(_solver_state(state, str(model)))
-    path, sidecar = Path(f"{stem}.solverstate"), Path(f"{stem}.resume.npz")
-    # All three are written before one takes its name, the solverstate as the last. That of an earlier run in the same
-    # place goes before, as a kill in between would leave it beside files it was not written with.
+    # All three are written before one takes its name. A solverstate of an earlier run in the same place goes before, as
+    # a kill in between would leave it beside files it was not written with; until then that run's files have two names.
     with open_whole(path) as third, open_whole(sidecar) as second, open_whole(model) as first:
         for stream, data in ((first, weights), (second, _sidecar(state, weights, solver)), (third, solver)):
             stream.write(data)
             stream.flush()
-        path.unlink(missing_ok=True)
+        if path.exists():
+            _forget(older)
+            for file, twin in zip((model, sidecar, path), older, strict=True):
+                if file.exists():
+                    put_twin(file, twin)
+            path.unlink()
+    _forget(older)
     return path
+
+
+def _files(stem: str) -> tuple[Path, Path, Path]:
+    model, sidecar, solver = (Path(stem + suffix) for suffix in _SUFFIXES)
+    return model, sidecar, solver
+
+
+def _forget(files: tuple[Path, Path, Path]) -> None:
+    for file in reversed(files):
+        file.unlink(missing_ok=True)
 
 
 def read_snapshot(path: str | Path) -> TrainingState:
@@ -73,6 +92,9 @@ def read_snapshot(path: str | Path) -> TrainingState:
     source = Path(path)
     if source.suffix != ".solverstate":
         raise SnapshotError(f"{source} is no .solverstate: pass the one that was written beside the caffemodel")
+    older = source.with_suffix(".old.solverstate")
+    if not source.exists() and older.exists():
+        raise SnapshotError(f"{source} was being replaced when its process ended: resume from {older}, which is whole")
     try:
         solver = read_message(source, SolverState)
     except ModelFileError as error:
@@ -123,7 +145,11 @@ def _sidecar(state: TrainingState, weights: bytes, solver: bytes) -> bytes:
 
 def _learned_net(source: Path, state: SolverState) -> Path:
     named = Path(state.learned_net)
-    for candidate in (source.parent / named.name, named, source.with_suffix(".caffemodel")):
+    beside = source.with_suffix(".caffemodel")
+    candidates = [source.parent / named.name, named, beside]
+    if source.stem.endswith(".old"):  # it names the weights as they were called before
+        candidates = [beside]
+    for candidate in candidates:
         if candidate.is_file():
             return candidate
     raise SnapshotError(f"{source} names the weights {state.learned_net!r}, which are neither there nor beside it")

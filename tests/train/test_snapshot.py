@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from spherecv.caffe.spherecv_caffe_pb2 import SolverState
 from spherecv.errors import SnapshotError, StorageError
 from spherecv.train.losses import ASoftmax, CentreLoss, WeightedSum
 from spherecv.train.run import open_run
+from spherecv.train.snapshot import read_snapshot, write_snapshot
 from spherecv.train.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -209,6 +211,57 @@ def test_a_snapshot_in_the_place_of_an_older_one(
         with open_run(small_run, workers=0, resume=state) as run:
             run.trainer.step()
     assert not [path for path in state.parent.iterdir() if path.name[0] == "." or path.suffix == ".part"]
+
+
+def test_a_kill_between_any_two_steps_leaves_one_whole_snapshot(
+    small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step that changes a name is the last of the process, once: the older state or the newer can be read."""
+    with open_run(small_run, workers=0, snapshot_after_train=False, snapshot=0) as run:
+        run.trainer.run(3)
+        older = run.trainer.state()
+        run.trainer.step()
+        newer = replace(run.trainer.state(), iteration=older.iteration)
+    states = [state.model.SerializeToString() for state in (older, newer)]
+    assert states[0] != states[1]
+    seen, ended = [], False
+    for hit in itertools.count(1):
+        prefix = tmp_path / f"kill{hit}" / "net"
+        write_snapshot(older, prefix)
+        left = hit
+
+        def step(real, *args, **kwargs) -> None:
+            nonlocal left
+            if left == 0:
+                raise _Killed
+            left -= 1
+            real(*args, **kwargs)
+
+        with monkeypatch.context() as patched:
+            for owner, name in ((os, "link"), (os, "replace"), (os, "unlink"), (Path, "unlink"), (Path, "replace")):
+                real = getattr(owner, name)
+                patched.setattr(owner, name, lambda *args, real=real, **kwargs: step(real, *args, **kwargs))
+            try:
+                write_snapshot(newer, prefix)
+                ended = True
+            except _Killed:
+                pass
+        found = sorted(prefix.parent.glob("*.solverstate"))
+        assert found, f"nothing is left after step {hit}"
+        read = [read_snapshot(path) for path in found]
+        assert all(one.rest is not None for one in read)
+        seen.append([states.index(one.model.SerializeToString()) for one in read])
+        if not (prefix.parent / "net_iter_3.solverstate").exists():
+            with pytest.raises(SnapshotError, match=r"resume from .*net_iter_3\.old\.solverstate"):
+                read_snapshot(prefix.parent / "net_iter_3.solverstate")
+        write_snapshot(newer, prefix)  # the next run writes there again, and leaves nothing beside
+        names = {path.name for path in prefix.parent.iterdir()}
+        assert {f"net_iter_3{suffix}" for suffix in (".caffemodel", ".resume.npz", ".solverstate")} == names
+        if ended:
+            break
+    assert seen[0] == [0]
+    assert seen[-1] == [1]
+    assert hit > 8
 
 
 def test_bare_solverstate_with_a_sum_of_losses(small_run: Path) -> None:
