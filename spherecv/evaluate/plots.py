@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.errors import MissingDependencyError
-from spherecv.evaluate.curves import FloatArray, Roc
+from spherecv.evaluate.curves import MIN_FALSE_ACCEPTS, FloatArray, Roc, area_under, equal_error
 from spherecv.evaluate.experiment import Experiment
 from spherecv.evaluate.groups import GroupRates
 from spherecv.evaluate.identification import Identification
@@ -23,40 +24,63 @@ if TYPE_CHECKING:
 _DPI = 110
 _BINS = 60
 _MOST_NAMES = 20
+_LINE = 90
 
 
 def roc_png(experiments: Sequence[Experiment]) -> bytes:
-    """ROC curves of the first variant of each experiment, FAR on a log axis."""
-    figure, axes = _canvas()
-    for experiment in experiments:
-        roc = experiment.variants[0].figures.roc
-        axes.step(np.maximum(roc.far, _least(experiment)), roc.tar, where="post", label=experiment.model)
-    axes.set(xscale="log", xlabel="false accept rate", ylabel="true accept rate", title="ROC")
-    axes.legend(loc="lower right")
-    return _png(figure, axes)
+    """ROC curves of every variant of each experiment, FAR on a log axis."""
+    return _png(*draw_roc(_curves(experiments)))
 
 
 def det_png(experiments: Sequence[Experiment]) -> bytes:
-    """DET curves of the first variant of each experiment, both axes logarithmic."""
-    figure, axes = _canvas()
-    for experiment in experiments:
-        roc = experiment.variants[0].figures.roc
-        least = 0.5 / max(roc.genuine, 1)
-        axes.step(
-            np.maximum(roc.far, _least(experiment)), np.maximum(roc.frr, least), where="post", label=experiment.model
-        )
-    axes.set(xscale="log", yscale="log", xlabel="false accept rate", ylabel="false reject rate", title="DET")
-    axes.legend(loc="lower left")
-    return _png(figure, axes)
+    """DET curves of every variant of each experiment, both axes logarithmic."""
+    return _png(*draw_det(_curves(experiments)))
+
+
+def det_curves_png(curves: Sequence[tuple[str, Roc]]) -> bytes:
+    """DET curves of names and ROC points, both axes logarithmic, in the words of NIST."""
+    return _png(*draw_det(curves, rates=("false match rate", "false non-match rate")))
+
+
+def draw_roc(curves: Sequence[tuple[str, Roc]]) -> tuple[Figure, Axes]:
+    """Draw ROC curves, from the rate of half an impostor pair to 1."""
+    figure, axes = _canvas(len(curves))
+    shown = [1.0]
+    for name, roc in curves:
+        far, tar = np.maximum(roc.far, _floor(roc.impostors)), roc.tar
+        axes.step(far, tar, where="post", label=f"{name}: AUC {area_under(roc):.4f}", solid_capstyle="butt")
+        shown += tar[np.flatnonzero(roc.far == 0)[-1:]].tolist()
+    least = max(0.0, np.floor(20 * np.nanmin(shown) - 0.5) / 20)
+    axes.set(xlabel="false accept rate", ylabel="true accept rate", title="ROC", ylim=(least, 1.0 + (1 - least) / 50))
+    _rate_axis(axes, [roc for _, roc in curves])
+    _legend(figure, axes)
+    return figure, axes
+
+
+def draw_det(
+    curves: Sequence[tuple[str, Roc]], rates: tuple[str, str] = ("false accept rate", "false reject rate")
+) -> tuple[Figure, Axes]:
+    """Draw DET curves, each axis from the rate of half a pair of its kind to 1, with the line of equal errors."""
+    figure, axes = _canvas(len(curves))
+    for name, roc in curves:
+        far, frr = np.maximum(roc.far, _floor(roc.impostors)), np.maximum(roc.frr, _floor(roc.genuine))
+        axes.step(far, frr, where="post", label=f"{name}: EER {100 * equal_error(roc)[0]:.2f} %")
+    least = min(_floor(roc.genuine) for _, roc in curves)
+    axes.set(yscale="log", xlabel=rates[0], ylabel=rates[1], title="DET", ylim=(0.8 * least, 1.2))
+    _rate_axis(axes, [roc for _, roc in curves])
+    axes.plot([1e-9, 1], [1e-9, 1], color="grey", linestyle=":", linewidth=0.8, label="equal errors")
+    _legend(figure, axes)
+    return figure, axes
 
 
 def rates_png(curves: Sequence[tuple[str, FloatArray, FloatArray]]) -> bytes:
     """ROC curves given as a name, false accept rates and true accept rates; FAR on a log axis."""
-    figure, axes = _canvas()
+    figure, axes = _canvas(len(curves))
     for name, far, tar in curves:
-        axes.plot(far, tar, label=name)
-    axes.set(xscale="log", xlabel="false accept rate", ylabel="true accept rate", title="ROC")
-    axes.legend(loc="lower right")
+        axes.plot(far, tar, marker=".", label=name)
+    least = min(float(np.min(far[far > 0])) for _, far, _ in curves)
+    axes.set(xscale="log", xlabel="false accept rate", ylabel="true accept rate", title="ROC", xlim=(least, 1))
+    _legend(figure, axes)
     return _png(figure, axes)
 
 
@@ -68,18 +92,6 @@ def discard_png(curves: Sequence[tuple[str, DiscardCurve]]) -> bytes:
         axes.step(curve.discarded, curve.fnmr, where="post", label=label)
     axes.set(xlabel="share of genuine pairs discarded", ylabel="false non-match rate", title="error versus discard")
     axes.legend(loc="upper right", fontsize=7)
-    return _png(figure, axes)
-
-
-def det_curves_png(curves: Sequence[tuple[str, Roc]]) -> bytes:
-    """DET curves of names and ROC points, both axes logarithmic."""
-    figure, axes = _canvas()
-    for name, roc in curves:
-        floors = (0.5 / max(count, 1) for count in (roc.impostors, roc.genuine))
-        far, frr = (np.maximum(rate, floor) for rate, floor in zip((roc.far, roc.frr), floors, strict=True))
-        axes.step(far, frr, where="post", label=name)
-    axes.set(xscale="log", yscale="log", xlabel="false match rate", ylabel="false non-match rate", title="DET")
-    axes.legend(loc="lower left")
     return _png(figure, axes)
 
 
@@ -140,18 +152,43 @@ def cmc_png(results: Sequence[tuple[str, Identification]], depth: int = 100) -> 
     return _png(figure, axes)
 
 
-def _least(experiment: Experiment) -> float:
+def _curves(experiments: Sequence[Experiment]) -> list[tuple[str, Roc]]:
+    """Return a curve for every column of the report's table, with its name."""
+    return [
+        (f"{experiment.model}, {variant.name}", variant.figures.roc)
+        for experiment in experiments
+        for variant in experiment.variants
+    ]
+
+
+def _floor(pairs: int) -> float:
     """Where a rate of nothing is drawn on a log axis: half of one pair."""
-    return 0.5 / max(experiment.variants[0].figures.impostors, 1)
+    return 0.5 / max(pairs, 1)
 
 
-def _canvas() -> tuple[Figure, Axes]:
+def _rate_axis(axes: Axes, rocs: Sequence[Roc]) -> None:
+    """Make the x axis that of false accept rates: logarithmic; grey where no curve has enough of them behind it."""
+    least = min(_floor(roc.impostors) for roc in rocs)
+    supported = min(1.0, MIN_FALSE_ACCEPTS / max(*(roc.impostors for roc in rocs), 1))
+    axes.set(xscale="log", xlim=(0.8 * least, 1.0))
+    few = f"fewer than {MIN_FALSE_ACCEPTS} false accepts"
+    axes.axvspan(0.8 * least, supported, color="black", alpha=0.06, linewidth=0, label=few)
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Explain what is drawn below the axes, where it hides nothing; long names go over several lines."""
+    handles, names = axes.get_legend_handles_labels()
+    figure.legend(handles, [fill(name, _LINE) for name in names], loc="outside lower center", fontsize=8, frameon=False)
+
+
+def _canvas(curves: int = 0) -> tuple[Figure, Axes]:
+    """Return an empty figure, higher by what the names of so many curves take below it."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingDependencyError("matplotlib", "plot", "a report") from None
-    figure = Figure(figsize=(6.4, 4.6), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(6.4, 4.6 + 0.2 * curves), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.add_subplot()
 

@@ -1,0 +1,77 @@
+"""What the plots of error rates show: the artists, not the pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import det_curve, roc_auc_score
+from sklearn.metrics import roc_curve as scikit_roc
+
+from spherecv.evaluate import plots
+from spherecv.evaluate.curves import roc_curve
+from spherecv.evaluate.run import evaluate_lfw
+
+
+@pytest.fixture
+def distances() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return np.concatenate([rng.normal(0.5, 0.15, 300), rng.normal(1.0, 0.1, 6000)]), np.arange(6300) < 300
+
+
+def _names(figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_the_roc_reaches_from_one_impostor_pair_to_all(distances) -> None:
+    values, same = distances
+    figure, axes = plots.draw_roc([("one", roc_curve(values, same))])
+    assert axes.get_xscale() == "log"
+    left, right = axes.get_xlim()
+    assert 0.25 / 6000 < left <= 1 / 6000
+    assert right == 1
+    far, tar, _ = scikit_roc(same, -values, drop_intermediate=False)
+    np.testing.assert_allclose(axes.lines[0].get_xdata()[1:], np.maximum(far, 0.5 / 6000)[1:])
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), tar)
+    at_none = tar[far == 0].max()
+    bottom, top = axes.get_ylim()
+    assert at_none - 0.1 < bottom < at_none
+    assert 1 < top < 1.05
+    assert _names(figure) == [f"one: AUC {roc_auc_score(same, -values):.4f}", "fewer than 30 false accepts"]
+    (grey,) = axes.patches
+    assert grey.get_x() + grey.get_width() == pytest.approx(30 / 6000)
+
+
+def test_the_det_shows_curves_without_any_error(distances) -> None:
+    values, same = distances
+    perfect = roc_curve(np.where(same, 0.1, 0.9), same)
+    figure, axes = plots.draw_det([("one", roc_curve(values, same)), ("perfect", perfect)])
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    far, frr, _ = det_curve(same, -values)
+    drawn = dict(zip(axes.lines[0].get_xdata(), axes.lines[0].get_ydata(), strict=True))
+    inside = (far > 0) & (frr > 0)
+    np.testing.assert_allclose([drawn[rate] for rate in far[inside]][:20], frr[inside][:20])
+    assert axes.get_ylim()[0] < axes.lines[1].get_ydata().min() == 0.5 / 300
+    assert _names(figure)[1] == "perfect: EER 0.00 %"
+
+
+def test_long_names_stay_whole_and_below_the_axes(distances) -> None:
+    name = "a model (" + "a recipe with a long name " * 6 + ")"
+    figure, axes = plots.draw_roc([(name, roc_curve(*distances))] * 3)
+    figure.canvas.draw()
+    assert _names(figure)[0].replace("\n", " ").startswith(name)
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+    assert box.y1 <= axes.get_window_extent().y0
+
+
+def test_every_column_of_the_table_has_a_curve(tmp_path, make_people, subject, lfw_pairs, monkeypatch) -> None:
+    people = make_people(tmp_path / "noisy", noise=300)
+    experiment = evaluate_lfw(people, lfw_pairs(tmp_path / "pairs.txt", each=15), subject, replicates=0)
+    assert len(experiment.variants) > 1
+    drawn = []
+    draw = plots.draw_roc
+    monkeypatch.setattr(plots, "draw_roc", lambda curves: drawn.append(curves) or draw(curves))
+    assert plots.roc_png([experiment, experiment]).startswith(b"\x89PNG")
+    assert [name for name, _ in drawn[0]] == [f"{experiment.model}, {v.name}" for v in experiment.variants] * 2
+    assert all(roc is v.figures.roc for (_, roc), v in zip(drawn[0], experiment.variants * 2, strict=True))
