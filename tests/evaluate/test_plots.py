@@ -47,9 +47,9 @@ def test_the_det_shows_curves_without_any_error(distances) -> None:
     figure, axes = plots.draw_det([("one", roc_curve(values, same)), ("perfect", perfect)])
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
     far, frr, _ = det_curve(same, -values)
-    drawn = dict(zip(axes.lines[0].get_xdata(), axes.lines[0].get_ydata(), strict=True))
+    drawn = set(zip(axes.lines[0].get_xdata().round(9), axes.lines[0].get_ydata().round(9), strict=True))
     inside = (far > 0) & (frr > 0)
-    np.testing.assert_allclose([drawn[rate] for rate in far[inside]][:20], frr[inside][:20])
+    assert set(zip(far[inside].round(9), frr[inside].round(9), strict=True)) <= drawn
     assert axes.get_ylim()[0] < axes.lines[1].get_ydata().min() == 0.5 / 300
     assert _names(figure)[1] == "perfect: EER 0.00 %"
 
