@@ -1,13 +1,14 @@
-"""What a run says while it runs: Caffe's log lines, a CSV, a table on the terminal, and a plot at the end."""
+"""What a run says while it runs: Caffe's log lines, a CSV, a table or lines on standard error, a plot at the end."""
 
 from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,9 @@ from typing import IO, Any
 
 from spherecv.errors import InvalidArgumentError, MissingDependencyError
 from spherecv.files import append_bytes, open_whole, refused
+
+EVERY = 10.0
+"""Seconds between two lines of a run that has no terminal."""
 
 _COLUMNS = ("iteration", "loss", "lr", "images_per_second", "seconds")
 
@@ -41,12 +45,15 @@ class Log:
     table : path, optional
         A CSV with every iteration, appended; lines of an iteration that is run again after a resume come again.
     live : bool
-        A table on the terminal, where there is one.
+        A table on the terminal; where there is none, a line on standard error each ten seconds.
     """
 
     def __init__(self, file: str | Path | None = None, table: str | Path | None = None, *, live: bool = False) -> None:
         self._file, self._table = (None if path is None else Path(path) for path in (file, table))
         self._live = live and sys.stderr.isatty()
+        self._reports = live and not self._live
+        self._reported = 0.0
+        self._news: list[str] = []
         self._lines: IO[bytes] | None = None
         self._rows: IO[bytes] | None = None
         self._display: Any = None
@@ -57,9 +64,11 @@ class Log:
     @contextmanager
     def running(self, end: int) -> Iterator[None]:
         """Open the files for a run of `end` iterations."""
-        self._end = end
+        self._end, self._reported = end, time.monotonic()
         try:
             self._lines, self._rows = self._open(self._file), self._open(self._table)
+            while self._news:
+                self.say(self._news.pop(0))
             if self._live:
                 from rich.console import Console
                 from rich.live import Live
@@ -84,6 +93,12 @@ class Log:
             with refused(str(self._file)):
                 append_bytes(self._lines, line.encode())
 
+    def announce(self, text: str) -> None:
+        """Say before the run what it starts from: on standard error at once, and in the file when it opens."""
+        if self._live or self._reports:
+            sys.stderr.write(f"{text}\n")
+        self._news.append(text)
+
     def iteration(self, progress: Progress, *, show: bool) -> None:
         """Note an iteration; `show` says whether it is one to display."""
         self._pace = progress.seconds if not self._pace else 0.9 * self._pace + 0.1 * progress.seconds
@@ -98,6 +113,11 @@ class Log:
             self._row(self._rows, progress)
         if self._display is not None:
             self._display.update(self._panel(progress))
+        if self._reports and time.monotonic() - self._reported >= EVERY:
+            self._reported = time.monotonic()
+            shown = ", ".join(f"{name} {value}" for name, value in self._shown(progress).items())
+            sys.stderr.write(f"iteration {progress.iteration + 1} of {self._end}: {shown}\n")
+            sys.stderr.flush()
 
     @staticmethod
     def _open(path: Path | None) -> IO[bytes] | None:
@@ -124,19 +144,22 @@ class Log:
     def _panel(self, progress: Progress) -> Any:
         from rich.table import Table
 
-        left = max(0, self._end - progress.iteration - 1) * self._pace
         table = Table(title=f"iteration {progress.iteration + 1} of {self._end}")
-        shown = {
+        shown = self._shown(progress)
+        for name in shown:
+            table.add_column(name, justify="right")
+        table.add_row(*shown.values())
+        return table
+
+    def _shown(self, progress: Progress) -> dict[str, str]:
+        left = max(0, self._end - progress.iteration - 1) * self._pace
+        return {
             "loss": f"{progress.loss:.4f}",
             "lr": f"{progress.lr:.3g}",
             **{_columns(progress.parts)[name]: f"{value:.4g}" for name, value in progress.parts.items()},
             "images/s": f"{progress.images_per_second:.1f}",
             "time left": f"{int(left // 3600)}:{int(left // 60 % 60):02d}:{int(left % 60):02d}",
         }
-        for name in shown:
-            table.add_column(name, justify="right")
-        table.add_row(*shown.values())
-        return table
 
 
 def _columns(parts: Collection[str]) -> dict[str, str]:
@@ -156,12 +179,14 @@ def _line(values: list[Any]) -> str:
     return text.getvalue()
 
 
-def _point(row: dict[str, str]) -> tuple[int, tuple[float, float]]:
-    return int(row["iteration"]), (float(row["loss"]), float(row["lr"]))
+def _point(row: dict[str, str]) -> tuple[int, tuple[float, float, float]]:
+    """Return iteration, loss, rate and lambda; NaN where the loss has none. A sum of losses names each before it."""
+    mixed = (value for name, value in row.items() if name.rpartition(":")[2] == "lambda")
+    return int(row["iteration"]), (float(row["loss"]), float(row["lr"]), float(next(mixed, "nan")))
 
 
 def plot_loss(table: str | Path, image: str | Path) -> Path:
-    """Draw the loss of a run from its CSV; a line that a kill cut short is left out.
+    """Draw loss, learning rate and lambda of a run from its CSV; a line that a kill cut short is left out.
 
     Parameters
     ----------
@@ -179,15 +204,36 @@ def plot_loss(table: str | Path, image: str | Path) -> Path:
             points = dict(_point(row) for row in csv.DictReader(rows) if None not in row.values())
     except (OSError, KeyError, ValueError, csv.Error) as error:
         raise InvalidArgumentError(f"{table} is no table of a run: {error}") from None
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    loss = figure.add_subplot()
-    iterations = sorted(points)
-    loss.plot(iterations, [points[i][0] for i in iterations], color="tab:blue")
-    loss.set_xlabel("iteration")
-    loss.set_ylabel("loss", color="tab:blue")
-    rate = loss.twinx()
-    rate.plot(iterations, [points[i][1] for i in iterations], color="tab:orange", linewidth=0.8)
-    rate.set_ylabel("learning rate", color="tab:orange")
+    figure = draw_loss(Path(table).stem, points, Figure(figsize=(8, 6), layout="constrained"))
     with open_whole(image) as stream:
         figure.savefig(stream, format=Path(image).suffix[1:].lower() or "png")
     return Path(image)
+
+
+def draw_loss(name: str, points: dict[int, tuple[float, float, float]], figure: Any) -> Any:
+    """Draw loss, learning rate and lambda by iteration: the loss above, what was set below."""
+    iterations = sorted(points)
+    losses, rates, lambdas = zip(*(points[i] for i in iterations), strict=True) if points else ((), (), ())
+    loss, rate = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    last = f": loss {losses[-1]:.4g} after {iterations[-1] + 1:,} iterations" if points else ""
+    loss.set(title=f"{name}{last}", ylabel="loss")
+    loss.plot(iterations, losses, color="tab:blue")
+    courses = [_course("learning rate", rates), _course("lambda", lambdas)]
+    rate.set_xlabel("iteration")
+    rate.set_title(", ".join(filter(None, courses)), fontsize=10)
+    rate.plot(iterations, rates, color="tab:orange")
+    rate.set_ylabel("learning rate", color="tab:orange")
+    if courses[1]:
+        mixed = rate.twinx()
+        mixed.plot(iterations, lambdas, color="tab:green")
+        mixed.set(yscale="log")
+        mixed.set_ylabel("lambda", color="tab:green")
+    for axes in (loss, rate):
+        axes.grid(visible=True, which="major", alpha=0.3)
+    return figure
+
+
+def _course(name: str, values: Sequence[float]) -> str:
+    """Return from where to where a setting went, in words; empty where it was never there."""
+    known = [value for value in values if math.isfinite(value)]
+    return f"{name} {known[0]:.3g} to {known[-1]:.3g}" if known else ""

@@ -134,6 +134,7 @@ def _sidecar(state: TrainingState, weights: bytes, solver: bytes) -> bytes:
         "loss": rest.loss,
         "rng": rest.rng,
         "recent": list(rest.recent),
+        "settings": dict(rest.settings),
         "caffemodel": hashlib.sha256(weights).hexdigest(),
         "solverstate": hashlib.sha256(solver).hexdigest(),
     }
@@ -169,4 +170,4 @@ def _read_rest(sidecar: Path, weights: bytes, solver: bytes) -> Rest:
         if hashlib.sha256(data).hexdigest() != head[name]:
             raise SnapshotError(f"the {name} beside {sidecar} is not the one it was written with: take them together")
     known = {name: head[name] for name in ("next_batch", "lanes", "ranks", "layers", "loss", "rng", "recent")}
-    return Rest(**known, exact=arrays)
+    return Rest(**known, exact=arrays, settings=head.get("settings", {}))

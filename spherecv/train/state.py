@@ -30,6 +30,8 @@ class Rest:
         The losses that the smoothed one is made of.
     exact : dict of str to array
         In double precision: ``data:NAME`` and ``history0:NAME``, ``history1:NAME`` of each parameter.
+    settings : dict of str to str
+        What the training was given, in words, to name what is changed on resuming; empty in older snapshots.
     """
 
     next_batch: int
@@ -40,6 +42,12 @@ class Rest:
     rng: Mapping[str, Any]
     recent: Sequence[float]
     exact: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    def changed(self, settings: Mapping[str, str]) -> list[str]:
+        """Name the settings that are others now: ``base_lr 0.1 -> 0.01``."""
+        both = ((name, before, settings.get(name, before)) for name, before in self.settings.items())
+        return [f"{name} {before} -> {now}" for name, before, now in both if before != now]
 
 
 @dataclass(frozen=True)

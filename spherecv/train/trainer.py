@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections import deque
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from spherecv.caffe.blobs import read_blob
 from spherecv.errors import CaffeModelError, InvalidArgumentError, SnapshotError, TrainingError
 from spherecv.train.backend.base import Array
-from spherecv.train.data.loader import Batch
+from spherecv.train.data.loader import Batch, Loader
 from spherecv.train.feed import Batches, Feed, Pixels
 from spherecv.train.log import Log, Progress
 from spherecv.train.losses.base import Loss
@@ -31,6 +32,10 @@ __all__ = ["Batches", "Feed", "Pixels", "Trainer"]
 
 STUCK = 87.3  # -log of the smallest normal float: what a loss reads whose softmax has died
 _STUCK_FOR = 20
+_DECIDING = (
+    "kind", "momentum", "momentum2", "delta", "rms_decay", "weight_decay", "regularization", "clip_gradients",
+    "iter_size", "random_seed",
+)  # fmt: skip
 _ADVICE = "lower base_lr (try a tenth), raise lambda_min or start with a larger lambda (base), or clip_gradients"
 
 
@@ -169,7 +174,12 @@ class Trainer:
         SnapshotError
             The snapshot is damaged, incomplete, or of another net or solver.
         """
-        self.restore(read_snapshot(solverstate))
+        state = read_snapshot(solverstate)
+        self.restore(state)
+        self.log.announce(f"going on from {solverstate} at iteration {self.iteration} of {self.settings.max_iter}")
+        changed = [] if state.rest is None else state.rest.changed(self._given())
+        if changed:
+            self.log.announce(f"warning: changed since that snapshot: {', '.join(changed)}")
 
     # ------------------------------------------------------------------------------------------------ at rest
     def state(self) -> TrainingState:
@@ -193,9 +203,25 @@ class Trainer:
             rng=dict(self.net.context.rng.bit_generator.state),
             recent=list(self.recent),
             exact=exact,
+            settings=self._given(),
         )
         model = to_caffemodel(self.net, extra)
         return TrainingState(model, solver.to_caffe(), self.iteration, solver.current_step, rest)
+
+    def _given(self) -> dict[str, str]:
+        """Return what decides the course of the training and can be changed from outside, in words."""
+        settings = {name: getattr(self.settings, name) for name in _DECIDING} | vars(self.settings.policy)
+        given = {name: str(list(value) if isinstance(value, tuple) else value) for name, value in settings.items()}
+        digest = hashlib.sha256()
+        for layer in self.net.layers:
+            digest.update(layer.spec.param.SerializeToString(deterministic=True))
+        given["net"] = digest.hexdigest()[:8]
+        if isinstance(self.batches, Loader):
+            data = self.batches.dataset
+            labels = hashlib.sha256(data.labels().tobytes()).hexdigest()[:8]
+            given["batch size"] = str(self.batches.order.batch_size)
+            given["data"] = f"{len(data.items)} images of {data.classes} people ({labels})"
+        return given
 
     def restore(self, state: TrainingState) -> None:
         """Go on from where a training was; a state without its rest is Caffe's.

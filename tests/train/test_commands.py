@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,25 @@ def test_run_resume_list_export(small_run: Path) -> None:
     told = answer("export", folder / "train.prototxt", told["model"], "--size", "12x10", "-o", out)
     assert told["outputs"] == ["fc5"]
     assert load(told["prototxt"], told["caffemodel"]).inputs == {"data": (1, 3, 12, 10)}
+
+
+def test_resuming_says_from_where_and_what_is_changed(small_run: Path, picture_folder: Path) -> None:
+    state = small_run.parent / "run" / "small_iter_2.solverstate"
+    answer("run", small_run, "--workers", "0", "--max-iter", "2")
+    same = run("run", small_run, "--workers", "0", "--max-iter", "2", "--resume", state)
+    assert f"going on from {state} at iteration 2 of 2" in same.stderr
+    assert "changed" not in same.stderr
+    shutil.rmtree(picture_folder / "person3")
+    other = ("--data", picture_folder, "--batch-size", "3", "--base-lr", "0.002")
+    result = run("run", small_run, "--workers", "0", "--max-iter", "3", "--resume", state, *other)
+    assert result.exit_code == 0, result.output
+    (line,) = [line for line in result.stderr.splitlines() if "changed since" in line]
+    for word in ("batch size ", "-> 3", "base_lr ", "-> 0.002", "max_iter 2 -> 3", "-> 15 images of 3 people"):
+        assert word in line
+    assert "net" not in line
+    logged = Path(f"{state.parent / 'small'}.log").read_text()
+    assert "going on from" in logged
+    assert "changed since that snapshot" in logged
 
 
 def test_run_on_other_data_from_weights(small_run: Path, picture_folder: Path) -> None:

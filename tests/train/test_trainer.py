@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from spherecv.errors import InvalidArgumentError, TrainingError
 from spherecv.train.backend import Backend
 from spherecv.train.data import Batch
-from spherecv.train.log import Log, Progress, plot_loss
+from spherecv.train.log import Log, Progress, draw_loss, plot_loss
 from spherecv.train.losses import ASoftmax, SoftmaxLoss
 from spherecv.train.net import Net
 from spherecv.train.policies import Policy
@@ -130,6 +131,29 @@ def test_live_table(double: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_table_where_there_is_no_terminal(double: Backend, capsys: pytest.CaptureFixture[str]) -> None:
     _trainer(double, 0.1, log=Log(live=True)).run()
     assert capsys.readouterr().err == ""
+
+
+def test_lines_where_there_is_no_terminal(
+    double: Backend, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 1000, 6))  # every look at it is 6 seconds later
+    monkeypatch.setattr("spherecv.train.log.time.monotonic", lambda: float(next(clock)))
+    _trainer(double, 0.1, log=Log(live=True)).run()
+    lines = capsys.readouterr().err.splitlines()
+    assert 2 <= len(lines) <= 3
+    for word in ("iteration 2 of 5: loss ", "lr 0.1", "images/s ", "time left 0:00:0"):
+        assert word in lines[0]
+
+
+def test_the_plot_says_what_was_set(tmp_path: Path) -> None:
+    figure = draw_loss("mine", {0: (2.0, 0.1, 1000.0), 1: (1.5, 0.01, 5.0)}, Figure())
+    loss, rate, mixed = figure.axes
+    assert loss.get_title() == "mine: loss 1.5 after 2 iterations"
+    assert rate.get_title() == "learning rate 0.1 to 0.01, lambda 1e+03 to 5"
+    assert list(mixed.lines[0].get_ydata()) == [1000.0, 5.0]
+    plain = draw_loss("mine", {0: (2.0, 0.1, math.nan)}, Figure())
+    assert len(plain.axes) == 2
+    assert plain.axes[1].get_title() == "learning rate 0.1 to 0.1"
 
 
 def test_targets_and_crops_are_the_feeds(double: Backend) -> None:
