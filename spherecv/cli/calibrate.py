@@ -37,6 +37,10 @@ def calibrate(
         str, typer.Option("--impostors", help="Impostor pairs: listed, or all across the list's people.")
     ] = "listed",
     metric: Annotated[str, typer.Option("--metric", help="cosine or euclidean.")] = "cosine",
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", help="Draw the distances, the thresholds and the probability here (.png)."),
+    ] = None,
     *,
     subject: subjects.OwnSubjectOptions,
     embeddings: subjects.Embeddings = None,
@@ -52,9 +56,9 @@ def calibrate(
 
       spherecv calibrate pairs.csv --images images/ --far 0.01 --out door.toml
 
-      spherecv calibrate images/ --far 0.001 --out door.toml
+      spherecv calibrate images/ --far 0.001 --out door.toml --plot door.png
     """
-    from spherecv.evaluate.calibrating import Choice, calibrate_subject
+    from spherecv.evaluate.calibrating import Choice, measure_subject
     from spherecv.metrics import check_metric
 
     chosen = subject.subjects()
@@ -69,8 +73,13 @@ def calibrate(
     )
     saved: Any = subjects.saved_at(embeddings, chosen[0], several=False)
     with counted("embedding") as progress:
-        calibration = calibrate_subject(pairs, chosen[0], choice, images=images, saved=saved, progress=progress)
+        calibration, measured = measure_subject(pairs, chosen[0], choice, images=images, saved=saved, progress=progress)
     calibration.save(out)
+    if plot is not None:
+        from spherecv.evaluate.plots import calibration_png
+        from spherecv.files import write_bytes
+
+        write_bytes(plot, calibration_png(calibration, measured))
     typer.echo(json.dumps(_plain(calibration, out)) if as_json else _text(calibration, out))
 
 

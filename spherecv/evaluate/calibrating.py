@@ -60,6 +60,19 @@ def calibrate_subject(
     saved: SavedAt = keep_nothing,
     progress: Callable[[int, int], None] | None = None,
 ) -> Calibration:
+    """Measure thresholds and a probability, and say what for: the first of what `measure_subject` returns."""
+    return measure_subject(pairs, subject, choice, images=images, saved=saved, progress=progress)[0]
+
+
+def measure_subject(
+    pairs: AnyPath,
+    subject: Subject,
+    choice: Choice,
+    *,
+    images: AnyPath | None = None,
+    saved: SavedAt = keep_nothing,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Calibration, Measured]:
     """Measure thresholds and a probability, and say what for.
 
     Parameters
@@ -76,6 +89,8 @@ def calibrate_subject(
     Returns
     -------
     Calibration
+    Measured
+        What it was made of, the distances among it, as for a plot.
 
     Raises
     ------
@@ -113,7 +128,7 @@ def calibrate_subject(
     notes = list(measured.notes if listed is None else (*listed.notes, *measured.notes))
     if failed:
         notes.append(f"{failed} of {len(names)} images could not be used, and the pairs that need them are left out")
-    return Calibration(
+    calibration = Calibration(
         model=subject.source.name,
         model_key=subject.source.key,
         recipe=recipe,
@@ -134,6 +149,7 @@ def calibrate_subject(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         version=__version__,
     )
+    return calibration, measured
 
 
 def _listed(found: ImageEmbeddings, listed: PairList, subject: Subject, choice: Choice) -> Measured:

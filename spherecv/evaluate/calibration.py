@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -48,6 +48,9 @@ class Measured:
         None where the pairs do not support one.
     genuine, impostors, identities : int
     notes : tuple of str
+    distances : ndarray of float64, shape (N,)
+        Of the pairs, or of a sample of the impostor pairs where all pairs of a set were compared.
+    same : ndarray of bool, shape (N,)
     """
 
     thresholds: tuple[CalibratedThreshold, ...]
@@ -56,6 +59,8 @@ class Measured:
     impostors: int
     identities: int
     notes: tuple[str, ...]
+    distances: FloatArray = field(repr=False, compare=False)
+    same: BoolArray = field(repr=False, compare=False)
 
 
 def information_gain(distances: ArrayLike, same: ArrayLike) -> tuple[float, float]:
@@ -163,6 +168,8 @@ def calibrate_pairs(
         impostors=len(impostors),
         identities=len(np.unique(people)),
         notes=notes,
+        distances=values,
+        same=labels,
     )
 
 
@@ -246,6 +253,8 @@ def calibrate_all(
         impostors=compared.impostors,
         identities=len(sizes),
         notes=notes,
+        distances=measure(values),
+        same=labels,
     )
 
 

@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.errors import MissingDependencyError
-from spherecv.evaluate.curves import MIN_FALSE_ACCEPTS, FloatArray, Roc, area_under, equal_error
+from spherecv.evaluate.calibration import Measured
+from spherecv.evaluate.curves import MIN_FALSE_ACCEPTS, BoolArray, FloatArray, Roc, area_under, equal_error
 from spherecv.evaluate.experiment import Experiment
 from spherecv.evaluate.groups import GroupRates
 from spherecv.evaluate.identification import Identification
 from spherecv.evaluate.nist import DISCARDED, DiscardCurve
+from spherecv.thresholds import Calibration
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -99,15 +101,37 @@ def histogram_png(experiment: Experiment) -> bytes:
     """Distances of genuine and impostor pairs, with the threshold."""
     figure, axes = _canvas()
     variant = experiment.variants[0]
-    edges = np.histogram_bin_edges(variant.distances, bins=_BINS).tolist()
-    for same, label, color in ((True, "genuine", "tab:blue"), (False, "impostor", "tab:orange")):
-        chosen = variant.distances[experiment.pairs.same == same]
-        if len(chosen):
-            axes.hist(chosen, edges, density=True, alpha=0.6, label=f"{label} ({len(chosen):,})", color=color)
+    _histograms(axes, variant.distances, experiment.pairs.same)
     axes.axvline(variant.threshold, color="black", linestyle="--", label=f"threshold {variant.threshold:.4f}")
     axes.set(xlabel="distance", ylabel="density", title=f"{experiment.model}: {variant.name}")
     axes.legend()
     return _png(figure, axes)
+
+
+def calibration_png(calibration: Calibration, measured: Measured) -> bytes:
+    """Distances behind a calibration, with its thresholds and its probability."""
+    return _png(*draw_calibration(calibration, measured))
+
+
+def draw_calibration(calibration: Calibration, measured: Measured) -> tuple[Figure, Axes]:
+    """Draw the distances of genuine and impostor pairs, a line at each threshold, and the probability at prior 0.5."""
+    rows = calibration.thresholds
+    figure, axes = _canvas(len(rows) + 3)
+    _histograms(axes, measured.distances, measured.same)
+    for number, row in enumerate(rows):
+        label = f"{row.chosen_for}: {row.threshold:.4f}, FAR {row.measured_far:.2g}, TAR {row.measured_tar:.4f}"
+        style = "-" if number == 0 else "--"
+        axes.axvline(row.threshold, color=f"C{number + 2}", linestyle=style, linewidth=1.2, label=label)
+    axes.set(xlabel=f"{calibration.metric} distance", ylabel="density")
+    axes.set_title(fill(f"{calibration.model} on {calibration.dataset}", _LINE // 2))
+    curve = calibration.probability
+    if curve is not None:
+        places = np.linspace(*axes.get_xlim(), 300)
+        right = axes.twinx()
+        right.plot(places, [curve.probability(place) for place in places], color="black", linewidth=1)
+        right.set(ylabel="probability of the same person (black)", ylim=(0, 1.02))
+    _legend(figure, axes)
+    return figure, axes
 
 
 def groups_png(rates: GroupRates) -> bytes:
@@ -150,6 +174,14 @@ def cmc_png(results: Sequence[tuple[str, Identification]], depth: int = 100) -> 
     axes.set(xscale="log", xlabel="rank", ylabel="found at this rank or before", title="CMC")
     axes.legend(loc="lower right", fontsize=7)
     return _png(figure, axes)
+
+
+def _histograms(axes: Axes, distances: FloatArray, same: BoolArray) -> None:
+    edges = np.histogram_bin_edges(distances, bins=_BINS).tolist()
+    for kind, label, color in ((True, "genuine", "tab:blue"), (False, "impostor", "tab:orange")):
+        chosen = distances[same == kind]
+        if len(chosen):
+            axes.hist(chosen, edges, density=True, alpha=0.6, label=f"{label} ({len(chosen):,})", color=color)
 
 
 def _curves(experiments: Sequence[Experiment]) -> list[tuple[str, Roc]]:

@@ -141,10 +141,11 @@ def door(run, world: Path, model, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("door") / "door.toml"
     result = run(
         "calibrate", world / "pairs.csv", "--images", world / "images", *model, "--far", 0.3, "--bootstrap", 50,
-        "--out", path,
+        "--out", path, "--plot", path.with_suffix(".png"),
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "FAR 0.3" in result.stdout
+    assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     return path
 
 

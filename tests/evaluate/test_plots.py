@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from sklearn.metrics import det_curve, roc_auc_score
 from sklearn.metrics import roc_curve as scikit_roc
 
 from spherecv.evaluate import plots
+from spherecv.evaluate.calibration import calibrate_pairs
 from spherecv.evaluate.curves import roc_curve
 from spherecv.evaluate.run import evaluate_lfw
 
@@ -75,3 +78,24 @@ def test_every_column_of_the_table_has_a_curve(tmp_path, make_people, subject, l
     assert plots.roc_png([experiment, experiment]).startswith(b"\x89PNG")
     assert [name for name, _ in drawn[0]] == [f"{experiment.model}, {v.name}" for v in experiment.variants] * 2
     assert all(roc is v.figures.roc for (_, roc), v in zip(drawn[0], experiment.variants * 2, strict=True))
+
+
+def test_a_calibration_shows_distances_thresholds_and_probability(distances) -> None:
+    values, same = distances
+    people = np.stack([np.arange(6300) % 100, np.where(same, 0, 1) + np.arange(6300) % 100], axis=1)
+    measured = calibrate_pairs(values, same, people, choose=0.01, replicates=5)
+    named = {"model": "mini", "dataset": "door.csv", "metric": "cosine"}
+    kept = SimpleNamespace(thresholds=measured.thresholds, probability=measured.probability, **named)
+    figure, axes = plots.draw_calibration(kept, measured)
+    lines = {line.get_label(): line.get_xdata()[0] for line in axes.lines}
+    assert list(lines.values()) == [row.threshold for row in measured.thresholds]
+    first = measured.thresholds[0]
+    assert next(iter(lines)).startswith(f"FAR 0.01: {first.threshold:.4f}, FAR 0.01, TAR ")
+    assert [line.get_linestyle() for line in axes.lines][:2] == ["-", "--"]
+    areas = [sum(bar.get_width() * bar.get_height() for bar in bars) for bars in axes.containers]
+    np.testing.assert_allclose(areas, 1)
+    assert {"genuine (300)", "impostor (6,000)"} <= set(_names(figure))
+    (right,) = [other for other in figure.axes if other is not axes]
+    x, y = right.lines[0].get_data()
+    np.testing.assert_allclose(y, [measured.probability.probability(place) for place in x])
+    assert axes.get_title() == "mini on door.csv"
