@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from spherecv.errors import GalleryError, GalleryLockedError, GalleryMismatchError, StorageError
 from spherecv.gallery import checksums, log, upgrade
@@ -28,6 +29,8 @@ _MOST_SCANNED = 16 << 30
 """Bytes that a search for traces may look through before rewriting a large file is the cheaper proof."""
 _PIECE, _SCAN = 32, 64 << 20
 _BY_WHO_ASKS: dict[str, bool] = {"effective_ids": True} if os.access in os.supports_effective_ids else {}
+_WRITTEN_BY = 18
+"""Place of the byte of a header that says who may write: https://www.sqlite.org/fileformat2.html#file_format_version_numbers"""
 
 COUNTS = upgrade.COUNTS
 _SMALL_TABLES = ("identities", "images", "faces")
@@ -70,6 +73,9 @@ class Database:
     Attributes
     ----------
     damage : Damage
+    unled : dict of int to int
+        Faces that were removed while nothing led to their embeddings, and the checksums of these: they may be in a
+        damaged page all the same.
 
     Raises
     ------
@@ -90,6 +96,7 @@ class Database:
         self.damage = Damage(str(self.path), damaged)
         self._checked = False
         self._structure: list[str] | None = None
+        self.unled: dict[int, Any] = {}
         self._lock = threading.RLock()
         self._check_place(create)
         self._process = os.getpid()
@@ -202,6 +209,11 @@ class Database:
         """
         return not self._structure_faults()
 
+    @property
+    def doubted(self) -> bool:
+        """Whether a fault of the tables was seen so far; unlike `is_whole` it looks at nothing."""
+        return bool(self._structure or self.unled)
+
     def check_structure(self) -> None:
         """Say where it is not whole."""
         for fault in self._structure_faults()[:1]:
@@ -257,6 +269,7 @@ class Database:
             finally:
                 goal.close()
             self._structure = None
+            self.unled.clear()
 
     def hidden(self, connection: sqlite3.Connection) -> list[str]:
         """Images that moved between the known and the unknown: a question about the one would not find them."""
@@ -401,11 +414,31 @@ class Database:
             owner = self._raw.execute("PRAGMA application_id").fetchone()[0]
             if owner != _APPLICATION:
                 self._make_tables()
+            self._refuse_what_cannot_be_written()
             found = self._raw.execute("PRAGMA user_version").fetchone()[0]
         if found not in (FORMAT, _UNCHECKED):
             raise GalleryMismatchError(
                 f"{self.path} is a gallery of format {found}, but this version of SphereCV reads format {FORMAT}"
             )
+
+    def _refuse_what_cannot_be_written(self) -> None:
+        """Refuse a file of which one byte says that it is of a later SQLite: it could be read, and nobody removed."""
+        with self.path.open("rb") as stream:
+            written_by = stream.read(_WRITTEN_BY + 1)[_WRITTEN_BY:]
+        if written_by <= b"\2":
+            return
+        try:
+            self._raw.execute("BEGIN")
+            self._raw.execute("DELETE FROM properties WHERE 0")  # the log may hold a later header that is whole
+        except sqlite3.OperationalError as error:
+            if (getattr(error, "sqlite_errorname", "") or "").startswith("SQLITE_READONLY"):
+                raise GalleryError(
+                    f"{self.path} is damaged: its header says that only a later SQLite may write to it; "
+                    "bring back a copy of it"
+                ) from None
+            raise
+        finally:
+            _roll_back(self._raw)
 
     def _make_tables(self) -> None:
         with self.read() as connection:  # both of one state: another process may be making the same gallery

@@ -10,6 +10,7 @@ from spherecv.gallery import checksums, upgrade
 from spherecv.gallery.database import COUNTS, PAGE, Database, make_tables
 
 _COLUMNS = {
+    "properties": "name, value, checksum",
     "identities": "id, lookup, name, metadata, checksum",
     "images": "id, identity, lookup, path, digest, size, mtime_ns, problem, checksum",
     "faces": "id, image, box, score, quality, checksum, vector_checksum",
@@ -36,7 +37,8 @@ def rewrite(database: Database, forget: Callable[[Row], bool] | None = None) -> 
     ----------
     database : Database
     forget : callable, optional
-        Says of the row of a person (id, lookup, name, ...) whether it goes, with all that belongs to it.
+        Says of the row of a person (id, lookup, name, ...) whether it goes, with all that belongs to it. Where nobody
+        does, the file is left as it is.
 
     Raises
     ------
@@ -49,9 +51,14 @@ def rewrite(database: Database, forget: Callable[[Row], bool] | None = None) -> 
         make_tables(fresh)
         with database.read() as connection:
             version = _version(connection)
+            checked = database.checked(connection)
             fresh.execute("BEGIN")
-            left = _copy(connection, fresh, forget)
+            left = _copy(connection, fresh, forget, dict(database.unled), checked=checked)
+            if not checked:
+                upgrade.fill_checksums(fresh)
             fresh.execute("COMMIT")
+        if forget is not None and not left.people:
+            return left
         database.replace(fresh, lambda connection: _version(connection) == version)
     finally:
         fresh.close()
@@ -62,11 +69,24 @@ def _version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA data_version").fetchone()[0])
 
 
-def _copy(held: sqlite3.Connection, fresh: sqlite3.Connection, forget: Callable[[Row], bool] | None) -> Left:
-    properties = _rows(held, "properties", "name, value, checksum", "name")
-    fresh.executemany("INSERT OR IGNORE INTO properties VALUES (?, ?, ?)", properties)
+def _copy(
+    held: sqlite3.Connection,
+    fresh: sqlite3.Connection,
+    forget: Callable[[Row], bool] | None,
+    lost_faces: dict[int, Any],
+    *,
+    checked: bool,
+) -> Left:
+    def rows(table: str, key: str = "id") -> Iterator[Row]:
+        columns = _COLUMNS[table]
+        if not checked:
+            columns = columns.replace("vector_checksum", "NULL").replace("checksum", "NULL")
+        return _rows(held, table, columns, key)
+
+    for row in rows("properties", "name"):
+        _insert(fresh, "properties", row)
     gone: list[int] = []
-    for row in _rows(held, "identities"):
+    for row in rows("identities"):
         if forget is not None and forget(row):
             gone.append(row[0])
         else:
@@ -74,7 +94,7 @@ def _copy(held: sqlite3.Connection, fresh: sqlite3.Connection, forget: Callable[
     people = {row[0] for row in fresh.execute("SELECT id FROM identities")} | {None}
     lost_images: list[int] = []
     owners: dict[int, int | None] = {}
-    for row in _rows(held, "images"):
+    for row in rows("images"):
         theirs = row[1] in gone or any(
             checksums.of_image(row[0], owner, *row[2:8]) == row[8] for owner in gone if row[1] != owner
         )
@@ -83,9 +103,9 @@ def _copy(held: sqlite3.Connection, fresh: sqlite3.Connection, forget: Callable[
         else:
             owners[row[0]] = row[1]
             _insert(fresh, "images", row)
-    faces, lost_faces = set(), 0
-    for row in _rows(held, "faces"):
-        number, image, box, score, quality, told, _ = row
+    faces: dict[int, Any] = {}
+    for row in rows("faces"):
+        number, image, box, score, quality, told, vector_told = row
         theirs = bool(lost_images) and image in owners and told != checksums.of_face(
             number, image, owners[image], box, score, quality
         ) and any(
@@ -93,38 +113,44 @@ def _copy(held: sqlite3.Connection, fresh: sqlite3.Connection, forget: Callable[
             for lost in lost_images for owner in gone
         )
         if theirs or image not in owners:
-            lost_faces += 1
+            lost_faces[number] = vector_told
         else:
-            faces.add(number)
+            faces[number] = vector_told
             _insert(fresh, "faces", row)
-    for row in _rows(held, "vectors", key="face"):
-        if row[0] in faces:
-            _insert(fresh, "vectors", row)
+    for face, vector in rows("vectors", "face"):
+        if face not in faces:
+            continue
+        moved = checked and checksums.of_vector(face, vector) != faces[face]
+        if not (moved and any(told == checksums.of_vector(lost, vector) for lost, told in lost_faces.items())):
+            _insert(fresh, "vectors", (face, vector))
     told = upgrade.counted(fresh)
     row = (COUNTS, told, checksums.of_property(COUNTS, told))
     fresh.execute("INSERT OR REPLACE INTO properties VALUES (?, ?, ?)", row)
     for name, last in list(_rows(held, "sqlite_sequence", "name, seq", "rowid")):
         if isinstance(last, int):  # ids are not given twice
             fresh.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?", (last, name))
-    return Left(len(gone), len(lost_images), lost_faces)
+    return Left(len(gone), len(lost_images), len(lost_faces))
 
 
 def _insert(fresh: sqlite3.Connection, table: str, row: Row) -> None:
+    # A damaged row may hold a text that is none; it stays damaged as bytes.
+    row = tuple(value.encode(errors="surrogateescape") if _is_broken(value) else value for value in row)
     marks = ", ".join("?" * len(row))
     fresh.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)  # noqa: S608 - a name of ours
 
 
-def _rows(connection: sqlite3.Connection, table: str, columns: str = "", key: str = "id") -> Iterator[Row]:
+def _is_broken(value: object) -> bool:
+    return isinstance(value, str) and not value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in value)
+
+
+def _rows(connection: sqlite3.Connection, table: str, columns: str, key: str) -> Iterator[Row]:
     """Rows from the first on, up to a page that cannot be read, and then from the last on, down to it."""
-    columns = columns or _COLUMNS[table]
     seen: set[Any] = set()
     for order in ("ASC", "DESC"):
         try:
             for row in connection.execute(f"SELECT {columns} FROM {table} NOT INDEXED ORDER BY {key} {order}"):  # noqa: S608
-                if row[0] in seen:
-                    if order == "DESC":
-                        break
-                    continue
+                if order == "DESC" and row[0] in seen:
+                    break
                 seen.add(row[0])
                 yield row
         except sqlite3.DatabaseError:

@@ -250,6 +250,9 @@ class SqliteStore:
         return True
 
     def _erased(self, traces: Sequence[bytes] | None) -> bool:
+        if self._database.doubted:  # VACUUM copies a damaged index as it is
+            salvage.rewrite(self._database)
+            traces = None
         try:
             return self._database.erase(traces)
         except CorruptFileError:  # SQLite does not write a damaged file again

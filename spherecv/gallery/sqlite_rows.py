@@ -218,10 +218,14 @@ class Rows:
             ).fetchone()
             known += row[0] is not None
             traces += _traces(row)
-            for face, box, vector in connection.execute(
-                f"SELECT id, box, vector FROM faces {how} LEFT JOIN vectors ON face = id WHERE image = ?", (image,)  # noqa: S608
+            sums = self._told(connection, "vector_checksum")
+            for face, box, vector, told in connection.execute(
+                f"SELECT id, box, vector, {sums} FROM faces {how} LEFT JOIN vectors ON face = id WHERE image = ?",  # noqa: S608
+                (image,),
             ).fetchall():
                 faces.append(int(face))
+                if vector is None:
+                    self._database.unled[face] = told
                 traces += _traces((vector, box))
         connection.executemany("DELETE FROM vectors WHERE face = ?", [(face,) for face in faces])
         connection.executemany("DELETE FROM faces WHERE id = ?", [(face,) for face in faces])

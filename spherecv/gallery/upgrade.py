@@ -31,6 +31,11 @@ def add_checksums(connection: sqlite3.Connection) -> None:
     for table, column in _COLUMNS:
         connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} INTEGER")
     connection.execute("INSERT INTO properties (name, value) VALUES (?, ?)", (COUNTS, counted(connection)))
+    fill_checksums(connection)
+
+
+def fill_checksums(connection: sqlite3.Connection) -> None:
+    """Give the rows of tables that have columns for checksums theirs."""
     for table, told in (("properties", checksums.of_property), ("attachments", checksums.of_attachment)):
         rows = connection.execute(f"SELECT name, value FROM {table}").fetchall()  # noqa: S608 - names of tables
         sums = [(told(name, value), name) for name, value in rows]

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from spherecv.cli.app import app
+from spherecv.errors import GalleryError, IdentityError
 from spherecv.gallery import DamageWarning, FaceGallery, log
 
 PAGE = 16_384
@@ -53,7 +54,7 @@ def test_a_hidden_row_is_seen_and_everybody_can_be_removed(tmp_path: Path, numbe
         with pytest.warns(DamageWarning, match="tables are damaged"):
             gallery.identify_embeddings(rows[:3], threshold=0.5)
         assert not gallery.check().whole
-        for name in (names[0], names[-1], names[100]):
+        for name in (names[-1], names[0], names[100]):  # who is hidden goes with the first rewriting of the file
             gallery.remove(name)
         held = {person.name for person in gallery.identities()}
         assert not held & {names[0], names[-1], names[100]}
@@ -61,6 +62,82 @@ def test_a_hidden_row_is_seen_and_everybody_can_be_removed(tmp_path: Path, numbe
     content = numbers.bytes_of(tmp_path)
     for row in (0, 1, 100, 101):
         assert rows[row].tobytes() not in content
+
+
+def misled(path: Path, index: str) -> None:
+    """Let an entry of an index lead to a row that is not there."""
+    data = bytearray(path.read_bytes())
+    page = (root_of(path, index) - 1) * PAGE
+    cell = page + int.from_bytes(data[page + 8 + 2 * 20 : page + 10 + 2 * 20], "big")
+    data[cell + data[cell]] = 0x90  # the last byte of its number
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("older", [False, True])
+@pytest.mark.parametrize("index", ["images_of", "faces_of"])
+def test_a_removal_leaves_no_damaged_index_behind(tmp_path: Path, numbers, index: str, older: bool) -> None:
+    path = tmp_path / "g.db"
+    names, rows, _ = filled(path, numbers)
+    if older:
+        unchecked(path)
+    misled(path, index)
+    with FaceGallery.open(path, model=numbers.ORIGIN) as gallery:
+        gallery.remove(names[-1])
+        assert gallery.check().whole
+        assert sorted({person.name for person in gallery.identities()}) == sorted(set(names[:-4]))
+        found = gallery.identify_embeddings(rows, threshold=0.01)
+    assert [match.identity for match in found[:-4]] == names[:-4]
+    assert rows[-1].tobytes() not in numbers.bytes_of(tmp_path)
+
+
+def test_an_embedding_that_nothing_leads_to_is_removed_with_its_face(tmp_path: Path, numbers) -> None:
+    path = tmp_path / "g.db"
+    names, rows, _ = filled(path, numbers)
+    data = bytearray(path.read_bytes())
+    place = data.index(rows[5].tobytes()) - 5
+    assert data[place] == 6
+    data[place] = 99  # now there are two of face 99
+    path.write_bytes(data)
+    with FaceGallery.open(path, model=numbers.ORIGIN) as gallery:
+        gallery.remove(names[5])
+        found = gallery.identify_embeddings(rows, threshold=0.01)
+    assert rows[5].tobytes() not in numbers.bytes_of(tmp_path)
+    assert [match.identity for match in found[8:]] == names[8:]
+
+
+def test_a_text_that_is_none_hinders_no_removal(tmp_path: Path, numbers) -> None:
+    path = tmp_path / "g.db"
+    names, _, _ = filled(path, numbers)
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute("UPDATE images SET path = CAST(x'ff80' AS TEXT) WHERE id = 9")
+    connection.close()
+    misled(path, "images_of")
+    with FaceGallery.open(path, model=numbers.ORIGIN) as gallery:
+        gallery.remove(names[0])
+        assert len(gallery.identities()) == 59
+        assert any("image 9 " in said for said in gallery.check().damaged)
+
+
+def test_nobody_is_lost_where_nobody_is_called_so(tmp_path: Path, numbers) -> None:
+    path = tmp_path / "g.db"
+    filled(path, numbers)
+    misled(path, "images_of")
+    with FaceGallery.open(path, model=numbers.ORIGIN) as gallery:
+        with pytest.raises(IdentityError):
+            gallery.remove("somebody else")
+        assert gallery.stats()["identities"] == 60
+
+
+def test_a_header_that_forbids_to_write_is_refused(tmp_path: Path, numbers) -> None:
+    path = tmp_path / "g.db"
+    filled(path, numbers)
+    data = bytearray(path.read_bytes())
+    data[18] = 66
+    path.write_bytes(data)
+    with pytest.raises(GalleryError, match="is damaged: its header"):
+        FaceGallery.open(path, model=numbers.ORIGIN)
+    assert path.read_bytes() == data
 
 
 def test_a_log_whose_middle_is_damaged_is_said(tmp_path: Path, numbers) -> None:
