@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spherecv.errors import VideoError
-from spherecv.images import MAX_PIXELS, believed_shape, make_square, square_size
+from spherecv.errors import SphereCVError, VideoError
+from spherecv.images import MAX_PIXELS, believed_shape, load_image, make_square, square_size
 from spherecv.runtime.opencv_settings import silent_opencv
 
 Image = NDArray[np.uint8]
@@ -21,6 +21,11 @@ TIMEOUT = 10.0
 _MOST_RATE = 1000.0
 _MOST_CAMERAS = 9_999
 _MOST_STAMP = 1e12
+_PACKED = (b"\xff\xd8\xff", b"\x89PNG")
+_PLANAR = frozenset({b"I420", b"Y42B", b"444P", b"Y800", b"NV12", b"YV12"})
+_ALIKE = 250
+"""Frames looked at, at most, for one that is another than the first."""
+_FLAT, _FLAT_NEAR, _LIKENESS = 0.05, 60.0, 0.7
 
 
 class Capture(Protocol):
@@ -63,7 +68,7 @@ class OpenedCapture:
     Raises
     ------
     VideoError
-        It cannot be opened, or its frames are too large.
+        It cannot be opened, its frames are too large, or OpenCV does not turn them into pictures.
     """
 
     def __init__(self, source: str | int, label: str) -> None:
@@ -83,11 +88,18 @@ class OpenedCapture:
         if not self._capture.isOpened():
             raise VideoError(f"{label} {_why_closed(source)}")
         width, height = (self._capture.get(p) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        self._label, self._rows = label, height
         self._shape = self._pixel_shape(cv2)
         width, height = square_size(int(width), int(height), self._shape)
         if width * height > MAX_PIXELS:
             self.release()
             raise VideoError(f"{label} is {width}x{height}, larger than the limit of {MAX_PIXELS:,} pixels")
+        if isinstance(source, str) and "://" not in source and _is_unconverted(cv2, source):
+            self.release()
+            raise VideoError(
+                f"{label} cannot be turned into pictures by this OpenCV, as recordings of half pictures (interlaced): "
+                "convert it first, for example with `ffmpeg -i FILE -vf yadif OUT.mp4`"
+            )
         rate, length = self._capture.get(cv2.CAP_PROP_FPS), self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.rate: float | None = float(rate) if 0 < rate <= _MOST_RATE else None
         self.length: int | None = int(length) if 0 < length < 1e9 else None
@@ -99,13 +111,17 @@ class OpenedCapture:
         return 1 / shape if turned and self._capture.get(cv2.CAP_PROP_ORIENTATION_META) % 180 == 90 else shape
 
     def read(self) -> Image | None:
-        """Take the next frame, its pixels made square; None at the end."""
+        """Take the next frame, its pixels made square; None at the end.
+
+        Raises
+        ------
+        VideoError
+            The decoder hands over what is no picture.
+        """
         good, image = self._capture.read()
-        if not good or image is None:
+        if not good or image is None or not image.size:
             return None
-        if image.ndim == 2:
-            image = np.repeat(image[:, :, None], 3, axis=2)
-        return make_square(np.asarray(image, np.uint8), self._shape)
+        return make_square(_as_picture(image, self._label, self._rows), self._shape)
 
     @property
     def moment(self) -> float | None:
@@ -126,6 +142,60 @@ def _why_closed(source: str | int) -> str:
     if "://" in source:
         return f"cannot be reached, or sends no video (waited up to {TIMEOUT:g} s)"
     return "is not a video that this OpenCV can read, or it is damaged"
+
+
+def _as_picture(frame: NDArray[Any], label: str, rows: float) -> Image:
+    """Grey, 16 bits, alpha and frames that are still packed as JPEG as BGR; what has no known meaning is refused."""
+    packed = rows != 1 and frame.size == max(frame.shape)
+    data = frame.tobytes() if packed else b""
+    if packed and not data.startswith(_PACKED):
+        raise VideoError(f"{label} hands over its frames as {data[:4].hex(' ')}..., {len(data):,} bytes not decoded")
+    try:
+        return load_image(data if packed else frame)
+    except SphereCVError as error:
+        raise VideoError(f"{label} hands over frames that are no pictures: {error}") from None
+
+
+def _is_unconverted(cv2: Any, path: str) -> bool:
+    """Whether frames are whatever lay in memory: some builds say nothing where FFmpeg refused to turn them into BGR.
+
+    Then each is the same, and looks nothing like the brightness that was decoded.
+    """
+    with quiet_opencv(cv2), ExitStack() as opened:  # all open to the end, so that none is given another's memory
+
+        def scout(*settings: Any) -> Any:
+            capture = cv2.VideoCapture(path, *settings)
+            opened.callback(capture.release)
+            return capture
+
+        capture = scout()
+        form = int(capture.get(cv2.CAP_PROP_CODEC_PIXEL_FORMAT)).to_bytes(4, "little", signed=True)
+        good, first = capture.read()
+        if not good or form not in _PLANAR or first.ndim != 3:
+            return False
+        for _ in range(_ALIKE):
+            good, other = capture.read()
+            if good and not np.array_equal(first, other):
+                return False
+            if not good:
+                break
+        good, again = scout().read()
+        if good and not np.array_equal(first, again):
+            return True
+        good, decoded = scout(cv2.CAP_FFMPEG, [cv2.CAP_PROP_CONVERT_RGB, 0]).read()
+    if not good or decoded is None or decoded.dtype != np.uint8 or decoded.shape != first.shape[:2]:
+        return False
+    return not _is_brightness(decoded.astype(np.float64), cv2.cvtColor(first, cv2.COLOR_BGR2GRAY).astype(np.float64))
+
+
+def _is_brightness(decoded: NDArray[np.float64], seen: NDArray[np.float64]) -> bool:
+    """Whether a picture in grey can be what was decoded; flat ones by their value, all others by their likeness."""
+    if not decoded.any() and not seen.any():  # fresh memory
+        return False
+    flat = [one.std() < _FLAT for one in (decoded, seen)]
+    if any(flat):
+        return all(flat) and abs(float(seen.mean() - decoded.mean())) < _FLAT_NEAR
+    return float(np.corrcoef(decoded.ravel(), seen.ravel())[0, 1]) > _LIKENESS
 
 
 @contextmanager

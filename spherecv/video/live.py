@@ -170,6 +170,9 @@ class LiveFrames:
             try:
                 while not self._stop.is_set() and (image := capture.read()) is not None:
                     self._take(image)
+            except VideoError as error:
+                self._fail(error)
+                return
             except Exception as fault:  # a waiting caller gets it, whatever it is
                 self._fail(VideoError(f"{self.label} cannot be read: {type(fault).__name__}: {fault}"))
                 return

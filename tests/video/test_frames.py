@@ -88,7 +88,76 @@ def test_the_ratio_is_of_frames_as_stored(monkeypatch: pytest.MonkeyPatch, turn:
     stated = {cv2.CAP_PROP_SAR_NUM: 3, cv2.CAP_PROP_SAR_DEN: 2, cv2.CAP_PROP_FRAME_WIDTH: 64}
     stated |= {cv2.CAP_PROP_FRAME_HEIGHT: 48, cv2.CAP_PROP_ORIENTATION_META: turn, cv2.CAP_PROP_ORIENTATION_AUTO: 1}
     stand_in(monkeypatch, [np.zeros((48, 64, 3) if turn % 180 == 0 else (64, 48, 3), np.uint8)], stated)
-    assert OpenedCapture("turned.mp4", "turned.mp4").read().shape == (*size, 3)
+    assert OpenedCapture(0, "camera 0").read().shape == (*size, 3)
+
+
+@pytest.mark.runtime
+@pytest.mark.parametrize("form", ["C420mpeg2", "C422"])
+def test_an_interlaced_video_is_read_or_refused(tmp_path: Path, form: str) -> None:
+    halves = 1536 if form == "C420mpeg2" else 3072
+    frames = [bytes([value]) * 3072 + b"\x80" * halves for value in range(40, 220, 20)]
+    video = planes(tmp_path / "halves.y4m", f"It A1:1 {form}", frames)
+    try:
+        found = [frame.image.mean() for frame in open_frames(video)]
+    except VideoError as error:
+        assert "halves.y4m cannot be turned into pictures" in str(error)  # noqa: PT017 - builds of OpenCV differ
+    else:
+        assert found == pytest.approx([(value - 16) * 255 / 219 for value in range(40, 220, 20)], abs=3)
+
+
+@pytest.mark.runtime
+@pytest.mark.parametrize("value", [16, 60, 200, 235])
+def test_a_video_that_stands_still_is_one(tmp_path: Path, value: int) -> None:
+    still = planes(tmp_path / "still.y4m", "Ip A1:1 C420jpeg", [grey(value)] * 5)
+    assert len(list(open_frames(still))) == 5
+    rng = np.random.default_rng(1)
+    picture = rng.integers(16, 235, 3072, np.uint8).tobytes() + rng.integers(90, 160, 1536, np.uint8).tobytes()
+    assert len(list(open_frames(planes(tmp_path / "noise.y4m", "Ip A1:1 C420jpeg", [picture] * 5)))) == 5
+
+
+SHADES = np.arange(48 * 64, dtype=np.uint8).reshape(48, 64)
+BGR = np.repeat(SHADES[:, :, None], 3, axis=2)
+
+
+@pytest.mark.runtime
+@pytest.mark.parametrize(
+    "handed",
+    [SHADES, SHADES[:, :, None], SHADES * np.uint16(257), BGR, np.dstack([BGR, SHADES]), SHADES / np.float32(255)],
+    ids=["grey", "grey with an axis", "16 bits", "BGR", "alpha", "float"],
+)
+def test_what_has_a_known_meaning_is_converted(monkeypatch: pytest.MonkeyPatch, handed: np.ndarray) -> None:
+    stand_in(monkeypatch, [handed], {cv2.CAP_PROP_FRAME_HEIGHT: 48, cv2.CAP_PROP_FRAME_WIDTH: 64})
+    np.testing.assert_array_equal(OpenedCapture(0, "camera 0").read(), BGR)
+
+
+@pytest.mark.runtime
+def test_a_frame_still_packed_as_jpeg_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = cv2.imencode(".jpg", shade(90))[1].reshape(1, -1)
+    stand_in(monkeypatch, [packed], {cv2.CAP_PROP_FRAME_HEIGHT: 48, cv2.CAP_PROP_FRAME_WIDTH: 64})
+    assert OpenedCapture(0, "camera 0").read() == pytest.approx(shade(90), abs=2)
+
+
+@pytest.mark.runtime
+@pytest.mark.parametrize(
+    "handed",
+    [np.full((1, 4608), 7, np.uint8), np.full((4608, 1), 7, np.uint8), np.zeros((48, 64, 2), np.uint8)]
+    + [np.zeros((48, 64, 3), np.int32), np.full((48, 64), 7.5, np.float32), np.zeros((2, 48, 64, 3), np.uint8)],
+)
+@pytest.mark.parametrize("live", [False, True])
+def test_what_has_none_is_refused(monkeypatch: pytest.MonkeyPatch, handed: np.ndarray, live: bool) -> None:
+    stand_in(monkeypatch, [handed], {cv2.CAP_PROP_FRAME_HEIGHT: 48, cv2.CAP_PROP_FRAME_WIDTH: 64})
+    with pytest.raises(VideoError, match="camera 0 hands over"):
+        list(open_frames(0, drop=live))
+
+
+@pytest.mark.runtime
+@pytest.mark.parametrize("count", [0, -1, -9.2e18, float("nan")])
+def test_empty_frames_are_none_and_odd_counts_unknown(monkeypatch: pytest.MonkeyPatch, count: float) -> None:
+    stand_in(monkeypatch, [np.zeros((0, 0, 3), np.uint8)], {cv2.CAP_PROP_FRAME_COUNT: count})
+    frames = open_frames(0, drop=False)
+    assert frames.length is None
+    with pytest.raises(VideoError, match="camera 0 holds no frames"):
+        list(frames)
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, frames: list, stated: dict[int, float]) -> None:
