@@ -37,6 +37,7 @@ from spherecv.metrics import Metric
 from spherecv.templates import pooled
 
 _MOST_HITS = 16_384
+_DELETED_AT_ONCE = 500
 
 
 class MilvusStore:
@@ -51,7 +52,7 @@ class MilvusStore:
     metric : {"cosine", "euclidean"}
         Fixed when the collections are made.
     timeout : float
-        Seconds to wait for the server.
+        Seconds to wait for the server, at least 5; see `Patient`.
 
     Raises
     ------
@@ -145,7 +146,7 @@ class MilvusStore:
             self._delete(f"owner == {json.dumps(owner)} and place == {json.dumps(place)}")
         new = [entry for place, entry in places.items() if place not in held or place in changed]
         rows = [row for entry in new for row in self._face_rows(entry)]
-        self._tables.insert(self._tables.faces, rows)
+        self._tables.upsert(self._tables.faces, rows)  # a message that is sent twice is there once
         return Added(len(rows), len(new) - len(changed), len(changed), len(entries) - len(new))
 
     @staticmethod
@@ -214,9 +215,8 @@ class MilvusStore:
         faces, images = 0, 0
         with explained(self._address):
             for where in wheres:
-                found = list(all_rows(self._client, self._tables.faces, where, ("id", "place")))
+                found = self._delete(where)
                 faces, images = faces + len(found), images + len({row["place"] for row in found})
-                self._delete(where)
             self._renew(people, {})
             return Removed(faces, images, self._tables.erase(self._note))
 
@@ -224,8 +224,13 @@ class MilvusStore:
         """Whether there is somebody of that name."""
         return bool(self._people([word(identity)]))
 
-    def _delete(self, expression: str) -> None:
-        self._client.delete(self._tables.faces, filter=expression)
+    def _delete(self, expression: str) -> list[dict[str, Any]]:
+        """Delete faces by their keys, so that a deletion that comes late meets none that were added since."""
+        found = list(all_rows(self._client, self._tables.faces, expression, ("id", "place")))
+        for start in range(0, len(found), _DELETED_AT_ONCE):
+            keys = [row["id"] for row in found[start : start + _DELETED_AT_ONCE]]
+            self._client.delete(self._tables.faces, filter=one_of("id", keys))
+        return found
 
     def rename(self, old: str, new: str) -> None:
         """Give a person another name, which must be free."""
@@ -400,4 +405,3 @@ class MilvusStore:
         for name in names:
             if name not in held:
                 raise IdentityError(f"{self.label} holds nobody called {name!r}")
-

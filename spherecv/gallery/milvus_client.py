@@ -23,6 +23,7 @@ from spherecv.errors import (
     MissingDependencyError,
     SphereCVError,
 )
+from spherecv.gallery.milvus_patience import Patient
 
 TOKEN_VARIABLE = "SPHERECV_MILVUS_TOKEN"  # noqa: S105 - the name of a variable, not a secret
 LITE_INDEXES = ("FLAT", "HNSW", "HNSW_SQ", "IVF_FLAT", "IVF_SQ8", "AUTOINDEX")
@@ -115,7 +116,8 @@ def connect(address: Address, *, create: bool, timeout: float) -> Any:
         client = MilvusClient(address.uri, timeout=timeout, **settings)
         if address.lite:
             _LITE_USERS[Path(address.uri)] += 1
-        return client
+            return client
+        return Patient(client, address.uri, timeout)
 
 
 def release(client: Any, address: Address) -> None:
@@ -150,6 +152,7 @@ def _check_lite(folder: Path, create: bool) -> None:
 @contextmanager
 def explained(address: Address) -> Iterator[None]:
     """Say what a failure of Milvus means for the user."""
+    from grpc import RpcError  # type: ignore[import-untyped]
     from pymilvus.exceptions import MilvusException
 
     try:
@@ -166,6 +169,8 @@ def explained(address: Address) -> Iterator[None]:
                 ) from None
             raise GalleryError(f"{address.uri} cannot be opened by Milvus Lite: damaged, or not its own") from None
         raise GalleryError(f"Milvus at {address.uri}: {text}") from None
+    except RpcError as error:  # of a call that ran out of time
+        raise GalleryError(f"Milvus at {address.uri} did not answer in time: {error.code().name}") from None
 
 
 def _is_locked(lock: Path) -> bool:
