@@ -176,7 +176,11 @@ def _name(descriptor: int, goal: Path) -> None:
             except FileExistsError:
                 number += not _taken_away(part)
             else:
-                part.replace(goal)
+                try:
+                    part.replace(goal)
+                except BaseException:
+                    part.unlink(missing_ok=True)
+                    raise
                 return
     finally:
         os.close(folder)

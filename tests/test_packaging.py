@@ -31,12 +31,14 @@ MODULES = {
     "array-api-compat": "array_api_compat",
     "array-api-strict": "array_api_strict",
     "faiss-cpu": "faiss",
+    "grpcio": "grpc",
     "milvus-lite": "milvus_lite",
     "mkdocs-material": "material",
     "pillow": "PIL",
     "pillow-heif": "pillow_heif",
     "prometheus-client": "prometheus_client",
     "pydantic-core": "pydantic_core",
+    "pyinstaller": "PyInstaller",
     "pytest-timeout": "pytest_timeout",
     "pytest-xdist": "xdist",
     "python-multipart": "python_multipart",
@@ -100,7 +102,8 @@ def test_builds_are_the_same_bytes(built: list[Path]) -> None:
 def test_indexes_take_them_and_nothing_strange_is_in_the_wheel(built: list[Path]) -> None:
     for words in (
         ["-m", "twine", "check", "--strict", str(sdist_of(built[0])), str(wheel_of(built[0]))],
-        ["-m", "check_wheel_contents", str(wheel_of(built[0]))],
+        # W004: PyInstaller wants a dash in the name of its hook, which nobody imports.
+        ["-m", "check_wheel_contents", "--ignore", "W004", str(wheel_of(built[0]))],
     ):
         done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr

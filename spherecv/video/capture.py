@@ -25,7 +25,7 @@ _PACKED = (b"\xff\xd8\xff", b"\x89PNG")
 _PLANAR = frozenset({b"I420", b"Y42B", b"444P", b"Y800", b"NV12", b"YV12"})
 _ALIKE = 250
 """Frames looked at, at most, for one that is another than the first."""
-_FLAT, _FLAT_NEAR, _LIKENESS = 0.05, 60.0, 0.7
+_FLAT, _FLAT_NEAR, _LIKENESS = 2.0, 60.0, 0.7
 
 
 class Capture(Protocol):
@@ -192,9 +192,9 @@ def _is_brightness(decoded: NDArray[np.float64], seen: NDArray[np.float64]) -> b
     """Whether a picture in grey can be what was decoded; flat ones by their value, all others by their likeness."""
     if not decoded.any() and not seen.any():  # fresh memory
         return False
-    flat = [one.std() < _FLAT for one in (decoded, seen)]
-    if any(flat):
-        return all(flat) and abs(float(seen.mean() - decoded.mean())) < _FLAT_NEAR
+    contrasts = [float(one.std()) for one in (decoded, seen)]
+    if min(contrasts) < _FLAT:  # a wall: the conversion alone gives it some contrast
+        return max(contrasts) < 3 * _FLAT and abs(float(seen.mean() - decoded.mean())) < _FLAT_NEAR
     return float(np.corrcoef(decoded.ravel(), seen.ravel())[0, 1]) > _LIKENESS
 
 

@@ -109,8 +109,15 @@ def test_find_indexes_once(
     )
 
 
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache that holds nothing of other tests."""
+    monkeypatch.setenv("SPHERECV_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
 def test_what_find_keeps_is_listed_and_forgotten(
-    run, failure, model, tree: Path, photos: Path, tmp_path: Path
+    run, failure, model, tree: Path, photos: Path, tmp_path: Path, own_cache: Path
 ) -> None:
     said = json.loads(run("find", photos / "img5.jpg", tree, *model, "--threshold", 0.5, "--json").stdout)
     (kept,) = json.loads(run("gallery", "caches", "--json").stdout)["indexes"]
@@ -120,11 +127,11 @@ def test_what_find_keeps_is_listed_and_forgotten(
     shutil.rmtree(tree)
     assert "(gone)" in run("gallery", "caches").stdout
     assert f"images of {tree}" in run("find", "--forget", tree).stdout
-    assert not list((tmp_path / "cache" / "find").glob("*.db*"))
+    assert not list((own_cache / "find").glob("*.db*"))
     assert "needs PHOTO and FOLDER" in failure(run("find"))
 
 
-def test_all_that_find_keeps_can_be_cleared(run, model, tree: Path, photos: Path, tmp_path: Path) -> None:
+def test_all_that_find_keeps_can_be_cleared(run, model, tree: Path, photos: Path, own_cache: Path) -> None:
     run("find", photos / "img5.jpg", tree, *model, "--threshold", 0.5)
     assert "1 indexes deleted" in run("gallery", "caches", "--clear").stdout
     assert json.loads(run("gallery", "caches", "--json").stdout)["indexes"] == []
