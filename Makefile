@@ -15,7 +15,7 @@ MODULE ?=
 # Mutants of each module, drawn at random; all of them where it is empty.
 SAMPLE ?= 25
 
-# Pythons for `make pythons`; those that are not installed are left out.
+# Pythons for `make pythons`, names or paths; those that do not run here are left out.
 PYTHONS ?= python3.11 python3.12 python3.13
 
 .PHONY: demo test check docs pythons mutants clean
@@ -35,7 +35,7 @@ docs: $(VENV)/.docs-installed
 	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/mkdocs build --strict --quiet --site-dir build/site
 
 pythons:
-	for python in $(PYTHONS); do if command -v $$python > /dev/null; then \
+	for python in $(PYTHONS); do if $$python -c '' 2> /dev/null; then \
 	    $(MAKE) PYTHON=$$python VENV=.venv-$$python EXTRA=test-runtime PYTEST='-m runtime' test || exit 1; \
 	else echo "$$python is not installed"; fi; done
 
