@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import shutil
 import sqlite3
 import subprocess
@@ -281,7 +282,8 @@ def test_a_database_in_one_file(photos: Path, tmp_path: Path) -> None:
         DeepFace.search(str(photos / "img2.jpg"), **where)
     assert DeepFace.register(str(photos / "img1.jpg"), img_name="Angelina", **where) == {"inserted": 1}
     assert DeepFace.register([str(photos / "img16.jpg"), str(photos / "couple.jpg")], **where) == {"inserted": 3}
-    assert sqlite3.connect(place).execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    with contextlib.closing(sqlite3.connect(place)) as database:
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert DeepFace.build_index(**where) is None
     for method in ("exact", "ann"):
         (rows,) = DeepFace.search(str(photos / "img2.jpg"), search_method=method, return_type="dict", **where)
@@ -311,8 +313,8 @@ def test_build_index_serves_large_databases(tmp_path: Path, monkeypatch: pytest.
     DeepFace.build_index(database_type="sqlite", connection_details=place)
     with database.open_database(opened, "sqlite", None, place, create=False) as gallery:
         assert gallery.build_index() == 1100
-        with pytest.raises(NotEnoughDataError):
-            FaceGallery.open(tmp_path / "other.db", model=opened.pipeline).build_index()
+    with FaceGallery.open(tmp_path / "other.db", model=opened.pipeline) as gallery, pytest.raises(NotEnoughDataError):
+        gallery.build_index()
 
 
 @pytest.mark.runtime

@@ -120,5 +120,6 @@ print(sum(ends))
 @pytest.mark.skipif(cv2.getNumberOfCPUs() < 2, reason="OpenCV has no pool with one core")
 def test_a_child_does_not_wait_for_the_threads_of_opencvs_pool() -> None:
     """In a process of its own: only where the pool was never told its size do its threads outlive a call."""
-    done = subprocess.run([sys.executable, "-c", POOL], capture_output=True, text=True, timeout=200)
+    quiet = "ignore:This process:DeprecationWarning"  # Python 3.12 and later warn of every fork beside threads
+    done = subprocess.run([sys.executable, "-W", quiet, "-c", POOL], capture_output=True, text=True, timeout=200)
     assert (done.stdout.strip(), done.stderr) == ("0", "")
