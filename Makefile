@@ -35,8 +35,8 @@ docs: $(VENV)/.docs-installed
 	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/mkdocs build --strict --quiet --site-dir build/site
 
 pythons:
-	for python in $(PYTHONS); do if $$python -c '' 2> /dev/null; then \
-	    $(MAKE) PYTHON=$$python VENV=.venv-$$python EXTRA=test-runtime PYTEST='-m runtime' test || exit 1; \
+	for python in $(PYTHONS); do if version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2> /dev/null); then \
+	    $(MAKE) PYTHON=$$python VENV=.venv-$$version EXTRA=test-runtime PYTEST='-m runtime' test || exit 1; \
 	else echo "$$python is not installed"; fi; done
 
 mutants: $(VENV)/.$(EXTRA)-installed
