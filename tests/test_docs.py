@@ -162,6 +162,46 @@ def test_every_link_leads_somewhere() -> None:
             assert (page.parent / target.partition("#")[0]).exists(), (page, target)
 
 
+_SCRIPT = re.compile(r"`(?:python |\.\.\. )?((?:\w+/)*\w+\.py)(?: (\w+))?[^`]*`")
+_FIGURE = re.compile(r"\d\s?(?:%|(?:x|ms|s|minutes|images/s|frames/s|requests/s|MB|GB|GiB)\b)|\d\.\d")
+
+
+def scripts_of(text: str) -> list[Path]:
+    """The scripts of benchmarks/ and tests/ that a text names; a word after one must be known to it."""
+    found = []
+    for name, word in _SCRIPT.findall(text):
+        folders = (ROOT, ROOT / "benchmarks", ROOT / "benchmarks" / "reliability", DOCS)
+        places = [folder / name for folder in folders if (folder / name).is_file()]
+        assert places, f"{name} is nowhere"
+        assert not word or word.isupper() or word in places[0].read_text(encoding="utf-8"), f"{name} knows no {word}"
+        found.append(places[0])
+    return found
+
+
+def test_every_measured_figure_has_its_script() -> None:
+    """Each paragraph and table with figures names what prints them, or follows one in its section that does."""
+    bare = []
+    for section in re.split(r"^## ", (DOCS / "measured.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+        title, *parts = section.split("\n\n")
+        named = False
+        for part in parts:
+            named = bool(scripts_of(part)) or (named and not part.startswith("| what"))
+            if _FIGURE.search(part) and not named and "`spherecv " not in part:
+                bare.append((title, part[:80]))
+    assert not bare
+
+
+def test_the_headline_figures_are_those_of_the_tables() -> None:
+    """README's figures stand on the page of measured tables too, or on a model's card."""
+    pages = [DOCS / "measured.md", *(ROOT / "models").glob("*.md")]
+    told = " ".join(" ".join(page.read_text(encoding="utf-8") for page in pages).split()).replace("e-0", "e-")
+    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Measured")[2].partition("## Limits")[0]
+    rows = re.findall(r"^\| .* \| (.*\d.*) \|$", table, re.MULTILINE)
+    assert len(rows) >= 6
+    figures = [figure for row in rows for figure in re.findall(r"\d[\d.,]*(?:e-\d+)?(?: (?:%|ms|s)(?!\w))?", row)]
+    assert [figure for figure in figures if figure not in told] == []
+
+
 def test_every_variable_and_every_extra_is_told() -> None:
     told = (DOCS / "environment.md").read_text(encoding="utf-8")
     source = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "spherecv").rglob("*.py"))
