@@ -63,7 +63,7 @@ def demo(
     typer.echo("Do two photos show the same person?\n")
     typer.echo("1. Find the faces, and cut them out so that eyes, nose and mouth lie at the same places:")
     _detect_and_align(verifier, portraits, out)
-    typer.echo(f"\n2. Compare what {name} makes of them by a distance (0: the same picture):")
+    typer.echo(f"\n2. Compare what {name} makes of them by a distance (0: the same image):")
     _verify(verifier, portraits, pairs, out)
     typer.echo(f"\n{_meaning(verifier)}\nNext: spherecv verify A.jpg B.jpg, with photos of your own.")
 
@@ -89,7 +89,7 @@ def _detect_and_align(verifier: FaceVerifier, portraits: dict[str, NDArray[np.ui
         save_picture(draw_aligned(image, faces, pipeline.aligner.align(image, faces)), goal)
         count = "1 face" if len(faces) == 1 else f"{len(faces)} faces"
         score = f", score {max(face.score for face in faces):.3f}" if faces else ""
-        typer.echo(f"   {who:22} {count}{score}    picture: {goal}")
+        typer.echo(f"   {who:22} {count}{score}    image: {goal}")
 
 
 def _verify(
@@ -102,7 +102,7 @@ def _verify(
         goal = out / f"{pair.goal}.png"
         save_picture(replace(result, labels=(pair.first, pair.second)).plot(), goal)
         verdict = "same person" if result.verified else "different people"
-        typer.echo(f"   {pair.note:46} {result.distance:.3f}  {verdict:16}  picture: {goal}")
+        typer.echo(f"   {pair.note:46} {result.distance:.3f}  {verdict:16}  image: {goal}")
 
 
 def _meaning(verifier: FaceVerifier) -> str:

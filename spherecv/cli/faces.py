@@ -74,7 +74,7 @@ def detect(
     if found:
         typer.echo(_LEGEND, err=True)
     if drawn:
-        typer.echo(f"wrote {drawn[0]}" if len(paths) == 1 else f"wrote {len(drawn)} pictures to {draw}", err=True)
+        typer.echo(f"wrote {drawn[0]}" if len(paths) == 1 else f"wrote {len(drawn)} images to {draw}", err=True)
     failures.close()
 
 

@@ -43,7 +43,7 @@ def check_name(name: str) -> str:
     return name
 
 
-def _picture(value: Any) -> bytes:
+def _image(value: Any) -> bytes:
     if isinstance(value, bytes):
         return value
     if isinstance(value, str):
@@ -62,9 +62,9 @@ def _small(value: Any) -> Any:
 
 
 _BASE64 = {"type": "string", "contentEncoding": "base64", "description": "A JPEG, PNG or WebP in base64."}
-Picture = Annotated[bytes, PlainValidator(_picture), WithJsonSchema(_BASE64)]
-Pictures = Annotated[
-    list[Picture],
+Image = Annotated[bytes, PlainValidator(_image), WithJsonSchema(_BASE64)]
+Images = Annotated[
+    list[Image],
     BeforeValidator(_several),
     WithJsonSchema({"anyOf": [_BASE64, {"type": "array", "items": _BASE64, "minItems": 1}]}),
 ]
@@ -92,8 +92,8 @@ class Form(BaseModel):
 class VerifyForm(Form):
     """Two images to compare, or two sets of images of one person each."""
 
-    img1: Pictures
-    img2: Pictures
+    img1: Images
+    img2: Images
     face: OneFace = Field("largest", description=_WHICH)
     far: Far = None
     crops: bool = Field(default=False, description="Send both aligned crops along, as PNG in base64.")
@@ -102,20 +102,20 @@ class VerifyForm(Form):
 class DetectForm(Form):
     """An image to look for faces in."""
 
-    img: Picture
+    img: Image
 
 
 class EmbedForm(Form):
     """An image whose faces are to be embedded."""
 
-    img: Picture
+    img: Image
     face: AnyFace = Field("largest", description=_WHICH)
 
 
 class IdentifyForm(Form):
     """An image of somebody to be named."""
 
-    img: Picture
+    img: Image
     face: AnyFace = Field("all", description=_WHICH)
     k: int = Field(5, ge=1, le=100, description="Candidates to name for each face.")
     far: Far = None
@@ -128,7 +128,7 @@ class EnrolForm(Form):
     """Images of a person, all of which are taken in, or none."""
 
     identity: Name = Field(description="Who it is.")
-    img: Pictures
+    img: Images
     face: OneFace = Field("largest", description=_WHICH)
     metadata: Metadata | None = Field(None, description=f"Anything in JSON, up to {LARGEST_METADATA} bytes.")
     min_quality: float | None = Field(None, ge=0, le=1, description="Faces of a lower quality are refused.")

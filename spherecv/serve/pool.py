@@ -91,7 +91,7 @@ class PipelinePool(FacePipeline):
         first = pipelines[0]
         super().__init__(first.embedder, detector=first.detector)
         self._batch = batch
-        self._observe = observe or (lambda _pictures, _seconds: None)
+        self._observe = observe or (lambda _images, _seconds: None)
         self._jobs: deque[_Job] = deque()
         self._wake = threading.Condition()
         self._idle = 0

@@ -163,12 +163,12 @@ class FaceService:
     def enrol(self, form: forms.EnrolForm) -> dict[str, Any]:
         """Take a person in; what is answered is on the disk."""
         with self._explained():
-            pictures = self._uploads(form.img, "img")
+            images = self._uploads(form.img, "img")
             gallery = self._people()
             try:
                 done = gallery.enrol(
                     form.identity,
-                    pictures,
+                    images,
                     form.metadata,
                     face=form.face,
                     min_quality=form.min_quality,
@@ -314,8 +314,8 @@ class FaceService:
             notes.append(unlike_text(label, [side[place].name for place in others], len(side)))
         return *_pooled(faces, metric), notes
 
-    def _faces(self, pictures: list[Upload], face: forms.AnyFace) -> list[list[EmbeddedFace]]:
-        return [found for found in self.pool.run(pictures, face=face) if not isinstance(found, SphereCVError)]
+    def _faces(self, images: list[Upload], face: forms.AnyFace) -> list[list[EmbeddedFace]]:
+        return [found for found in self.pool.run(images, face=face) if not isinstance(found, SphereCVError)]
 
     def _crop(self, embedded: EmbeddedFace) -> dict[str, Any]:
         """The aligned crop, and where the landmarks are in it."""

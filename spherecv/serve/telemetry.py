@@ -109,8 +109,8 @@ class Metrics:
         if problem is not None:
             self._problems.labels(problem).inc()
 
-    def _observe(self, pictures: int, seconds: float) -> None:
-        self._batches.observe(pictures)
+    def _observe(self, images: int, seconds: float) -> None:
+        self._batches.observe(images)
         self._busy.inc(seconds)
 
 

@@ -104,7 +104,7 @@ def test_verify_shows_crops_distance_threshold_and_what_is_not_known(page, place
     page.locator("#verify-status", has_text="No face found in the second photo").wait_for()
     assert page.locator("#verdict").is_hidden()
     page.set_input_files("#photo-a-file", pictures / "text.jpg")
-    page.get_by_text("text.jpg is not a picture that this browser can open").wait_for()
+    page.get_by_text("text.jpg is not an image that this browser can open").wait_for()
 
 
 def test_the_keyboard_is_enough(page, place) -> None:

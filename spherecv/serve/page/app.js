@@ -82,7 +82,7 @@ async function setUp() {
   $("about").textContent =
     `Model ${service.model}, detector ${service.detector_backend}, ${service.similarity_metric} distance, SphereCV ${service.version}.`;
   if (!service.threshold) {
-    notice("No threshold is known for this model: the service can find and embed faces, but not decide. Whoever runs it can give one: spherecv serve --threshold …");
+    notice("No threshold is known for this model: the service can find and embed faces, but not decide. The operator can give one: spherecv serve --threshold …");
   }
   document.documentElement.dataset.ready = "true";
 }

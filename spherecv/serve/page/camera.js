@@ -9,9 +9,9 @@ import { sentence } from "./verify.js";
 const $ = (id) => document.getElementById(id);
 const WIDTH = 640;
 const LOOK_SECONDS = 1;
-const LOOK_AGAIN_SECONDS = 10; // at an unchanged picture too: the service may have missed somebody
+const LOOK_AGAIN_SECONDS = 10; // at an unchanged image too: the service may have missed somebody
 const SMALL = [32, 24];
-const CHANGE = 12; // of 255, in any cell of the small picture: beyond a camera's noise, which a cell averages out
+const CHANGE = 12; // of 255, in any cell of the small image: beyond a camera's noise, which a cell averages out
 const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 
 export function setUpCamera(service) {
@@ -97,7 +97,7 @@ export function setUpCamera(service) {
         }
       } catch (error) {
         if (close !== mine) return;
-        if (error.status === 401) stop(); // whoever does not want to give a key is not asked with every frame
+        if (error.status === 401) stop(); // a person who gives no key is not asked with every frame
         say(sentence(error), true);
         await pause(error.wait || 1);
       }

@@ -16,8 +16,8 @@ function resolve(documented, schema) {
   return name ? documented.components.schemas[name] : schema ?? {};
 }
 
-const isPicture = (schema) =>
-  schema.contentEncoding === "base64" || schema.format === "binary" || (schema.anyOf ?? []).some(isPicture) || Boolean(schema.items && isPicture(schema.items));
+const isImage = (schema) =>
+  schema.contentEncoding === "base64" || schema.format === "binary" || (schema.anyOf ?? []).some(isImage) || Boolean(schema.items && isImage(schema.items));
 const choices = (schema) => schema.enum ?? (schema.anyOf ?? []).map(choices).find((found) => found);
 const isWord = (schema) => schema.type === "string" || Boolean(choices(schema));
 
@@ -26,7 +26,7 @@ function inputFor(name, schema, needed) {
   const input = choices(schema) ? make("select") : make("input");
   if (choices(schema)) {
     for (const value of choices(schema)) input.append(new Option(value, value, value === schema.default, value === schema.default));
-  } else if (isPicture(schema)) {
+  } else if (isImage(schema)) {
     input.type = "file";
     input.accept = "image/*";
     input.multiple = JSON.stringify(schema).includes('"array"');

@@ -15,7 +15,7 @@ export async function readPhoto(file) {
   try {
     bitmap = await createImageBitmap(file, { imageOrientation: "from-image" });
   } catch {
-    throw new Error(`${file.name || "This file"} is not a picture that this browser can open.`);
+    throw new Error(`${file.name || "This file"} is not an image that this browser can open.`);
   }
   const pixels = bitmap.width * bitmap.height;
   if (SENDABLE.includes(file.type) && file.size <= limits.bytes && pixels <= limits.pixels) return { blob: file, bitmap };
@@ -30,7 +30,7 @@ export async function readPhoto(file) {
 
 export function jpegOf(canvas, quality) {
   return new Promise((resolve, reject) => {
-    canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("The picture cannot be encoded."))), "image/jpeg", quality);
+    canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("The image cannot be encoded."))), "image/jpeg", quality);
   });
 }
 
@@ -166,7 +166,7 @@ export function photoPlace(element, changed) {
   return place;
 }
 
-/** Draw boxes, landmarks and labels; faces are { box, landmarks, label }, in pixels of the picture. */
+/** Draw boxes, landmarks and labels; faces are { box, landmarks, label }, in pixels of the image. */
 export function drawFaces(pen, faces, scale, mirroredWidth = 0) {
   const style = getComputedStyle(document.documentElement);
   const line = Math.max(2, Math.max(pen.canvas.width, pen.canvas.height) / 350);

@@ -98,7 +98,7 @@ async function drawCrop(canvas, crop, withLandmarks) {
 function figuresOf(answer) {
   const rows = [
     ["Distance", number(answer.distance), `${answer.similarity_metric}; similarity ${number(answer.similarity)}`],
-    ["Threshold", number(answer.threshold), answer.threshold_source || "chosen by whoever runs the service"],
+    ["Threshold", number(answer.threshold), answer.threshold_source || "chosen by the operator"],
   ];
   rows.push(
     answer.far === null
@@ -154,7 +154,7 @@ function drawScale(svg, answer) {
   put("line", { class: "limit", x1: limit, x2: limit, y1: top - 4, y2: top + height + 8 });
   const anchor = (at) => (at < 75 ? "start" : at > whole - 75 ? "end" : "middle");
   put("text", { class: "soft", x: limit, y: top + height + 22, "text-anchor": anchor(limit) }, `threshold ${number(answer.threshold)}`);
-  put("text", { class: "soft", x: left, y: top + height + 40 }, "0: the same picture");
+  put("text", { class: "soft", x: left, y: top + height + 40 }, "0: the same image");
   put("path", { class: "mark", d: `M${mark} ${top + 6} l-9 -16 h18 z` });
   put("text", { x: mark, y: top - 16, "text-anchor": anchor(mark), "font-weight": 600 }, `distance ${number(answer.distance)}`);
 }
