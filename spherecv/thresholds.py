@@ -17,7 +17,7 @@ from spherecv.errors import CalibrationError, InvalidArgumentError, MissingThres
 from spherecv.files import read_toml, without_none, write_toml
 from spherecv.metrics import Metric, check_metric
 from spherecv.records import WHOLE
-from spherecv.zoo import KnownThreshold, Recipe
+from spherecv.zoo import KnownThreshold, Recipe, is_earlier
 from spherecv.zoo.key import ModelKey
 from spherecv.zoo.model import KnownPrecision
 from spherecv.zoo.probability import ProbabilityCurve
@@ -259,6 +259,11 @@ class Calibration:
             It was measured on ready-made crops, and what cut those is not known.
         """
         own, other = ModelKey.of(self.model_key), ModelKey.of(model_key)
+        if own.files != other.files and is_earlier(model, self.model_key):
+            raise CalibrationError(
+                f"the calibration is of an earlier edition of {model}, which embeds otherwise: measure again with "
+                "`spherecv calibrate`"
+            )
         if own.files != other.files:
             raise CalibrationError(f"the calibration is of the model {self.model}, with other files than {model}")
         for what, mine, theirs in (

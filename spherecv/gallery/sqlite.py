@@ -42,7 +42,7 @@ from spherecv.gallery.sqlite_rows import Gone, Note, Rows
 from spherecv.gallery.sqlite_search import Search
 from spherecv.gallery.store import IfExists, Which
 from spherecv.metrics import Metric
-from spherecv.zoo import are_comparable
+from spherecv.zoo import are_comparable, is_earlier
 from spherecv.zoo.key import ModelKey
 
 
@@ -405,6 +405,16 @@ def check_origin(held: Origin | None, wanted: Origin, label: str) -> None:
                 f"{label} holds embeddings that {held.model} gave in {mine.precision}, and nobody measured how they "
                 f"compare with those in {other.precision}: open it with precision={mine.precision!r} "
                 f"(--precision {mine.precision})"
+            )
+        if held.model == wanted.model and is_earlier(held.model, held.key):
+            raise GalleryMismatchError(
+                f"{label} holds embeddings of an earlier edition of {held.model} (key {held.key}), which embeds "
+                "otherwise than today's: enrol the photographs again, in a new gallery"
+            )
+        if held.model == wanted.model and is_earlier(wanted.model, wanted.key):
+            raise GalleryMismatchError(
+                f"the embeddings are of an earlier edition of {held.model} (key {wanted.key}), which embeds otherwise "
+                f"than the one of {label}: embed the photographs again"
             )
         what = "another recipe or version of it" if held.model == wanted.model else wanted.model
         raise GalleryMismatchError(

@@ -18,7 +18,7 @@ from spherecv.gallery.store import Store
 from spherecv.metrics import Metric
 from spherecv.pipeline import FacePipeline, WhichFace
 from spherecv.thresholds import Calibration, Threshold, ThresholdWarning
-from spherecv.zoo import DEFAULT_MODEL, KnownClustering, ModelSource, is_known
+from spherecv.zoo import DEFAULT_MODEL, KnownClustering, ModelSource, is_earlier, is_known
 from spherecv.zoo.key import ModelKey
 
 Model: TypeAlias = ModelName | ModelSource | FaceEmbedder | AnyStages | Origin
@@ -103,11 +103,13 @@ class Stages:
     def accepted(self, origin: Origin) -> Origin:
         """Say what made ready embeddings; raises `GalleryMismatchError` for those of another model than is wanted.
 
-        Files of earlier versions name the model and the recipe, in place of the key: these have to be the gallery's.
+        Files of earlier versions name the model and the recipe, in place of the key: these have to be the gallery's,
+        and of the same edition.
         """
         own = self._store.origin or self.origin
         key = ModelKey.of(own.key)
-        if (origin.model, origin.key) == (own.model, f"-{key.recipe}") and key.precision == "float32":
+        alike = is_earlier(own.model, origin.key) == is_earlier(own.model, own.key)
+        if alike and (origin.model, origin.key) == (own.model, f"-{key.recipe}") and key.precision == "float32":
             return own
         if self._model is not None or origin.key.startswith("-"):
             check_origin(own, origin, self._store.label)

@@ -18,7 +18,7 @@ from spherecv.zoo.model import KnownClustering, KnownThreshold, ModelFile, Model
 from spherecv.zoo.mtcnn import mtcnn_arrays, mtcnn_onnx, mtcnn_sessions
 from spherecv.zoo.own import add_model, remove_model
 from spherecv.zoo.recipe import Recipe
-from spherecv.zoo.source import ModelSource, are_comparable, identify, open_model
+from spherecv.zoo.source import ModelSource, are_comparable, identify, is_earlier, open_model
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -37,6 +37,7 @@ __all__ = [
     "fetch",
     "get_recipe",
     "identify",
+    "is_earlier",
     "is_known",
     "is_offline",
     "locate",

@@ -129,6 +129,7 @@ def read_model(name: str, values: Any, recipes: Mapping[str, Recipe]) -> ModelIn
             _read_precision(row, f"models.{name}.precisions[{i}]", recipes) for i, row in enumerate(measured)
         ),
         int8=entry.take("int8", str, ""),
+        earlier=_read_earlier(entry),
         clustering=tuple(
             _read_clustering(row, f"models.{name}.clustering[{i}]", recipes)
             for i, row in enumerate(entry.take("clustering", list, []))
@@ -136,6 +137,13 @@ def read_model(name: str, values: Any, recipes: Mapping[str, Recipe]) -> ModelIn
     )
     entry.done()
     return info
+
+
+def _read_earlier(entry: _Entry) -> tuple[str, ...]:
+    keys = entry.take("earlier", list, [])
+    if not all(isinstance(key, str) and re.fullmatch(r"[0-9a-f]{16}", key) for key in keys):
+        raise EntryError(f"{entry.where}: earlier must list keys of 16 hexadecimal digits, but is {keys!r}")
+    return tuple(keys)
 
 
 def _read_file(values: Any, where: str) -> ModelFile:

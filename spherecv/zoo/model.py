@@ -348,6 +348,8 @@ class ModelInfo:
         File name in `spherecv.models` of the ranges that its int8 form is made by; empty if it has none.
     clustering : tuple of KnownClustering
         At most one for each metric and recipe.
+    earlier : tuple of str
+        Of editions that embed otherwise: what stood for their files in keys (`ModelKey.files`).
     """
 
     name: str
@@ -367,6 +369,7 @@ class ModelInfo:
     precisions: tuple[KnownPrecision, ...] = ()
     int8: str = ""
     clustering: tuple[KnownClustering, ...] = ()
+    earlier: tuple[str, ...] = ()
 
     @property
     def size(self) -> int | None:

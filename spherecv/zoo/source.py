@@ -296,6 +296,22 @@ def are_comparable(model: str, key: str, other: str) -> bool:
     return any(row.is_comparable for row in rows)
 
 
+def is_earlier(model: str, key: str) -> bool:
+    """Whether a key is that of an earlier edition of a model of the manifest, whose embeddings are others.
+
+    So is one without files, which is what the first versions of SphereCV wrote, of any model that has such an edition.
+
+    Parameters
+    ----------
+    model : str
+        Its name.
+    key : str
+        As of `ModelSource.key`.
+    """
+    known = known_manifest().models.get(model)
+    return known is not None and bool(known.earlier) and ModelKey.of(key).files in ("", *known.earlier)
+
+
 def open_model(model: str | os.PathLike[str], *, recipe: AnyRecipe | None = None) -> ModelSource:
     """Find an embedder by its name or by its path; what has a name and is missing is downloaded.
 

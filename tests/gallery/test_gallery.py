@@ -21,11 +21,12 @@ from spherecv.errors import (
     NoFaceError,
     SeveralFacesError,
 )
-from spherecv.facetable import FaceTable
+from spherecv.facetable import FaceRows, FaceTable
 from spherecv.gallery import FaceGallery, Origin
 from spherecv.gallery.intake import entries_of
 from spherecv.metrics import distance
 from spherecv.pipeline import FacePipeline
+from spherecv.records import Face
 from spherecv.templates import SetWarning
 from spherecv.thresholds import CalibratedThreshold, Calibration, Threshold, ThresholdWarning
 from spherecv.zoo import DEFAULT_MODEL, get_recipe, model_info, source
@@ -206,6 +207,27 @@ def test_remove_rename_merge(known: FaceGallery, album: Path) -> None:
             call()
     with pytest.raises(IdentityError, match="no image"):
         known.remove(None, album / "Ann" / "1.png")
+
+
+def test_the_first_edition_of_the_default_model_is_refused(tmp_path: Path) -> None:
+    recipe = get_recipe("sphereface-mini").fingerprint
+    first = Origin(DEFAULT_MODEL, f"856de5ee4b511f90-{recipe}")
+    with FaceGallery.open(tmp_path / "first.db", model=first) as gallery:
+        gallery.enrol_embeddings(["Ann"], np.ones((1, 256)))
+    told = pytest.raises(GalleryMismatchError, match="enrol the photographs again")
+    with FaceGallery.open(tmp_path / "first.db") as gallery, told:
+        gallery.identify(np.zeros((9, 9, 3), np.uint8))
+    rows = FaceRows()
+    rows.add("Ann/1.jpg", np.ones(256, np.float32), Face((0, 0, 1, 1)))
+    table = rows.table()
+    columns = {"embeddings": table.embeddings, "boxes": table.boxes, "scores": table.scores, "paths": table.paths}
+    np.savez(tmp_path / "old.npz", **columns, qualities=table.qualities, model=DEFAULT_MODEL, recipe=recipe)
+    with FaceGallery.open(tmp_path / "first.db") as gallery:  # a file without a key is of the first edition, too
+        assert gallery.enrol_file(tmp_path / "old.npz", lambda _: "Ben").faces == 1
+    with FaceGallery.open(tmp_path / "second.db", model=DEFAULT_MODEL) as gallery:
+        with pytest.raises(GalleryMismatchError, match="earlier edition of sphereface-mini"):
+            gallery.enrol_file(tmp_path / "old.npz", lambda _: "Ben")
+        assert gallery.stats()["faces"] == 0
 
 
 def test_another_model_is_refused(known: FaceGallery, tmp_path: Path, numbers, album: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from spherecv.zoo import (
     own_dir,
     remove_model,
 )
+from spherecv.zoo.key import ModelKey
 
 PROTOTXT, CAFFEMODEL = models_dir() / "sphereface-mini.prototxt", models_dir() / "sphereface-mini.caffemodel"
 
@@ -143,6 +145,14 @@ def test_a_calibration_of_another_model_is_refused(tmp_path: Path, files) -> Non
     add_model("door", files, recipe="sphereface", calibration=calibration)
     with pytest.raises(CalibrationError, match="with other files than door"):
         FaceVerifier("door")
+
+
+def test_a_calibration_of_an_earlier_edition_says_what_to_do(tmp_path: Path) -> None:
+    path = measured(open_model(DEFAULT_MODEL), tmp_path / "c.toml")
+    held = Calibration.load(path)
+    replace(held, model_key="856de5ee4b511f90-" + ModelKey.of(held.model_key).recipe).save(path)
+    with pytest.raises(CalibrationError, match=r"earlier edition of sphereface-mini.*spherecv calibrate"):
+        FaceVerifier(calibration=path)
 
 
 def test_damage_is_seen(home: Path, files) -> None:
