@@ -3,11 +3,17 @@
     python benchmarks/start_up.py --prototxt NET.prototxt --caffemodel NET.caffemodel --recipe NAME
 
 The two photos are 640x480, made of the sample portraits (extra `demo`).
+
+    python benchmarks/start_up.py --beside FOLDER
+
+times fresh processes of `spherecv verify` with the default model in turn with those of another build, whose packages
+`spherecv` and `spherecv/models` lie in FOLDER (git archive): wall and processor time, and the median of the ratios.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -31,6 +37,18 @@ def photo(portrait: np.ndarray) -> np.ndarray:
     return cv2.copyMakeBorder(scaled, 0, 0, gap // 2, gap - gap // 2, cv2.BORDER_REFLECT)
 
 
+def sample_photos() -> list[np.ndarray]:
+    return [photo(sample_portrait(who)) for who in ("grace-hopper", "eileen-collins")]
+
+
+def written(folder: str) -> list[str]:
+    """The two photos as files."""
+    paths = [str(Path(folder, f"{number}.jpg")) for number in range(2)]
+    for path, image in zip(paths, sample_photos(), strict=True):
+        cv2.imwrite(path, image)
+    return paths
+
+
 def seconds_of(command: list[str], repeats: int) -> list[float]:
     """Wall seconds of whole processes, after one that warms the disk cache."""
     taken = []
@@ -41,6 +59,38 @@ def seconds_of(command: list[str], repeats: int) -> list[float]:
     return taken[1:]
 
 
+def fresh(build: Path, photos: list[str], cache: Path) -> tuple[float, float]:
+    """Wall and processor seconds of one process of a build, with a cache of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(build), "SPHERECV_CACHE": str(cache)}
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "spherecv", "verify", *photos], env=environment, stdout=subprocess.DEVNULL, cwd=cache
+    )
+    _, status, used = os.wait4(process.pid, 0)
+    taken = time.perf_counter() - start
+    if os.waitstatus_to_exitcode(status) not in (0, 1):
+        raise SystemExit(f"the build in {build} failed")
+    return taken, used.ru_utime + used.ru_stime
+
+
+def compare(other: Path, photos: list[str], repeats: int) -> None:
+    """Print fresh processes of this build and of another in turn."""
+    builds = {"the other build": other.resolve(), "this build": Path(__file__).resolve().parent.parent}
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in builds}
+    with tempfile.TemporaryDirectory() as folder:
+        for turn in range(-2, repeats):  # two that fill caches
+            for name in sorted(builds, reverse=bool(turn % 2)):
+                cache = Path(folder, name)
+                cache.mkdir(exist_ok=True)
+                taken[name].append(fresh(builds[name], photos, cache))
+    print("\n| fresh process, `spherecv verify` | wall ms | processor ms |\n| --- | ---: | ---: |")
+    theirs, ours = (np.array(pairs[2:]) * 1e3 for pairs in taken.values())
+    for name, times in zip(builds, (theirs, ours), strict=True):
+        print(f"| {name} | {np.median(times[:, 0]):.0f} | {np.median(times[:, 1]):.0f} |")
+    wall, used = np.median(ours / theirs, axis=0)
+    print(f"| this / the other, median of {repeats} pairs | {wall:.2f} | {used:.2f} |")
+
+
 def line(what: str, seconds: list[float]) -> str:
     low, middle, high = min(seconds), statistics.median(seconds), max(seconds)
     return f"| {what} | {middle * 1e3:.0f} | {low * 1e3:.0f} .. {high * 1e3:.0f} |"
@@ -48,13 +98,21 @@ def line(what: str, seconds: list[float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prototxt", required=True)
-    parser.add_argument("--caffemodel", required=True)
-    parser.add_argument("--recipe", required=True)
+    parser.add_argument("--prototxt")
+    parser.add_argument("--caffemodel")
+    parser.add_argument("--recipe")
+    parser.add_argument("--beside", type=Path)
     parser.add_argument("--repeats", type=int, default=10)
     arguments = parser.parse_args()
+    if arguments.beside:
+        print(machine_line())
+        with tempfile.TemporaryDirectory() as folder:
+            compare(arguments.beside, written(folder), arguments.repeats)
+        return
+    if not (arguments.prototxt and arguments.caffemodel and arguments.recipe):
+        parser.error("--prototxt, --caffemodel and --recipe, or --beside")
     files = ["--prototxt", arguments.prototxt, "--caffemodel", arguments.caffemodel, "--recipe", arguments.recipe]
-    photos = [photo(sample_portrait(who)) for who in ("grace-hopper", "eileen-collins")]
+    photos = sample_photos()
 
     print(machine_line())
     print("\n| what | median ms | range |\n| --- | ---: | --- |")
@@ -62,9 +120,7 @@ def main() -> None:
     answers = [subprocess.run([sys.executable, "-c", imports], capture_output=True, text=True) for _ in range(10)]
     print(line("`import spherecv`", [float(answer.stdout) for answer in answers]))
     with tempfile.TemporaryDirectory() as folder:
-        paths = [str(Path(folder, f"{number}.jpg")) for number in range(2)]
-        for path, image in zip(paths, photos, strict=True):
-            cv2.imwrite(path, image)
+        paths = written(folder)
         command = [sys.executable, "-m", "spherecv", "verify", *paths, *files, "--threshold", "0.6"]
         print(line("`spherecv verify`, fresh process", seconds_of(command, arguments.repeats)))
     for backend in ("opencv", "auto"):

@@ -27,7 +27,8 @@ from spherecv.thresholds import Calibration, Threshold
 from spherecv.zoo import DEFAULT_MODEL, ModelSource, Recipe
 
 if TYPE_CHECKING:
-    from spherecv.video.sets import EmbeddedSet, SetSource
+    from spherecv.video.kinds import SetSource
+    from spherecv.video.sets import EmbeddedSet
 
 
 class _Side(NamedTuple):
@@ -315,9 +316,11 @@ class FaceVerifier:
 
     def _both(self, a: SetSource, b: SetSource, face: WhichFace) -> list[_Side]:
         """What stands for each side, and what is to be said of it."""
-        from spherecv.video.sets import embed_set, is_set  # video is imported when a set or a clip is given
+        from spherecv.video.kinds import is_set
 
         if is_set(a) or is_set(b):
+            from spherecv.video.sets import embed_set  # with all that videos need
+
             return [
                 self._set_side(embed_set(self.pipeline, side, face=face, metric=self.metric), face) for side in (a, b)
             ]

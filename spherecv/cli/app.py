@@ -5,32 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import warnings
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
 
 from spherecv import __version__
-from spherecv.cli import (
-    align,
-    calibrate,
-    classify,
-    convert,
-    demo,
-    doctor,
-    embed,
-    evaluate,
-    faces,
-    find,
-    gallery,
-    lists,
-    models,
-    serve,
-    train,
-    verify,
-    watch,
-)
 from spherecv.errors import SphereCVError
 from spherecv.runtime.ending import terminated_as_interrupted
 
@@ -39,9 +23,29 @@ INTERRUPTED = 130
 BROKEN_PIPE = 141
 """What a shell reports of a program that SIGPIPE ended."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-# What typer itself raises and handles: exits and wrong usage.
+COMMANDS = {
+    "verify": ("verify", "Tell whether two images show the same person."),
+    "detect": ("faces", "Find faces: boxes, landmarks, scores, quality."),
+    "classify": ("classify", "Classify faces with a Caffe net: the probability of every label."),
+    "align": ("align", "Align a data set as the SphereFace authors did: detect, take the face nearest the..."),
+    "embed": ("embed", "Embed faces into one .npz: embeddings, paths, boxes, scores, qualities; no pickle in it."),
+    "evaluate": ("evaluate", "Measure a model: the protocols of the literature, or pairs of your own."),
+    "calibrate": ("calibrate", "Measure thresholds and a probability on pairs of your own, for..."),
+    "gallery": ("gallery", "Keep faces of known people in one file (or on a Milvus server), and ask who is on an..."),
+    "find": ("find", "Find images of the person on PHOTO in FOLDER, the nearest first."),
+    "watch": ("watch", "Track the people in a video and say who they are, when the evidence over frames is..."),
+    "train": ("train", "Train nets, with Caffe's own files."),
+    "serve": ("serve", "Serve verification, detection, embeddings and a gallery over HTTP, with a page to try..."),
+    "convert": ("convert", "Convert a Caffe model to ONNX, with no Caffe at hand; the numbers stay Caffe's."),
+    "models": ("models", "Models by name: those that SphereCV knows, and your own."),
+    "doctor": ("doctor", "Look over this machine: OpenCV, backends, devices, models, caches."),
+    "demo": ("demo", "Detect, align and verify, and draw every step into a folder."),
+}
+"""Every command: the module that holds it, and what `spherecv --help` says of it. Only the one that runs is imported:
+together they take as long as a small net takes to open."""
 _NEEDS = {"train": ("array_api_compat", "train"), "serve": ("fastapi", "server")}
 """Commands that do nothing without an extra: the package that it brings, and its name."""
+# What typer itself raises and handles: exits and wrong usage.
 _NOT_OURS = (typer.Exit, typer.Abort, typer.BadParameter.__mro__[1])
 
 
@@ -57,16 +61,72 @@ def _broken_package() -> str:
     return ""
 
 
+class _Commands(Mapping[str, Any]):
+    """The commands by name, each imported when it is asked for."""
+
+    def __getitem__(self, name: str) -> Any:
+        module, _ = COMMANDS[name]
+        found = import_module(f"spherecv.cli.{module}")
+        part = typer.Typer(add_completion=False, rich_markup_mode=None)
+        if isinstance(group := getattr(found, "app", None), typer.Typer):
+            part.add_typer(group, name=name)
+        else:
+            part.command(name)(getattr(found, name))
+        command = typer.main.get_group(part).commands[name]
+        _take_as_declared(command)
+        return command
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+def _take_as_declared(command: Any) -> None:
+    """Let a command and those below it take what was not given, and text where text is wanted, as it is.
+
+    typer coerces every value by pydantic, which takes longer to import and to prepare than the default model to open.
+    """
+    command.get_params = partial(_declared, command.get_params)
+    for one in getattr(command, "commands", {}).values():
+        _take_as_declared(one)
+
+
+def _declared(parameters_of: Callable[[Any], list[Any]], ctx: Any) -> list[Any]:
+    parameters = parameters_of(ctx)
+    for parameter in parameters:
+        if "process_value" not in vars(parameter):
+            parameter.process_value = partial(_processed, parameter, parameter.process_value)
+    return parameters
+
+
+def _processed(parameter: Any, process: Callable[[Any, Any], Any], ctx: Any, value: Any) -> Any:
+    wanted = getattr(getattr(parameter, "type_descriptor", None), "annotation", None)
+    missing = value is None and not parameter.required
+    single = parameter.nargs == 1 and not getattr(parameter, "multiple", False)
+    given = value is parameter.default is not None or (wanted is str and type(value) is str)
+    if not (single and (missing or given)):
+        return process(ctx, value)
+    return value if parameter.callback is None else parameter.callback(ctx, parameter, value)
+
+
 class _Root(TyperGroup):
     """Exit codes are part of the interface: `verify` answers 0 or 1, so a failure must never be a 1."""
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = cast("Any", _Commands())
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The options that stand before the command."""
+        return _declared(super().get_params, ctx)
+
+    def format_commands(self, _ctx: Any, formatter: Any) -> None:
         """List the commands that can be used, and for the others the line that installs what they need."""
-        rows = {name: command for name in self.list_commands(ctx) if (command := self.get_command(ctx, name))}
         missing = {name: extra for name, (package, extra) in _NEEDS.items() if find_spec(package) is None}
         with formatter.section("Commands"):
-            ready = [(name, one.get_short_help_str(90)) for name, one in rows.items() if name not in missing]
-            formatter.write_dl(ready)
+            formatter.write_dl([(name, said) for name, (_, said) in COMMANDS.items() if name not in missing])
         if missing:
             with formatter.section("Not installed"):
                 formatter.write_dl([(name, f"pip install 'spherecv[{extra}]'") for name, extra in missing.items()])
@@ -132,23 +192,3 @@ def _root(
 def _complain(kind: str, message: object) -> None:
     text = " ".join(str(message).split()) or type(message).__name__
     typer.echo(f"{kind}: {text}", err=True)
-
-
-app.command("verify")(verify.verify)
-app.command("detect")(faces.detect)
-app.command("classify")(classify.classify)
-app.command("align")(align.align)
-app.command("embed")(embed.embed)
-app.add_typer(evaluate.app, name="evaluate")
-app.command("calibrate")(calibrate.calibrate)
-app.add_typer(gallery.app, name="gallery")
-app.command("find")(find.find)
-app.command("watch")(watch.watch)
-train.app.command("list")(lists.write_list)
-train.app.command("unpack")(lists.unpack)
-app.add_typer(train.app, name="train")
-app.command("serve")(serve.serve)
-app.command("convert")(convert.convert)
-app.add_typer(models.app, name="models")
-app.command("doctor")(doctor.doctor)
-app.command("demo")(demo.demo)

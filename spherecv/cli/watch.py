@@ -156,7 +156,7 @@ def _verifier(stages: Any, decision: WatchDecision) -> FaceVerifier:
 def _references(texts: list[str]) -> dict[str, Any]:
     """`[NAME=]SRC` each; several of one name are one person."""
     from spherecv.addresses import without_password
-    from spherecv.video.sets import is_set
+    from spherecv.video.kinds import is_set
 
     found: dict[str, list[str]] = {}
     for text in texts:

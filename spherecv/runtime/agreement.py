@@ -16,7 +16,6 @@ from spherecv.files import cache_dir, write_bytes
 from spherecv.runtime.backend import Backend, FloatArray, Model, Settings
 from spherecv.runtime.onnxruntime_backend import OnnxRuntimeBackend
 from spherecv.runtime.processor import identity
-from spherecv.runtime.signature import CONVERTER
 from spherecv.runtime.variants import QUANTISED_KEY
 
 _TOLERANCE = 1e-3
@@ -54,9 +53,6 @@ def disagreement(model: Model, backend: Backend, settings: Settings) -> str:
     settings : Settings
         With the outputs that are compared.
     """
-    held = model.signature.producer == CONVERTER and settings.precision == "float32"
-    if held or backend.name == OnnxRuntimeBackend.name:
-        return ""
     place = cache_dir() / "agreement" / f"{_key(model, backend, settings)}.json"
     with suppress(OSError, ValueError, KeyError):
         return str(json.loads(place.read_text(encoding="utf-8"))["difference"])

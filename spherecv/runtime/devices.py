@@ -8,7 +8,6 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import metadata
 from importlib.util import find_spec
 from typing import Any
 
@@ -149,6 +148,8 @@ def mend_of(flavours: Sequence[str], wanted: str) -> str:
 
 
 def _is_installed(package: str) -> bool:
+    from importlib import metadata  # with all of email: as long as NumPy's core to import
+
     try:
         metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from spherecv.checks import plain_number
 from spherecv.errors import BackendError, DeviceError, InvalidArgumentError, ModelFileError
 from spherecv.runtime.backend import Backend, FloatArray, Model, Settings, backend_error
-from spherecv.runtime.blocks import has_blocks, resolve_blocks
 from spherecv.runtime.devices import backends_for, check_settings
 from spherecv.runtime.inputs import Inputs, listed
-from spherecv.runtime.normalise import normalised
-from spherecv.runtime.signature import CONVERTER, Batch, Signature, read_signature
-from spherecv.runtime.tail import TAIL_KEY, Tail
+from spherecv.runtime.signature import CONVERTER, TAIL_KEY, Batch, Signature, read_signature
+
+if TYPE_CHECKING:
+    from spherecv.runtime.tail import Tail
 
 _signatures: dict[tuple[str, int, int, int, int, int], Signature] = {}
 """Of files that were opened before, by place, size and times: a fifth of the time that a small net takes to open."""
@@ -113,7 +113,7 @@ class Session:
         model = _model(onnx)
         self._where = model.where
         text = model.signature.metadata.get(TAIL_KEY)
-        self._tail = None if text is None else Tail(text, model.where)
+        self._tail = None if text is None else _tail(text, model.where)
         if self._tail is None:
             self.outputs = self._head = _wanted(model, outputs)
         else:
@@ -252,11 +252,20 @@ def _plain(model: Model) -> Model:
     """Return a foreign model in the form that all backends read alike, its weights no longer in blocks."""
     if model.signature.producer == CONVERTER:
         return model
+    from spherecv.runtime.blocks import has_blocks, resolve_blocks
+    from spherecv.runtime.normalise import normalised
+
     if has_blocks(model.signature):
         data = model.source if isinstance(model.source, bytes) else model.source.read_bytes()
         model = replace(model, source=resolve_blocks(data, model.where))
     source, digest = normalised(model.source, model.where)
     return Model(source, read_signature(source, model.where), model.where, digest)
+
+
+def _tail(text: str, where: str) -> Tail:
+    from spherecv.runtime.tail import Tail
+
+    return Tail(text, where)
 
 
 def _precision(model: Model, asked: str) -> str:
@@ -306,6 +315,8 @@ def _open(model: Model, backend: str, device: str, settings: Settings) -> tuple[
 
 def _trusted(name: str, model: Model, device: str, settings: Settings) -> Backend:
     """Load a model into a backend that was seen to compute it as ONNX Runtime does."""
+    if name == "onnxruntime" or (model.signature.producer == CONVERTER and settings.precision == "float32"):
+        return next(_candidates(name, model, device, settings))  # what the converter writes is under test everywhere
     from spherecv.runtime.agreement import disagreement
 
     found = ""

@@ -21,6 +21,8 @@ FLOAT = 1
 
 CONVERTER = "spherecv"
 """The producer of what the Caffe converter writes, whose every layer is under test on every backend."""
+TAIL_KEY = "spherecv.tail"
+"""Key of the metadata under which a tail stands, see `spherecv.runtime.tail`."""
 QUANTISERS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
 
 _TYPES = {1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 8: "string", 9: "bool",

@@ -27,9 +27,6 @@ from spherecv.runtime.backend import FloatArray
 from spherecv.runtime.signature import FLOAT, Port
 from spherecv.runtime.steps import FUNCTIONS, Function
 
-TAIL_KEY = "spherecv.tail"
-"""The key of the metadata."""
-
 _MOST_AXES = 32
 
 

@@ -10,17 +10,13 @@ from itertools import count
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from spherecv.addresses import brief, is_text_image, is_web_address, without_password
+from spherecv.addresses import brief, without_password
 from spherecv.errors import ImageError, InvalidArgumentError, SphereCVError, VideoError
 from spherecv.images import IMAGE_SUFFIXES, LIST_SUFFIXES, ImageSource, find_images, load_image
 from spherecv.video.capture import Capture, OpenedCapture
+from spherecv.video.kinds import VIDEO_SUFFIXES
 from spherecv.video.live import LiveFrames, Notice
 from spherecv.video.tracks import RATE, Frame
-
-VIDEO_SUFFIXES = frozenset(
-    {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts"}
-    | {".webm", ".wmv"}
-)
 
 Source: TypeAlias = str | os.PathLike[str] | int | Iterable[ImageSource | Frame]
 
@@ -177,23 +173,6 @@ def open_frames(
     if isinstance(source, Iterable):
         return StoredFrames(_from_images(source, rate or RATE), "the frames given", rate)
     raise InvalidArgumentError(f"a video must be a path, an address, a camera or images, but got {source!r:.40}")
-
-
-def is_video(source: object) -> bool:
-    """Whether a path or address names a video rather than an image, by its suffix or scheme; data URIs are images."""
-    if not isinstance(source, str | os.PathLike):
-        return False
-    text = os.fspath(source)
-    if not isinstance(text, str) or (is_text_image(text) and not _is_stream(text)):
-        return False
-    return "://" in text or Path(text).suffix.lower() in VIDEO_SUFFIXES
-
-
-def _is_stream(address: str) -> bool:
-    """Whether an address is a video's: a web address by its suffix, any other but a file's by its scheme."""
-    if is_web_address(address):
-        return Path(re.split(r"[?#]", address)[0]).suffix.lower() in VIDEO_SUFFIXES
-    return "://" in address and not address.lower().startswith("file:")
 
 
 def _captured(source: str | int, label: str, live: bool, give_up: float | None) -> FrameSource:

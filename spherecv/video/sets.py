@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TypeAlias, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spherecv.addresses import brief, is_offline, is_text_image, is_web_address
+from spherecv.addresses import brief, is_offline, is_web_address
 from spherecv.errors import (
     ImageError,
     InvalidArgumentError,
@@ -21,7 +20,6 @@ from spherecv.errors import (
     VideoError,
 )
 from spherecv.images import (
-    LIST_SUFFIXES,
     ImageSource,
     LabelledImage,
     find_images,
@@ -33,11 +31,10 @@ from spherecv.metrics import Metric
 from spherecv.pipeline import FacePipeline, WhichFace
 from spherecv.records import EmbeddedFace, several_note, taken_text
 from spherecv.templates import BEST, SetTemplate, unlike_text, unlike_the_rest
-from spherecv.video.frames import is_video, open_frames
+from spherecv.video.frames import open_frames
+from spherecv.video.kinds import SetSource, is_set, is_video
 from spherecv.video.tracker import FaceTracker
 from spherecv.video.tracks import Frame
-
-SetSource: TypeAlias = ImageSource | Sequence[ImageSource]
 
 ENOUGH = 4 * BEST
 """Faces of one person after which no more of a clip is looked at: a template keeps the best quarter of them."""
@@ -88,19 +85,6 @@ class EmbeddedSet:
         if usual is None or not len(others := unlike_the_rest([row for _, row in self.kept], usual, metric=metric)):
             return ()
         return (unlike_text(self.label, [self.kept[place][0] for place in others], len(self.kept)),)
-
-
-def is_set(source: SetSource) -> bool:
-    """Whether a source is several images (a list or tuple, a folder, a list file) or a clip, and not one image."""
-    if isinstance(source, list | tuple) and not isinstance(source, LabelledImage):
-        return True
-    if not isinstance(source, str | os.PathLike) or not os.fspath(source):
-        return False
-    if is_video(source):
-        return True
-    if is_text_image(source):
-        return False
-    return Path(source).suffix.lower() in LIST_SUFFIXES or Path(source).is_dir()
 
 
 def embed_set(

@@ -15,8 +15,9 @@ from spherecv.metrics import distance
 from spherecv.records import Match
 from spherecv.verify import FaceVerifier
 from spherecv.video.frames import FrameSource, Source, open_frames
+from spherecv.video.kinds import SetSource
 from spherecv.video.live import Notice
-from spherecv.video.sets import SetSource, embed_set
+from spherecv.video.sets import embed_set
 from spherecv.video.tracker import FaceTracker
 from spherecv.video.tracks import Frame, Track, TrackedFrame
 from spherecv.watch.events import Event

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 
+from spherecv.cli import app
 from spherecv.errors import StorageError
 
 
@@ -306,16 +308,55 @@ def test_help_names_what_is_installed_and_the_line_for_the_rest(run, monkeypatch
     assert "pip install 'spherecv[train]'" in rest
 
 
+def test_help_says_of_every_command_what_the_command_says_of_itself(run) -> None:
+    """The list is a table, so that it needs no command's module."""
+    root = typer.main.get_command(app.app)
+    assert list(root.commands) == list(app.COMMANDS)
+    said = {name: command.get_short_help_str(90) for name, command in root.commands.items()}
+    assert said == {name: words for name, (_, words) in app.COMMANDS.items()}
+    for name in app.COMMANDS:
+        assert run(name, "--help").exit_code == 0, name
+    assert "No such command 'verfy'" in run("verfy").stderr
+
+
+def test_verify_imports_no_other_command_and_nothing_that_it_does_not_need(photos: Path) -> None:
+    code = f"""
+import sys
+from spherecv.cli import main
+sys.argv = ["spherecv", "verify", {str(photos / "img1.jpg")!r}, {str(photos / "img2.jpg")!r}]
+try:
+    main()
+except SystemExit as end:
+    print(end.code)
+commands = sorted(name for name in sys.modules if name.startswith("spherecv.cli."))
+heavy = "email joblib onnx onnxruntime openvino pydantic rich scipy spherecv.caffe.net spherecv.video.sets"
+print(commands, [name for name in heavy.split() if name in sys.modules])
+"""
+    lines = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert lines[-2:] == ["0", "['spherecv.cli.app', 'spherecv.cli.options', 'spherecv.cli.verify'] []"]
+
+
+def test_values_are_checked_by_typer_and_what_is_not_given_is_as_declared(run, photos: Path) -> None:
+    pair = (photos / "img1.jpg", photos / "img2.jpg")
+    wrong = run("verify", *pair, "--threshold", "wide")
+    assert (wrong.exit_code, wrong.stdout) == (2, "")
+    assert "--threshold" in wrong.stderr
+    assert "Missing argument 'B'" in run("verify", pair[0]).stderr
+    answer = json.loads(run("verify", *pair, "--threshold", "0.7", "--json").stdout)
+    assert answer["threshold"] == 0.7
+
+
 def test_sigterm_ends_a_command_as_ctrl_c_does() -> None:
     code = """
-import os, signal, sys
-from spherecv.cli import app, models
-def ended():
+import os, signal, sys, types
+from spherecv.cli import app
+def end():
     try:
         os.kill(os.getpid(), signal.SIGTERM)
     finally:
         print("kept", flush=True)
-app.app.command("end")(ended)
+app.COMMANDS["end"] = ("ending", "")
+sys.modules["spherecv.cli.ending"] = types.SimpleNamespace(end=end)
 sys.argv = ["spherecv", "end"]
 app.app()
 """

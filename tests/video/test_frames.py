@@ -13,7 +13,7 @@ from spherecv.addresses import without_password
 from spherecv.errors import ImageError, InvalidArgumentError, VideoError
 from spherecv.video import Frame, VideoWarning, open_frames
 from spherecv.video.capture import OpenedCapture
-from spherecv.video.frames import is_video
+from spherecv.video.kinds import is_video
 from spherecv.watch import VideoFile
 
 

@@ -10,7 +10,7 @@ from spherecv.errors import ImageError, InvalidArgumentError, NoFaceError, Video
 from spherecv.metrics import distance
 from spherecv.templates import pooled
 from spherecv.video import embed_set
-from spherecv.video.sets import is_set
+from spherecv.video.kinds import is_set
 from spherecv.watch import VideoFile
 
 
