@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,29 @@ def test_kills_lose_nothing(kind: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "12 kills" in done.stdout
     assert "0 lost, 0 corrupt, 0 leftover, 0 raw" in done.stdout
+
+
+def test_a_full_disk_loses_nothing() -> None:
+    """Every kind of file, on a file system of some megabytes (or, where none may be mounted, of a limited size)."""
+    command = [sys.executable, str(SCRIPTS / "disk_full.py"), "--short"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 lost, 0 unnamed, 0 leftover, 0 raw, 0 untried" in done.stdout
+
+
+def test_every_module_that_writes_is_tried_on_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+
+    import disk_full
+
+    import spherecv
+
+    package = Path(spherecv.__file__).parent
+    tried = {module for kind in disk_full.KINDS.values() for module in kind.modules}
+    by_itself = re.compile(r"^from spherecv\.files import .*\b(open_whole|append_bytes|Part)\b", re.MULTILINE)
+    writers = {path for path in package.rglob("*.py") if by_itself.search(path.read_text("utf-8"))}
+    assert len(writers) > 12
+    assert {path.relative_to(package).as_posix() for path in writers} - tried == set()
 
 
 def test_a_loss_is_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -150,4 +150,6 @@ def version_of(folder: Path, name: str) -> int:
     """The version that lies there, all of it looked at; 0 where there is none."""
     file, _, reader = WRITERS[name]
     path = folder / file
+    if not path.exists():  # of a snapshot that was being replaced, the older one can be resumed from
+        path = path.with_suffix(f".old{path.suffix}")
     return int(reader(path)) if path.exists() else 0

@@ -308,8 +308,8 @@ def kill_files(root: Path, kills: int, chance: random.Random) -> Iterator[tuple[
             if begun is not None:  # the next that writes there
                 found[begun] = version_of(folder, begun)
                 write(folder, begun, max(found[begun], versions.get(begun, 0)) + 1)
-            hidden = [str(path.relative_to(folder)) for path in folder.rglob("*") if ".part" in path.name]
-            return {"found": found, "hidden": hidden + [path.name for path in folder.rglob(".*")]}
+            left = [path for path in folder.rglob("*") if {".part", ".old"} & {*path.suffixes} or path.name[0] == "."]
+            return {"found": found, "hidden": [str(path.relative_to(folder)) for path in left]}
 
         try:
             seen = in_child(look)

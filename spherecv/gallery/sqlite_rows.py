@@ -357,13 +357,12 @@ class Rows:
         )
         start = 0
         for ids, owners, qualities, vectors in self.batches(connection, condition, values):
-            part = slice(start, start + len(ids))
-            table.ids[part], table.owners[part], table.qualities[part], table.vectors[part] = (
-                ids,
-                owners,
-                qualities,
-                vectors,
-            )
+            part, columns = slice(start, start + len(ids)), (ids, owners, qualities, vectors)
+            if part.stop > len(table.ids):  # counted by a damaged index, which lacks some
+                held = [np.concatenate([column[:start], more]) for column, more in zip(table, columns, strict=False)]
+                table = Table(*held, {})  # type: ignore[arg-type]
+            else:
+                table.ids[part], table.owners[part], table.qualities[part], table.vectors[part] = columns
             start = part.stop
         names: dict[int, str] = {}
         lost = []

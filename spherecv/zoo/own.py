@@ -85,6 +85,8 @@ def add_model(
             if goal.exists():
                 goal.replace(old)
             fresh.replace(goal)
+        except StorageError as error:  # of a file in a folder that nobody asked for
+            raise error.__cause__ or error from None
         finally:
             _sweep()  # the one that was there is there again where this failed
     return model_info(name)

@@ -42,6 +42,23 @@ def fewer_cells(path: Path, page: int) -> None:
     path.write_bytes(data)
 
 
+@pytest.mark.filterwarnings("ignore::spherecv.gallery.DamageWarning")
+@pytest.mark.parametrize("which", [None, "known", "unknown"])
+def test_a_damaged_index_that_counts_too_few_hides_no_embedding(tmp_path: Path, numbers, which: str | None) -> None:
+    path = tmp_path / "g.db"
+    names, rows, images = numbers.crowd(10, 3)
+    with FaceGallery.open(path, model=numbers.ORIGIN) as gallery:
+        gallery.enrol_embeddings(names, rows, images=images)
+        gallery.enrol_embeddings([None] * 30, rows + 1, images=images)
+    for index in ("faces_of", "images_of"):
+        fewer_cells(path, root_of(path, index))
+    with FaceGallery.open(path, model=numbers.ORIGIN) as gallery:
+        table = gallery.store.table(which)
+    wanted = {None: np.concatenate([rows, rows + 1]), "known": rows, "unknown": rows + 1}[which]
+    assert np.array_equal(table.vectors, wanted)
+    assert len(table.ids) == len(table.owners) == len(table.qualities) == len(wanted)
+
+
 TABLES = ["identities", "images", "faces", "images_of", "images_by_lookup", "faces_of", "sqlite_autoindex_identities_1"]
 
 
