@@ -490,7 +490,7 @@ KINDS = {
 }  # fmt: skip
 
 
-def _fill(disk: Path, left: int) -> None:
+def fill(disk: Path, left: int = 0) -> None:
     """Fill a file system until so many bytes are left."""
     with (disk / "ballast").open("wb", buffering=0) as ballast:
         with suppress(OSError):
@@ -543,7 +543,7 @@ def try_kind(name: str, disk: Path, limited: bool, short: bool, chance: random.R
         try:
             before, _ = in_child(begin)
             if not limited:
-                _fill(disk, left)
+                fill(disk, left)
             said = in_child(lambda folder=folder, left=left: _attempt(kind, folder, left if limited else None))
             hidden = [file for file in _files(folder) if ".part" in file]
             (disk / "ballast").unlink(missing_ok=True)
@@ -592,10 +592,10 @@ def run(names: list[str], disk: Path, *, limited: bool, short: bool, seed: int) 
 
 
 @contextmanager
-def small_disk() -> Iterator[Path | None]:
+def small_disk(megabytes: int = _MEGABYTES) -> Iterator[Path | None]:
     """A file system of some megabytes; None where this process may not mount one."""
     folder = Path(tempfile.mkdtemp(prefix="spherecv-disk-"))
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={_MEGABYTES}m", "none", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "none", str(folder)]
     try:
         try:
             mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0

@@ -18,6 +18,7 @@ from typing import Any
 from spherecv.errors import GalleryError, GalleryLockedError, GalleryMismatchError, StorageError
 from spherecv.gallery import checksums, log, upgrade
 from spherecv.gallery.damage import Damage, OnDamage
+from spherecv.gallery.locks import FileInUse
 
 _APPLICATION = 0x53434756  # "SCGV", by which a gallery is told from other SQLite files
 FORMAT, _UNCHECKED = 2, 1
@@ -29,8 +30,6 @@ _MOST_SCANNED = 16 << 30
 """Bytes that a search for traces may look through before rewriting a large file is the cheaper proof."""
 _PIECE, _SCAN = 32, 64 << 20
 _BY_WHO_ASKS: dict[str, bool] = {"effective_ids": True} if os.access in os.supports_effective_ids else {}
-_WRITTEN_BY = 18
-"""Place of the byte of a header that says who may write: https://www.sqlite.org/fileformat2.html#file_format_version_numbers"""
 
 COUNTS = upgrade.COUNTS
 _SMALL_TABLES = ("identities", "images", "faces")
@@ -107,6 +106,7 @@ class Database:
             if cut:
                 self.damage.seen("its log (-wal) is damaged, and the latest changes may be missing")
             self._prepare()
+            self._file = FileInUse(self.path)
         except BaseException:
             self._raw.close()
             raise
@@ -115,6 +115,7 @@ class Database:
         """Close the file; SQLite then folds its log (`-wal`) into it, if nobody else has it open."""
         with self._lock:
             self._raw.close()
+            self._file.release()
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -333,8 +334,10 @@ class Database:
             return True
         longest = max(map(len, pieces), default=0)
         tail = b""
-        with self._explained(), self.path.open("rb") as stream:
-            while block := stream.read(_SCAN):
+        with self._explained():
+            place = 0
+            while block := self._file.read(_SCAN, place):
+                place += len(block)
                 content = tail + block
                 if any(piece in content for piece in pieces):
                     return True
@@ -423,22 +426,24 @@ class Database:
 
     def _refuse_what_cannot_be_written(self) -> None:
         """Refuse a file of which one byte says that it is of a later SQLite: it could be read, and nobody removed."""
-        with self.path.open("rb") as stream:
-            written_by = stream.read(_WRITTEN_BY + 1)[_WRITTEN_BY:]
-        if written_by <= b"\2":
+        if not self.writable:
             return
+        self._raw.execute("PRAGMA busy_timeout = 0")
         try:
             self._raw.execute("BEGIN")
-            self._raw.execute("DELETE FROM properties WHERE 0")  # the log may hold a later header that is whole
+            self._raw.execute("DELETE FROM properties WHERE 0")
         except sqlite3.OperationalError as error:
-            if (getattr(error, "sqlite_errorname", "") or "").startswith("SQLITE_READONLY"):
+            name = getattr(error, "sqlite_errorname", "") or ""
+            if name.startswith("SQLITE_READONLY"):
                 raise GalleryError(
                     f"{self.path} is damaged: its header says that only a later SQLite may write to it; "
                     "bring back a copy of it"
                 ) from None
-            raise
+            if not name.startswith("SQLITE_BUSY"):  # busy: another process is writing to it
+                raise
         finally:
             _roll_back(self._raw)
+            self._raw.execute(f"PRAGMA busy_timeout = {round(1000 * self.timeout)}")
 
     def _make_tables(self) -> None:
         with self.read() as connection:  # both of one state: another process may be making the same gallery

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -242,3 +244,35 @@ def test_the_process_may_go_to_another_folder(tmp_path: Path, numbers, monkeypat
         assert gallery.stats()["bytes"] > 0
     assert sorted(os.listdir(tmp_path / "here")) == [":memory:", "g.db"]
     assert os.listdir(tmp_path / "there") == []
+
+
+OPEN_AND_CLOSE = """
+import sys
+from spherecv.gallery import FaceGallery, Origin
+with FaceGallery.open(sys.argv[1], model=Origin("numbers", "k0-r0")) as gallery:
+    print(len(gallery.identities()))
+"""
+ENROL_AND_DIE = """
+import os, subprocess, sys
+import numpy as np
+from spherecv.gallery import FaceGallery, Origin
+from spherecv.gallery import database
+database._SMALL = 0  # a removal looks through the file
+path, opens = sys.argv[1:]
+gallery = FaceGallery.open(path, model=Origin("numbers", "k0-r0"))
+gallery.enrol_embeddings(["a", "b"], np.ones((2, 64), np.float32), images=["a.jpg", "b.jpg"])
+gallery.remove("b")
+with FaceGallery.open(path, model=Origin("numbers", "k0-r0")) as second:  # the same process, the same file
+    second.remove("a")
+subprocess.run([sys.executable, "-c", opens, path], check=True)
+gallery.enrol_embeddings(["c"], np.ones((1, 64), np.float32))
+os._exit(0)  # as a kill would end it
+"""
+
+
+def test_a_process_that_opens_and_closes_the_gallery_leaves_the_log_of_another(tmp_path: Path) -> None:
+    """SQLite's locks must outlive what is read of the file beside it."""
+    path = tmp_path / "g.db"
+    subprocess.run([sys.executable, "-c", ENROL_AND_DIE, str(path), OPEN_AND_CLOSE], check=True)
+    done = subprocess.run([sys.executable, "-c", OPEN_AND_CLOSE, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n", "what was acknowledged is lost"
