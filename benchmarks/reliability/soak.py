@@ -413,6 +413,7 @@ def enrol_for_ever(gallery: Path, seed: int) -> None:
         os.write(1, (line + "\n").encode())
 
     held: deque[str] = deque()
+    number = 0
     while True:
         try:
             store = SqliteStore(gallery, create=False)
@@ -422,8 +423,8 @@ def enrol_for_ever(gallery: Path, seed: int) -> None:
                 time.sleep(0.5)
                 continue
             with FaceGallery.open(gallery, model=origin, create=False) as opened:
-                for number in range(1 << 30):
-                    name = f"neighbour {seed} {number}"
+                while True:
+                    name, number = f"neighbour {seed} {number}", number + 1
                     tell(f"begin {name}")
                     held.append(name)
                     opened.enrol_embeddings([name], chance.standard_normal((1, size)).astype(np.float32))

@@ -46,12 +46,12 @@ class FileInUse:
             if self._key is None:
                 raise ValueError(f"{self._path} was released")
             use = _uses[self._key]
-            if use.descriptor is None:
+            descriptor = use.descriptor
+            if descriptor is None:
                 descriptor = os.open(self._path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-                use = _uses[self._key] = use._replace(descriptor=descriptor)
-            assert use.descriptor is not None
-            os.lseek(use.descriptor, place, os.SEEK_SET)
-            return os.read(use.descriptor, size)
+                _uses[self._key] = use._replace(descriptor=descriptor)
+            os.lseek(descriptor, place, os.SEEK_SET)
+            return os.read(descriptor, size)
 
     def release(self) -> None:
         """Let go of the file; the last user closes it."""
