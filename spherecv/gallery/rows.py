@@ -122,6 +122,19 @@ class Table(NamedTuple):
     vectors: Vector
     names: dict[int, str]
 
+    @classmethod
+    def empty(cls, count: int, size: int) -> Table:
+        """A table to be filled."""
+        ids, owners = np.empty(count, np.int64), np.empty(count, np.int64)
+        return cls(ids, owners, np.empty(count, np.float32), np.empty((count, size), np.float32), {})
+
+    def enlarged(self, count: int) -> Table:
+        """A copy with more rows, the new ones to be filled."""
+        larger, held = Table.empty(count, self.vectors.shape[1]), slice(len(self.ids))
+        larger.ids[held], larger.owners[held], larger.qualities[held] = self.ids, self.owners, self.qualities
+        larger.vectors[held] = self.vectors
+        return larger
+
 
 class Hit(NamedTuple):
     """A stored face near a probe. `owner` says whose it is, in the store's own terms; None for nobody's."""

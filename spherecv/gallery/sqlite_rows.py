@@ -348,21 +348,17 @@ class Rows:
         (count,) = connection.execute(
             f"SELECT count(*) FROM faces f LEFT JOIN images i ON i.id = f.image {condition}", values  # noqa: S608
         ).fetchone()
-        table = Table(
-            np.empty(count, np.int64),
-            np.empty(count, np.int64),
-            np.empty(count, np.float32),
-            np.empty((count, size), np.float32),
-            {},
-        )
-        start = 0
+        table, start = Table.empty(count, size), 0
         for ids, owners, qualities, vectors in self.batches(connection, condition, values):
-            part, columns = slice(start, start + len(ids)), (ids, owners, qualities, vectors)
+            part = slice(start, start + len(ids))
             if part.stop > len(table.ids):  # counted by a damaged index, which lacks some
-                held = [np.concatenate([column[:start], more]) for column, more in zip(table, columns, strict=False)]
-                table = Table(*held, {})  # type: ignore[arg-type]
-            else:
-                table.ids[part], table.owners[part], table.qualities[part], table.vectors[part] = columns
+                table = table.enlarged(part.stop)
+            table.ids[part], table.owners[part], table.qualities[part], table.vectors[part] = (
+                ids,
+                owners,
+                qualities,
+                vectors,
+            )
             start = part.stop
         names: dict[int, str] = {}
         lost = []
