@@ -597,14 +597,14 @@ def small_disk(megabytes: int = _MEGABYTES) -> Iterator[Path | None]:
     folder = Path(tempfile.mkdtemp(prefix="spherecv-disk-"))
     mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "none", str(folder)]
     try:
-        try:
-            mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
-        except OSError:
-            mounted = False
+        mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    except OSError:
+        mounted = False
+    try:
         yield folder if mounted else None
+    finally:
         if mounted:
             subprocess.run(["umount", "-l", str(folder)], check=False)
-    finally:
         with suppress(OSError):
             folder.rmdir()
 
