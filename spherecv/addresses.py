@@ -8,6 +8,7 @@ import os
 import re
 import time
 from typing import IO, Any
+from urllib.parse import unquote
 
 from spherecv.errors import ImageError
 
@@ -97,8 +98,10 @@ def decode_base64(text: str) -> bytes:
     head = _DATA.match(text)
     if head and not head[0].rstrip(", \t\r\n").lower().endswith(";base64"):
         raise ValueError("a data URI must be in base64")
+    body = text[head.end() :] if head else text
     try:
-        return base64.b64decode(_SPACE.sub("", text[head.end() :] if head else text), validate=True)
+        # An address may write any character as %XX.
+        return base64.b64decode(_SPACE.sub("", unquote(body) if head and "%" in body else body), validate=True)
     except binascii.Error as error:
         raise ValueError(str(error)) from None
 

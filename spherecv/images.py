@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from spherecv.addresses import brief, is_text_image, read_text_image
 from spherecv.checks import check_count
+from spherecv.colour import as_srgb
 from spherecv.errors import ImageError, InvalidArgumentError, MissingDependencyError, SphereCVError
 
 if TYPE_CHECKING:
@@ -51,14 +52,22 @@ LIST_SUFFIXES = frozenset({".txt", ".lst", ".list"})
 
 _PILLOW = threading.Lock()
 _RAISE = ": max_pixels=, --max-pixels or SPHERECV_MAX_PIXELS raise it"
+_FILL = ": truncated=True, --truncated or SPHERECV_TRUNCATED=1 take what is there"
 _DEPTHS = (8, 10, 12, 14)
 """Bits of a sample, fewer than the 16 that it is kept in."""
 _BRIGHTEST = 3
 """What white may be of the brightest pixel, for a depth to be guessed: darker, it may as well be a dark image."""
 _DIM = 64
 """Above what the upper 8 of 16 bits hold of data of 14 bits."""
-_MAX_SAMPLE = 281
-"""Tag of a TIFF: MaxSampleValue."""
+_BITS, _PHOTOMETRIC, _DESCRIPTION, _MAX_SAMPLE, _PLANAR, _WHITE_LEVEL = 258, 262, 270, 281, 284, 50717
+"""Tags of a TIFF: BitsPerSample, PhotometricInterpretation, ImageDescription, MaxSampleValue, PlanarConfiguration;
+and WhiteLevel of a DNG."""
+_APART = 2
+"""PlanarConfiguration of colours in planes."""
+_SIGNIFICANT_BITS = re.compile(r'\bSignificantBits="(\d{1,2})"')
+"""In a TIFF's description, as OME has it."""
+_REPEATED = (256, 257)
+"""What 8 bits were multiplied by, to fill 16."""
 _LONGEST_PATH = 1024
 _LEAST_SHAPE, _SQUARE_ENOUGH = 0.5, 0.01
 _MAX_BYTES = 1 << 30
@@ -86,6 +95,8 @@ _TURNS = {
     8: "ROTATE_90",
 }
 _TURNS_TO_SIDE = (5, 6, 7, 8)
+_EXIF = 0x8769
+_EXIF_SIZE = (0xA002, 0xA003)
 _DENSITY_TAGS = (0x011A, 0x011B)
 # Pillow's way from modes that it does not turn to RGB in one step, or only with a warning.
 _DETOURS = {"P": "RGBA", "PA": "RGBA", "La": "LA", "RGBa": "RGBA"}
@@ -100,17 +111,21 @@ def load_image(
     ----------
     source : path, address, data URI, bytes, binary file object, ndarray or PIL image
         Files of any format that Pillow reads, but for EPS and WMF, which are programs, and HEIC with the extra `heif`;
-        the first frame of an animation; EXIF orientation is applied. Pixels that are not square by their file's word
+        the first frame of an animation; EXIF orientation is applied, and colours become sRGB where an ICC profile, or
+        a PNG's gamma, says that they are others. Pixels that are not square by their file's word
         (JFIF, EXIF, TIFF, PNG and BMP state densities along both sides; a ratio of 1/2 to 2 is believed, and 0 or
-        another is not) are made square by enlarging the side that has too few: answers count in those pixels. A PIL
+        another is not; EXIF counts before a JFIF header that says 1 to 1 without a unit, as encoders do by themselves)
+        are made square by enlarging the side that has too few: answers count in those pixels. A PIL
         image only as it was opened, since copies keep the note and not the shape. A `str` may be an `https://` or
         `http://` address (fetched within limits, see `spherecv.addresses`), or base64 with or without
         `data:image/...;base64,` before it.
         A file object is read from its start, where it can be, and so may be given again.
         Arrays of shape `(H, W)`, `(H, W, 1)`, `(H, W, 3)` or `(H, W, 4)`, uint8, uint16 or float (0..1); alpha is
-        dropped. Cameras of 12 bits write 0..4095 into samples of 16: a TIFF's MaxSampleValue says so. Where nothing
-        does, white is the largest value of 8, 10, 12 or 14 bits, the fewest that hold all pixels, if the brightest
-        pixel reaches a third of it. Everything else has all 16 bits, and stays as dark as it is.
+        dropped. Cameras of 12 bits write 0..4095 into samples of 16: a TIFF's MaxSampleValue, a DNG's WhiteLevel or
+        OME's SignificantBits says so. Where nothing does, white is the largest value of 8, 10, 12 or 14 bits, the
+        fewest that hold all pixels, if the brightest pixel reaches a third of it. Everything else has all 16 bits, as
+        has what was made of 8 by repeating them, and stays as dark as it is. Floats of a file, unlike those of an
+        array, may also lie within 0..255.
     color : {"bgr", "rgb"}
         The channel order of an *array*; files and PIL images say theirs themselves.
     max_pixels : int, optional
@@ -285,7 +300,11 @@ def _decode(stream: IO[bytes], label: str, max_pixels: int) -> NDArray[np.uint8]
         raise ImageError(f"{label} is larger than the limit of {max_pixels:,} pixels{_RAISE}") from None
     except Exception as error:  # Pillow's plugins raise whatever a broken header makes them raise
         raise ImageError(f"{label} is a broken image: {_first_line(error)}") from None
-    deep = picture.mode in ("RGB", "RGBA", "LA") and ";16" in str(getattr(picture, "tile", ""))
+    tile, planes = str(getattr(picture, "tile", "")), getattr(picture, "tag_v2", {}).get(_PLANAR) == _APART
+    if planes and "'raw'" in tile and max(getattr(picture, "tag_v2", {}).get(_BITS, (8,))) > 8:
+        # Pillow takes half of each plane for one of 8 bits, and OpenCV mixes the planes.
+        raise ImageError(f"{label} keeps colours of 16 bits in planes, which cannot be read: save them pixel by pixel")
+    deep = picture.mode in ("RGB", "RGBA", "LA") and ";16" in tile and not planes
     image = _from_pil(picture, label, max_pixels)
     return _deep_colour(stream, image, _stated_depth(picture)) if deep and image.max() < _DIM else image
 
@@ -348,21 +367,28 @@ def _open_heif(stream: IO[bytes], max_pixels: int) -> PILImage:
 
 def _from_pil(picture: PILImage, label: str, max_pixels: int) -> NDArray[np.uint8]:
     _check_size(picture.width, picture.height, label, max_pixels)
+    opened = picture
     try:
         shape = _pixel_shape(picture)
         _check_size(*square_size(picture.width, picture.height, shape), label, max_pixels)
+        info = dict(picture.info)
         picture = _upright(picture)
         if picture.mode.startswith(("I", "F")):
-            return make_square(_to_bgr(_to_uint8(_deep_array(picture), _stated_depth(picture)), "bgr"), shape)
+            return make_square(_to_bgr(_deep_grey(picture, opened), "bgr"), shape)
         if picture.mode in _DETOURS:
             picture = picture.convert(_DETOURS[picture.mode])
+        if picture.mode in ("LA", "RGBA", "RGBX"):
+            picture = picture.convert(picture.mode[:-1])
+        picture = as_srgb(picture, info)
         array = np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
     except InvalidArgumentError as error:
         raise ImageError(f"{label}: {error}") from None
     except ImageError:
         raise
     except Exception as error:  # as above: decoders raise OSError, SyntaxError, ValueError, struct.error, ...
-        raise ImageError(f"{label} is a broken image: {_first_line(error)}") from None
+        reason = _first_line(error)
+        cure = _FILL if opened.format == "JPEG" and "truncated" in reason else ""
+        raise ImageError(f"{label} is a broken image: {reason}{cure}") from None
     return make_square(_to_bgr(array, "rgb"), shape)
 
 
@@ -399,7 +425,8 @@ def _pixel_shape(picture: PILImage) -> float:
         with contextlib.suppress(Exception):  # a damaged EXIF block says nothing
             tags = dict(picture.getexif())
     stated = [info.get(name) for name in ("jfif_density", "aspect", "dpi")]
-    if "jfif_density" not in info and all(tag in tags for tag in _DENSITY_TAGS):
+    by_default = info.get("jfif_density", (1, 1)) == (1, 1) and not info.get("jfif_unit")
+    if by_default and all(tag in tags for tag in _DENSITY_TAGS):
         stated.insert(0, tuple(tags[tag] for tag in _DENSITY_TAGS))
     across, down = next((pair for pair in stated if isinstance(pair, tuple) and len(pair) == 2), (1, 1))
     shape = believed_shape(down, across)  # many pixels along an inch are narrow
@@ -412,19 +439,32 @@ def _upright(picture: PILImage) -> PILImage:
 
     picture.load()
     try:
-        turn = _TURNS.get(picture.getexif().get(_ORIENTATION, 1))
+        exif = picture.getexif()
+        turn = _TURNS.get(exif.get(_ORIENTATION, 1))
+        if picture.format is None and _is_turned(picture.size, exif.get_ifd(_EXIF)):
+            turn = None
     except Exception:  # a damaged EXIF block says nothing against the pixels, which are decoded by now
         turn = None
     return picture if turn is None else picture.transpose(Image.Transpose[turn])
 
 
-def _deep_array(picture: PILImage) -> NDArray[Any]:
+def _is_turned(size: tuple[int, int], noted: dict[int, Any]) -> bool:
+    """Whether an image made by Pillow from a file stands where that one lay, or the other way round."""
+    across, down = (noted.get(tag, 0) for tag in _EXIF_SIZE)
+    return bool(across and down and (size[0] - size[1]) * (across - down) < 0)
+
+
+def _deep_grey(picture: PILImage, opened: PILImage) -> NDArray[np.uint8]:
+    """Grey of more than 8 bits, turned upright; `opened` knows what the file says of it."""
     array = np.asarray(picture)
     if picture.mode == "F":
-        return array
+        bytes_like = opened.format is not None and 1 < array.max() <= 255
+        return _to_uint8(array / np.float32(255) if bytes_like else array)
     if array.size and (array.min() < 0 or array.max() > 65535):
         raise InvalidArgumentError(f"integer pixels must be within 0..65535, but reach {array.min()}..{array.max()}")
-    return array.astype(np.uint16)
+    grey = _to_uint8(array.astype(np.uint16), _stated_depth(opened))
+    tags = getattr(opened, "tag_v2", {})
+    return 255 - grey if tags.get(_PHOTOMETRIC) == 0 else grey  # Pillow turns white to black for 8 bits only
 
 
 def _from_array(array: NDArray[Any], color: Color, max_pixels: int) -> NDArray[np.uint8]:
@@ -436,9 +476,11 @@ def _from_array(array: NDArray[Any], color: Color, max_pixels: int) -> NDArray[n
 
 def _stated_depth(picture: PILImage) -> int:
     """Bits of a sample, as a TIFF states it; 0 where nothing is stated."""
-    told = getattr(picture, "tag_v2", {}).get(_MAX_SAMPLE, 0)
+    tags = getattr(picture, "tag_v2", {})
+    told = tags.get(_MAX_SAMPLE, tags.get(_WHITE_LEVEL, 0))
     values = [value for value in (told if isinstance(told, tuple) else (told,)) if isinstance(value, int)]
-    return max(values, default=0).bit_length()
+    described = _SIGNIFICANT_BITS.search(str(tags.get(_DESCRIPTION, "")))
+    return max(values, default=0).bit_length() or (int(described[1]) if described else 0)
 
 
 def _white(brightest: int, depth: int) -> int:
@@ -448,11 +490,19 @@ def _white(brightest: int, depth: int) -> int:
     return white if depth or brightest * _BRIGHTEST >= white else 65_535
 
 
+def _filled_depth(array: NDArray[Any]) -> int:
+    """16 where all values are 8 bits that were repeated to fill 16, however dark; 0 where that is not known."""
+    brightest = int(array.max())
+    if brightest > 2 ** _DEPTHS[-1] or brightest <= 2 ** _DEPTHS[0]:  # as deep as it looks
+        return 0
+    return 16 if any(not (array % step).any() for step in _REPEATED) else 0
+
+
 def _to_uint8(array: NDArray[Any], depth: int = 0) -> NDArray[np.uint8]:
     if array.dtype == np.uint8:
         return array
     if array.dtype.kind == "u" and array.dtype.itemsize == 2:  # in either byte order
-        white = _white(int(array.max()), depth)
+        white = _white(int(array.max()), depth or _filled_depth(array))
         scaled: NDArray[np.uint8] = ((array.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
         return scaled
     if array.dtype.kind != "f":

@@ -18,7 +18,7 @@ from spherecv.detect.base import Detections, check_number, check_score, detector
 from spherecv.detect.cascade import Cascade, Found, Nets
 from spherecv.detect.nets import Net, NetPool, worker_map
 from spherecv.detect.pyramid import CELL
-from spherecv.detect.turns import ByNets, with_turns
+from spherecv.detect.turns import CERTAIN, ByNets, with_turns
 from spherecv.errors import InvalidArgumentError, ModelFileError
 
 Image = NDArray[np.uint8]
@@ -128,7 +128,8 @@ class Mtcnn:
             NetPool(lambda: load("rnet"), "second net", ("scores", "offsets")),
             NetPool(lambda: load("onet"), "third net", ("scores", "offsets", "points")),
         )
-        self._turns = ByNets(self._nets.rnet, self._nets.onet)
+        # Beside ten times the scales, the look at how a face lies costs nothing.
+        self._turns = ByNets(self._nets.rnet, self._nets.onet, 1.0 if preset == "sphereface" else CERTAIN)
 
     def find(self, images: Sequence[Image]) -> list[Detections]:
         """Find the faces of each image; see `Kind`."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from spherecv.detect.base import Detections, check_score, detector_name
 from spherecv.detect.cascade import landmarks_in
 from spherecv.detect.nets import NetPool
-from spherecv.detect.turns import ByThirdNet, with_turns
+from spherecv.detect.turns import ByCrop, with_turns
 from spherecv.embed import blob_of
 from spherecv.errors import InvalidArgumentError, ModelFileError
 from spherecv.zoo import Recipe, get_recipe
@@ -29,8 +29,6 @@ FloatArray = NDArray[np.float32]
 Files = Sequence[str | os.PathLike[str]]
 
 _THRESHOLD = 0.5
-_CERTAIN = 0.9995
-"""Of 400 lying LFW images the most certain scored 0.9995."""
 _FACE = 1
 """The label of faces; 0 is the background."""
 _BATCH = 8
@@ -95,13 +93,14 @@ class Ssd:
         given = None if threshold is None else f"{self._threshold:g}"
         fingerprint = None if recipe is None else self._recipe.fingerprint
         self.name = detector_name("ssd", model=other, recipe=fingerprint, thresholds=given)
-        landmarks = zoo.mtcnn_onnx()["onet"]
-        self._onet = NetPool(lambda: Session(landmarks, **options), "third net", ("scores", "offsets", "points"))
+        nets = zoo.mtcnn_onnx()
+        self._onet = NetPool(lambda: Session(nets["onet"], **options), "third net", ("scores", "offsets", "points"))
+        self._rnet = NetPool(lambda: Session(nets["rnet"], **options), "second net", ("scores", "offsets"))
         self._rows([np.zeros((2, 2, 3), np.uint8)])  # another net fails here, not at the first image
 
     def find(self, images: Sequence[Image]) -> list[Detections]:
         """Find the faces of each image; see `Kind`."""
-        return with_turns(ByThirdNet(self._onet, _CERTAIN), self._look, images, self._look(images))
+        return with_turns(ByCrop(self._rnet, self._onet), self._look, images, self._look(images))
 
     def _look(self, images: Sequence[Image]) -> list[Detections]:
         found: list[Detections] = []

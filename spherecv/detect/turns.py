@@ -19,7 +19,9 @@ Look = Callable[[Sequence[Image]], list[Detections]]
 _TURNS = (1, 3, 2)
 # Of 2,400 lying images of LFW the most certain "upright" face of MTCNN scored 0.9988; of 800 upright ones 85 % score
 # 0.9995 or more, 96 % 0.998 or more, and 99 % 0.99 or more.
-_CERTAIN, _LIKELY, _DOUBTFUL = 0.9995, 0.998, 0.99
+CERTAIN, _LIKELY, _DOUBTFUL = 0.9995, 0.998, 0.99
+_BARELY = 0.3
+"""What both nets' scores, multiplied, make of a face at least, in the turn in which it stands upright."""
 _AROUND = 1.1
 _SMALL, _LARGE = 24, 48
 _SAME = 0.3
@@ -33,9 +35,12 @@ class TurnRule(Protocol):
     ----------
     certain : float
         Score of the most certain face from which the image stands upright.
+    slack : float
+        By how much a face of the turned image may be less certain, once it is confirmed.
     """
 
     certain: float
+    slack: float
 
     def asked(self, image: Image, found: Detections) -> dict[int, float]:
         """Quarter turns, counter-clockwise, that the image may have, each with the least score of a face there."""
@@ -50,16 +55,23 @@ class ByScore:
     Parameters
     ----------
     certain : float
-        Score from which no other turn is looked at.
+        Score from which the image does not lie on its side.
+    upright : float
+        Score from which it does not stand on its head either.
     """
 
-    def __init__(self, certain: float) -> None:
+    slack = 0.0
+
+    def __init__(self, certain: float, upright: float) -> None:
         self.certain = certain
+        self._upright = upright
 
     def asked(self, image: Image, found: Detections) -> dict[int, float]:  # noqa: ARG002 - see TurnRule
         """Every turn, where no face is certain; where there is none at all, only a certain one is believed."""
         top = found.scores.max(initial=0)
-        return {} if top >= self.certain else dict.fromkeys(_TURNS, 0.0 if top else self.certain)
+        if top >= self.certain:
+            return {} if top >= self._upright else {2: 0.0}
+        return dict.fromkeys(_TURNS, 0.0 if top else self.certain)
 
     def confirmed(self, image: Image, found: Detections) -> bool:  # noqa: ARG002 - see TurnRule
         """Always: the score has said so."""
@@ -72,11 +84,15 @@ class ByNets:
     Parameters
     ----------
     rnet, onet : NetPool
+    asked_below : float
+        Score from which the nets are not asked.
     """
 
-    certain = _CERTAIN
+    certain = CERTAIN
+    slack = 0.0
 
-    def __init__(self, rnet: NetPool, onet: NetPool) -> None:
+    def __init__(self, rnet: NetPool, onet: NetPool, asked_below: float = CERTAIN) -> None:
+        self._asked_below = asked_below
         self._rnet = rnet
         self._onet = onet
 
@@ -88,7 +104,7 @@ class ByNets:
         turns: dict[int, float] = {}
         for suspect in {largest, int(np.argmax(found.scores))}:
             score = float(found.scores[suspect])
-            if score < _CERTAIN:
+            if score < self._asked_below:
                 # The third net is the surer one, and takes three times as long.
                 net, side = (self._rnet, _SMALL) if score >= _LIKELY else (self._onet, _LARGE)
                 turns[_turn_of(net, side, image, found.boxes[suspect])] = score
@@ -102,35 +118,40 @@ class ByNets:
         return not _turn_of(self._rnet, _SMALL, image, found.boxes[np.argmax(found.scores)])
 
 
-class ByThirdNet:
-    """The rule for other detectors of upright faces, whose landmarks MTCNN's third net finds.
+class ByCrop:
+    """The rule for other detectors of upright faces, whose scores hardly tell how a face lies: MTCNN's nets do.
 
     Parameters
     ----------
-    onet : NetPool
-    certain : float
-        Score from which the net is not asked.
+    rnet, onet : NetPool
     """
 
-    def __init__(self, onet: NetPool, certain: float) -> None:
-        self.certain = certain
+    certain = CERTAIN
+    slack = 0.01
+
+    def __init__(self, rnet: NetPool, onet: NetPool) -> None:
+        self._rnet = rnet
         self._onet = onet
 
     def asked(self, image: Image, found: Detections) -> dict[int, float]:
-        """The turn of the most certain face, as the net scores it; all, where that is doubtful."""
+        """The turn of the most certain face, as both nets score it; all, where that or the face is doubtful."""
         top = float(found.scores.max(initial=0))
-        if not top or top >= self.certain:
-            return {} if top else dict.fromkeys(_TURNS, _DOUBTFUL)
-        turn = _turn_of(self._onet, _LARGE, image, found.boxes[np.argmax(found.scores)])
-        least = {turn: top}
-        if top < _DOUBTFUL:
-            least = {other: least.get(other, _DOUBTFUL) for other in _TURNS}
-        least.pop(0, None)
-        return least
+        if not top:
+            return dict.fromkeys(_TURNS, _DOUBTFUL)
+        scores = self._scores(image, found)
+        if top < _DOUBTFUL or scores.max() < _BARELY:
+            return dict.fromkeys(_TURNS, top - self.slack)
+        turn = int(np.argmax(scores))
+        return {turn: top - self.slack} if turn else {}
 
     def confirmed(self, image: Image, found: Detections) -> bool:
-        """Whether the net says so."""
-        return not _turn_of(self._onet, _LARGE, image, found.boxes[np.argmax(found.scores)])
+        """Whether both nets together say so."""
+        return not np.argmax(self._scores(image, found))
+
+    def _scores(self, image: Image, found: Detections) -> FloatArray:
+        box = found.boxes[np.argmax(found.scores)]
+        second, third = _turn_scores(self._rnet, _SMALL, image, box), _turn_scores(self._onet, _LARGE, image, box)
+        return second * third
 
 
 def with_turns(
@@ -165,26 +186,30 @@ def with_turns(
             for place, image, found in zip(places, turned, finds(turned) if turned else [], strict=True):
                 if found.scores.max(initial=0) > asked[place][quarter] and rule.confirmed(image, found):
                     back = _turned_back(found, quarter, *images[place].shape[:2])
-                    together[place] = _better(together[place], back, rule.certain)
+                    together[place] = _better(together[place], back, rule)
     return together
 
 
 def _turn_of(net: NetPool, side: int, image: Image, box: FloatArray) -> int:
     """Quarter turns, counter-clockwise, by which a face is turned, as a net scores its crop in each."""
+    return int(np.argmax(_turn_scores(net, side, image, box)))
+
+
+def _turn_scores(net: NetPool, side: int, image: Image, box: FloatArray) -> FloatArray:
+    """How a net scores the crop of a face, turned back by 0 to 3 quarters."""
     middle, half = (box[:2] + box[2:]) / 2, _AROUND * float(np.max(box[2:] - box[:2])) / 2
     square = np.concatenate([middle - half + 1, middle + half]).round()[None].astype(np.float32)
     crop = cut([image], np.zeros(1, np.intp), square, side)[0]
-    scores = net.run(as_net_input(np.stack([np.rot90(crop, -turn) for turn in range(4)]))).scores[:, 1]
-    return int(np.argmax(scores))
+    return np.asarray(net.run(as_net_input(np.stack([np.rot90(crop, -turn) for turn in range(4)]))).scores[:, 1])
 
 
-def _better(before: Detections, turned: Detections, certain: float) -> Detections:
+def _better(before: Detections, turned: Detections, rule: TurnRule) -> Detections:
     """Whichever has the more certain face; beside an upright face that is certain, only what lies is replaced."""
     top = before.scores.max(initial=0)
-    if top < certain:
-        return turned if turned.scores.max() > top else before
+    if top < rule.certain:
+        return turned if turned.scores.max() > top - rule.slack else before
     shared = _overlaps(before.boxes, turned.boxes) >= _SAME
-    better = shared & (turned.scores[None] > before.scores[:, None])
+    better = shared & (turned.scores[None] > before.scores[:, None] - rule.slack)
     kept, taken = ~better.any(axis=1), better.any(axis=0)
     return Detections(*(np.concatenate([old[kept], new[taken]]) for old, new in zip(before, turned, strict=True)))
 

@@ -20,8 +20,9 @@ from spherecv.runtime.opencv_settings import silent_opencv
 Image = NDArray[np.uint8]
 
 _THRESHOLD = 0.7
-_CERTAIN = 0.9
-"""Of 400 LFW images 98 % score so much upright, and 1 % lying; none more in a wrong turn than upright."""
+_CERTAIN, _UPRIGHT = 0.9, 0.906
+"""Of 500 LFW images 99.4 % score 0.9 upright, none on its side, and 0.4 % on their head, none of them 0.91; none
+scores more in a wrong turn than upright."""
 _OVERLAP = 0.3
 _MOST_BOXES = 5000
 _LONGEST_SIDE = 640
@@ -73,7 +74,7 @@ class YuNet:
 
     def find(self, images: Sequence[Image]) -> list[Detections]:
         """Find the faces of each image; see `Kind`."""
-        return with_turns(ByScore(_CERTAIN), self._look, images, self._look(images))
+        return with_turns(ByScore(_CERTAIN, _UPRIGHT), self._look, images, self._look(images))
 
     def _look(self, images: Sequence[Image]) -> list[Detections]:
         return [self._find(image) for image in images]

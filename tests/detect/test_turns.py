@@ -5,7 +5,7 @@ import pytest
 
 from spherecv import FaceDetector
 from spherecv.detect.base import Detections
-from spherecv.detect.turns import ByNets, ByScore, ByThirdNet, with_turns
+from spherecv.detect.turns import ByCrop, ByNets, ByScore, with_turns
 
 IMAGE = np.zeros((30, 50, 3), np.uint8)
 IMAGE[5:15, 10:20] = 200
@@ -114,7 +114,7 @@ def test_beside_a_certain_face_only_the_lying_one_is_replaced() -> None:
 
 
 def test_by_score_every_turn_is_tried_below_the_limit() -> None:
-    rule = ByScore(0.9)
+    rule = ByScore(0.9, 0.906)
     sure, unsure = seen(IMAGE, 0.91), seen(IMAGE, 0.8)
     assert with_turns(rule, finds(), [IMAGE], [sure])[0] is sure
     (answer,) = with_turns(rule, finds(0.85, 0.95, 0.92), [IMAGE], [unsure])
@@ -123,15 +123,39 @@ def test_by_score_every_turn_is_tried_below_the_limit() -> None:
     assert with_turns(rule, finds(0.85, 0.0, 0.0), [IMAGE], [NOBODY])[0] is NOBODY
 
 
-def test_boxes_of_another_detector_are_turned_as_the_third_net_says() -> None:
-    unsure, doubtful = seen(IMAGE, 0.995), seen(IMAGE, 0.6)
-    sure = finds()
-    assert with_turns(ByThirdNet(Judge(48), 0.9995), sure, [IMAGE], [seen(IMAGE, 0.9999)])[0].scores[0] > 0.999  # type: ignore[arg-type]
-    assert with_turns(ByThirdNet(Judge(48), 0.9995), sure, [IMAGE], [unsure])[0] is unsure  # type: ignore[arg-type]
-    (answer,) = with_turns(ByThirdNet(Judge(48, 3), 0.9995), finds(0.999), [IMAGE], [unsure])  # type: ignore[arg-type]
+def test_by_score_a_nearly_sure_face_may_stand_on_its_head() -> None:
+    nearly = seen(IMAGE, 0.903)
+    (answer,) = with_turns(ByScore(0.9, 0.906), finds(0.92), [IMAGE], [nearly])
+    assert answer.scores.tolist() == [np.float32(0.92)]
+
+
+def test_where_it_costs_nothing_the_nets_are_asked_about_certain_faces_too() -> None:
+    certain = seen(IMAGE, 0.9997)
+    rule = ByNets(Judge(24, 3), Judge(48), 1.0)  # type: ignore[arg-type]
+    (answer,) = with_turns(rule, finds(0.9999), [IMAGE], [certain])
+    assert answer.scores.tolist() == [np.float32(0.9999)]
+
+
+def crop_rule(*turns: int) -> ByCrop:
+    """Both nets say the same."""
+    return ByCrop(Judge(24, *turns), Judge(48, *turns))  # type: ignore[arg-type]
+
+
+def test_boxes_of_another_detector_are_turned_as_both_nets_say() -> None:
+    sure, doubtful = seen(IMAGE, 0.9999), seen(IMAGE, 0.6)
+    assert with_turns(crop_rule(), finds(), [IMAGE], [sure])[0] is sure
+    for score in (0.99995, 0.995):  # a little less certain than the lying one is enough
+        (answer,) = with_turns(crop_rule(3), finds(score), [IMAGE], [sure])
+        assert answer.scores.tolist() == [np.float32(score)]
+    assert with_turns(crop_rule(3), finds(0.98), [IMAGE], [sure])[0] is sure
+    assert with_turns(crop_rule(3, 1), finds(0.9999), [IMAGE], [sure])[0] is sure  # it lies there too
+    (answer,) = with_turns(crop_rule(), finds(0.7, 0.999, 0.8), [IMAGE], [doubtful])
     assert answer.scores.tolist() == [np.float32(0.999)]
-    (answer,) = with_turns(ByThirdNet(Judge(48), 0.9995), finds(0.98, 0.999, 0.7), [IMAGE], [doubtful])  # type: ignore[arg-type]
-    assert answer.scores.tolist() == [np.float32(0.999)]
+
+
+def test_a_crop_that_is_a_face_in_no_turn_is_looked_at_in_all() -> None:
+    rule = ByCrop(Judge(24, 1), Judge(48, 2))  # type: ignore[arg-type]
+    assert rule.asked(IMAGE, seen(IMAGE, 0.9999)).keys() == {1, 2, 3}
 
 
 @pytest.mark.parametrize("quarter", [1, 2, 3])

@@ -5,6 +5,7 @@ import io
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -73,7 +74,9 @@ def test_text_that_holds_an_image_is_one(tmp_path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     whole = picture()
     text = base64.b64encode(whole).decode()
-    for given in (text, base64.encodebytes(whole).decode(), f"data:image/jpeg;base64,{text}", f"DATA:;base64,{text}"):
+    heads = ("data:image/jpeg;base64,", "DATA:;base64,", "data:image/jpeg;charset=utf-8;base64,")
+    escaped = "data:image/jpeg;base64," + quote(text, safe="")
+    for given in (text, base64.encodebytes(whole).decode(), escaped, *(head + text for head in heads)):
         assert is_text_image(given)
         assert np.array_equal(load_image(given), load_image(whole))
     assert len(load_labelled("data:image/jpeg;base64," + text).label) <= LONGEST_SHOWN

@@ -97,3 +97,10 @@ def test_things_that_are_no_source(source: object, refusal) -> None:
 @pytest.mark.parametrize("options", [{"color": "BGR"}, {"color": None}, {"max_pixels": 0}, {"max_pixels": "9"}])
 def test_options_that_cannot_be(options: dict[str, object], refusal) -> None:
     assert next(iter(options)) in refusal(BGR, InvalidArgumentError, **options)
+
+
+def test_8_bits_repeated_to_16_stay_as_dark_as_they_are() -> None:
+    dark = (BGR // 64).astype(np.uint16)
+    np.testing.assert_array_equal(load_image(dark * np.uint16(257)), BGR // 64)
+    np.testing.assert_array_equal(load_image(dark * np.uint16(256)), BGR // 64)
+    assert load_image(dark * np.uint16(255)).max() == round(255 * 765 / 1023)  # 10 bits, for all that is known

@@ -205,3 +205,49 @@ def test_twelve_bits_are_turned_upright_too(orientation: int) -> None:
     block = struct.pack(">I", len(exif)) + chunk + struct.pack(">I", zlib.crc32(chunk))
     wanted = np.rot90(deep, 2 if orientation == 3 else -1) * (255.0 / 4095)
     np.testing.assert_allclose(load_image(data[:33] + block + data[33:]), wanted, atol=1)  # after the header
+
+
+def tiff(pixels: np.ndarray, *tags: tuple[int, int, int]) -> bytes:
+    """A TIFF without compression: of `(H, W)`, or of `(3, H, W)` in planes; `tags` are (tag, type, value)."""
+    planes = pixels.reshape(-1, *pixels.shape[-2:])
+    count, height, width = planes.shape
+    bits, size = 8 * pixels.itemsize, planes[0].nbytes
+    entries = {
+        256: (4, 1, width), 257: (4, 1, height), 258: (3, 1, bits), 259: (3, 1, 1), 262: (3, 1, 2 if count > 1 else 1),
+        273: (4, 1, 8), 277: (3, 1, count), 278: (4, 1, height), 279: (4, 1, size),
+    }  # fmt: skip
+    data = planes.astype(planes.dtype.newbyteorder("<")).tobytes()
+    if count > 1:
+        far = 8 + len(data)
+        data += struct.pack("<3H", *[bits] * 3) + struct.pack("<3I", *(8 + plane * size for plane in range(3)))
+        data += struct.pack("<3I", *[size] * 3)
+        entries |= {258: (3, 3, far), 273: (4, 3, far + 6), 279: (4, 3, far + 18), 284: (3, 1, 2)}
+    entries |= {tag: (kind, 1, value) for tag, kind, value in tags}
+    table = b"".join(struct.pack("<HHII", tag, *entries[tag]) for tag in sorted(entries))
+    return struct.pack("<2sHI", b"II", 42, 8 + len(data)) + data + struct.pack("<H", len(entries)) + table + bytes(4)
+
+
+def test_16_bits_whose_white_is_0(rgb) -> None:
+    grey = rgb[:, :, 0].astype(np.uint16) * 257
+    np.testing.assert_array_equal(load_image(tiff(grey))[:, :, 0], rgb[:, :, 0])
+    np.testing.assert_array_equal(load_image(tiff(65535 - grey, (262, 3, 0)))[:, :, 0], rgb[:, :, 0])
+
+
+@pytest.mark.parametrize("tag", [281, 50717])
+def test_the_value_of_white_that_a_tiff_states(tag: int, rgb) -> None:
+    dark = rgb[:, :, 0].astype(np.uint16)  # as if of 8 bits
+    np.testing.assert_array_equal(load_image(tiff(dark, (tag, 3, 4095)))[:, :, 0], np.rint(dark * 255 / 4095))
+
+
+def test_planes_of_8_bits_are_colours_and_of_16_are_refused(rgb, refusal) -> None:
+    planes = np.moveaxis(rgb, 2, 0).copy()
+    np.testing.assert_array_equal(load_image(tiff(planes)), rgb[:, :, ::-1])
+    assert "in planes" in refusal(tiff(planes.astype(np.uint16) * 257))
+
+
+def test_floats_of_a_file_may_reach_255(rgb, encoded, refusal) -> None:
+    grey = rgb[:, :, 0]
+    for most in (1, 255):
+        data = encoded(Image.fromarray(grey.astype(np.float32) / np.float32(255 / most)), "TIFF")
+        np.testing.assert_array_equal(load_image(data)[:, :, 2], grey)
+    assert "must lie within 0..1" in refusal(encoded(Image.fromarray(grey.astype(np.float32) * 2), "TIFF"))

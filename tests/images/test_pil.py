@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from spherecv.images import load_image
 
@@ -56,3 +57,15 @@ def test_a_closed_pil_image_is_refused(tmp_path: Path, rgb, refusal) -> None:
     image.close()
     assert "the PIL image given" in refusal(image)
     assert "has no pixels" in refusal(Image.new("RGB", (0, 4)))
+
+
+def test_an_image_that_pillow_has_turned_is_not_turned_again(rgb, encoded) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif.get_ifd(0x8769).update({0xA002: rgb.shape[1], 0xA003: rgb.shape[0]})
+    lying = Image.open(io.BytesIO(encoded(Image.fromarray(rgb), "JPEG", exif=exif)))
+    upright = load_image(lying)
+    assert upright.shape == (60, 40, 3)
+    np.testing.assert_array_equal(load_image(lying.rotate(-90, expand=True)), upright)  # its note says 6 still
+    np.testing.assert_array_equal(load_image(lying.convert("RGB")), upright)
+    np.testing.assert_array_equal(load_image(ImageOps.exif_transpose(lying)), upright)

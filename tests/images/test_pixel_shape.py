@@ -48,14 +48,15 @@ def test_densities_are_of_the_sides_as_stored(kind: str, orientation: int, rgb, 
     assert loaded.shape == ((80, 60, 3) if orientation < 5 else (60, 80, 3))
 
 
-def test_exif_densities_where_there_is_no_jfif(rgb, encoded) -> None:
+def test_exif_densities_count_where_jfif_states_none(rgb, encoded) -> None:
     exif = Image.Exif()
     exif[0x011A], exif[0x011B], exif[0x0128] = 200.0, 100.0, 2
     data = encoded(Image.fromarray(rgb), "JPEG", exif=exif)
     place = data.index(b"\xff\xe0")
     bare = data[:place] + data[place + 2 + int.from_bytes(data[place + 2 : place + 4], "big") :]
     assert load_image(bare).shape == (80, 60, 3)
-    assert load_image(data).shape == (40, 60, 3)  # JFIF's own word, 1 to 1, goes first
+    assert load_image(data).shape == (80, 60, 3)  # JFIF says 1 to 1 without a unit: as encoders do by themselves
+    assert load_image(encoded(Image.fromarray(rgb), "JPEG", exif=exif, dpi=(72, 72))).shape == (40, 60, 3)
 
 
 def test_a_copy_in_memory_keeps_the_note_but_not_the_shape(rgb, encoded, tmp_path) -> None:
