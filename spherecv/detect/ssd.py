@@ -29,6 +29,8 @@ FloatArray = NDArray[np.float32]
 Files = Sequence[str | os.PathLike[str]]
 
 _THRESHOLD = 0.5
+_CERTAIN = 0.9998
+"""Of 900 lying LFW images the most certain scored 0.9996."""
 _FACE = 1
 """The label of faces; 0 is the background."""
 _BATCH = 8
@@ -100,7 +102,7 @@ class Ssd:
 
     def find(self, images: Sequence[Image]) -> list[Detections]:
         """Find the faces of each image; see `Kind`."""
-        return with_turns(ByCrop(self._rnet, self._onet), self._look, images, self._look(images))
+        return with_turns(ByCrop(self._rnet, self._onet, _CERTAIN), self._look, images, self._look(images))
 
     def _look(self, images: Sequence[Image]) -> list[Detections]:
         found: list[Detections] = []

@@ -20,8 +20,8 @@ _TURNS = (1, 3, 2)
 # Of 2,400 lying images of LFW the most certain "upright" face of MTCNN scored 0.9988; of 800 upright ones 85 % score
 # 0.9995 or more, 96 % 0.998 or more, and 99 % 0.99 or more.
 CERTAIN, _LIKELY, _DOUBTFUL = 0.9995, 0.998, 0.99
-_BARELY = 0.3
-"""What both nets' scores, multiplied, make of a face at least, in the turn in which it stands upright."""
+_BARELY = 0.7
+"""Of 500 LFW images 99 % have more upright, as both nets' scores multiplied."""
 _AROUND = 1.1
 _SMALL, _LARGE = 24, 48
 _SAME = 0.3
@@ -124,20 +124,23 @@ class ByCrop:
     Parameters
     ----------
     rnet, onet : NetPool
+    asked_below : float
+        Score from which the nets are not asked.
     """
 
     certain = CERTAIN
     slack = 0.01
 
-    def __init__(self, rnet: NetPool, onet: NetPool) -> None:
+    def __init__(self, rnet: NetPool, onet: NetPool, asked_below: float) -> None:
+        self._asked_below = asked_below
         self._rnet = rnet
         self._onet = onet
 
     def asked(self, image: Image, found: Detections) -> dict[int, float]:
         """The turn of the most certain face, as both nets score it; all, where that or the face is doubtful."""
         top = float(found.scores.max(initial=0))
-        if not top:
-            return dict.fromkeys(_TURNS, _DOUBTFUL)
+        if not top or top >= self._asked_below:
+            return {} if top else dict.fromkeys(_TURNS, _DOUBTFUL)
         scores = self._scores(image, found)
         if top < _DOUBTFUL or scores.max() < _BARELY:
             return dict.fromkeys(_TURNS, top - self.slack)

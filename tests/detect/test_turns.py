@@ -138,13 +138,15 @@ def test_where_it_costs_nothing_the_nets_are_asked_about_certain_faces_too() -> 
 
 def crop_rule(*turns: int) -> ByCrop:
     """Both nets say the same."""
-    return ByCrop(Judge(24, *turns), Judge(48, *turns))  # type: ignore[arg-type]
+    return ByCrop(Judge(24, *turns), Judge(48, *turns), 0.99995)  # type: ignore[arg-type]
 
 
 def test_boxes_of_another_detector_are_turned_as_both_nets_say() -> None:
     sure, doubtful = seen(IMAGE, 0.9999), seen(IMAGE, 0.6)
     assert with_turns(crop_rule(), finds(), [IMAGE], [sure])[0] is sure
-    for score in (0.99995, 0.995):  # a little less certain than the lying one is enough
+    certain = seen(IMAGE, 0.99996)
+    assert with_turns(crop_rule(3), finds(), [IMAGE], [certain])[0] is certain
+    for score in (0.99996, 0.995):  # a little less certain than the lying one is enough
         (answer,) = with_turns(crop_rule(3), finds(score), [IMAGE], [sure])
         assert answer.scores.tolist() == [np.float32(score)]
     assert with_turns(crop_rule(3), finds(0.98), [IMAGE], [sure])[0] is sure
@@ -154,7 +156,7 @@ def test_boxes_of_another_detector_are_turned_as_both_nets_say() -> None:
 
 
 def test_a_crop_that_is_a_face_in_no_turn_is_looked_at_in_all() -> None:
-    rule = ByCrop(Judge(24, 1), Judge(48, 2))  # type: ignore[arg-type]
+    rule = ByCrop(Judge(24, 1), Judge(48, 2), 0.99995)  # type: ignore[arg-type]
     assert rule.asked(IMAGE, seen(IMAGE, 0.9999)).keys() == {1, 2, 3}
 
 
