@@ -42,8 +42,9 @@ def find(
     """Find images of the person on PHOTO in FOLDER, the nearest first.
 
     The first call looks at every image of the folder and keeps what it saw; later ones look only at new and changed
-    images, and forget those that are gone. What is kept of a folder, one that is gone too, goes with --forget;
-    `spherecv gallery caches` lists all that is kept.
+    images, and forget those that are gone. What is kept of a folder, one that is gone too, goes with --forget; of a
+    folder that was moved or renamed it goes by itself, when the new place is asked. `spherecv gallery caches` lists all
+    that is kept.
 
     Examples:
 
@@ -57,7 +58,7 @@ def find(
     if photo is None or folder is None:
         raise InvalidArgumentError("find needs PHOTO and FOLDER: whom to look for, and where")
     from spherecv.gallery import FaceGallery
-    from spherecv.gallery.caches import index_of
+    from spherecv.gallery.caches import forget_moved, index_of
 
     which = face.which()
     config = pipeline.pipeline_config()
@@ -67,6 +68,9 @@ def find(
         with counted("indexing") as progress:
             done = opened.add_unknown(folder, prune=True, progress=progress)
         matches = opened.find(photo, k, threshold=settled, face=which)
+    moved = forget_moved(place) if done.images and index is None else []
+    for one in moved:
+        typer.echo(f"forgot what was kept of {one.folder}, whose images are in {folder} now", err=True)
     if not folder.is_dir():
         matches = _listed(matches, folder)
     if as_json:

@@ -38,7 +38,9 @@ def enrol(
     replace: Annotated[bool, typer.Option("--replace", help="Replace a person's images by these.")] = False,
     refuse: Annotated[bool, typer.Option("--new", help="Refuse where somebody of that name is in already.")] = False,
     unknown: Annotated[bool, typer.Option("--unknown", help="Take in all faces, nameless, to cluster them.")] = False,
-    prune: Annotated[bool, typer.Option("--prune", help="Drop images of the tree whose files are gone.")] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Drop images of the tree whose files are gone, or moved here from elsewhere.")
+    ] = False,
     face: options.AnyFaceOptions,
     as_json: options.Json = False,
 ) -> None:
@@ -323,6 +325,7 @@ def _folder_name(image: str) -> str | None:
 def caches(
     *,
     clear: Annotated[bool, typer.Option("--clear", help="Delete all of them.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Delete those of folders that are gone.")] = False,
     as_json: options.Json = False,
 ) -> None:
     """List the indexes that `spherecv find` keeps of folders, or delete them.
@@ -331,22 +334,24 @@ def caches(
 
       spherecv gallery caches
 
+      spherecv gallery caches --prune
+
       spherecv gallery caches --clear
     """
     from spherecv.gallery.caches import clear as delete
     from spherecv.gallery.caches import folder_indexes
 
-    found = folder_indexes()
+    found = [one for one in folder_indexes() if clear or not prune or one.is_gone]
     shown = [one.to_dict() for one in found]
-    if clear:
+    if clear or prune:
         delete(found)
     if as_json:
-        typer.echo(json.dumps({"cleared": clear, "indexes": shown}))
+        typer.echo(json.dumps({"cleared": clear or prune, "indexes": shown}))
         return
     for row in shown:
         state = "" if row["exists"] or row["folder"] is None else "  (gone)"
         typer.echo(f"{row['images']:>6} images  {row['bytes']:>10,} bytes  {row['folder'] or row['index']}{state}")
-    typer.echo(f"{len(shown)} indexes {'deleted' if clear else 'kept'}")
+    typer.echo(f"{len(shown)} indexes {'deleted' if clear or prune else 'kept'}")
 
 
 def _only(sources: list[Path]) -> Path:

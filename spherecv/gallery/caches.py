@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spherecv.errors import SphereCVError, StorageError
+from spherecv.gallery.rows import StoredImage
 from spherecv.gallery.sqlite import SqliteStore
 from spherecv.zoo import cache_dir
 
@@ -33,9 +34,14 @@ class FolderIndex:
     images: int
     size: int
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether the folder is known, and there no more."""
+        return self.folder is not None and not Path(self.folder).is_dir()
+
     def to_dict(self) -> dict[str, Any]:
         """The index as plain Python values, ready for JSON."""
-        exists = self.folder is not None and Path(self.folder).is_dir()
+        exists = self.folder is not None and not self.is_gone
         return {
             "index": str(self.path), "folder": self.folder, "exists": exists, "images": self.images, "bytes": self.size
         }  # fmt: skip
@@ -64,6 +70,24 @@ def forget_folder(folder: str | os.PathLike[str]) -> list[FolderIndex]:
     return clear([one for one in folder_indexes() if one.folder and os.path.join(one.folder, "").startswith(root)])  # noqa: PTH118
 
 
+def forget_moved(index: Path) -> list[FolderIndex]:
+    """Delete the indexes of folders that are gone and whose images, most of them, an index has too: they were moved.
+
+    Returns
+    -------
+    list of FolderIndex
+        What was deleted.
+    """
+    here = {image.key.digest for image in _images(index)}
+    moved = []
+    for other in _home().glob("*.db"):
+        digests = [image.key.digest for image in _images(other)] if other != index else []
+        if 2 * sum(digest in here for digest in digests) > len(digests):
+            described = _described(other)
+            moved += [described] if described.is_gone else []
+    return clear(moved)
+
+
 def clear(indexes: list[FolderIndex]) -> list[FolderIndex]:
     """Delete indexes with the files beside them; raises `StorageError` where one cannot be."""
     for index in indexes:
@@ -85,15 +109,20 @@ def _files(path: Path) -> list[Path]:
 
 def _described(path: Path) -> FolderIndex:
     size = sum(file.stat().st_size for file in _files(path))
+    folders = [os.path.dirname(image.key.path) for image in _images(path)]  # noqa: PTH120
+    return FolderIndex(path, _shared(folders), len(folders), size)
+
+
+def _images(path: Path) -> list[StoredImage]:
+    """All images of an index; none where it cannot be read."""
     try:
         store = SqliteStore(path, create=False)
         try:
-            folders = [os.path.dirname(image.key.path) for image in store.images()]  # noqa: PTH120
+            return list(store.images())
         finally:
             store.close()
     except SphereCVError:
-        return FolderIndex(path, None, 0, size)
-    return FolderIndex(path, _shared(folders), len(folders), size)
+        return []
 
 
 def _shared(folders: list[str]) -> str | None:

@@ -132,14 +132,15 @@ class Database:
                 _roll_back(connection)
 
     @contextmanager
-    def write(self, *, rows: bool = True) -> Iterator[sqlite3.Connection]:
+    def write(self, *, rows: bool = True, wait: bool = True) -> Iterator[sqlite3.Connection]:
         """Give a connection whose changes become true together when the block ends well, and not at all otherwise.
 
-        `rows` says whether they are in the tables: then a file of an earlier version is upgraded first.
+        `rows` says whether they are in the tables: then a file of an earlier version is upgraded first. `wait` says
+        whether to wait for another process that writes.
         """
         with self._lock, self._explained():
             connection = self._connection()
-            self._begin_writing(connection)
+            self._begin_writing(connection, self.timeout if wait else 0)
             try:
                 if rows and not self.checked(connection):
                     upgrade.add_checksums(connection)
@@ -151,9 +152,9 @@ class Database:
                 self._checked = False  # an upgrade may have been taken back with it
                 raise
 
-    def _begin_writing(self, connection: sqlite3.Connection) -> None:
+    def _begin_writing(self, connection: sqlite3.Connection, timeout: float) -> None:
         """Wait for the lock by trying often: SQLite tries every tenth of a second, and a busy writer starves others."""
-        until = time.monotonic() + self.timeout
+        until = time.monotonic() + timeout
         connection.execute("PRAGMA busy_timeout = 0")
         try:
             while True:

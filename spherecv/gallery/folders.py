@@ -181,6 +181,19 @@ class Run:
         sums = (a + b for a, b in zip(self._total, added._replace(images=max(0, added.images - idle)), strict=True))
         self._total = Added(*sums)
 
+    def _moved(
+        self,
+        elsewhere: Sequence[tuple[str | None, str]],
+        held: dict[tuple[str | None, str], StoredImage],
+        present: set[str],
+    ) -> list[tuple[str | None, str]]:
+        """Images whose file is gone from another folder and is in this one now, as the same person's."""
+        if not elsewhere:
+            return []
+        here = {(image.identity, image.key.digest) for image in self._store.images() if image.key.path in present}
+        same = (key for key in elsewhere if (key[0], held[key].key.digest) in here and os.path.isabs(key[1]))  # noqa: PTH117
+        return [key for key in same if not os.path.exists(key[1])]  # noqa: PTH110
+
     def _prune(
         self, photos: Sequence[Photo], held: dict[tuple[str | None, str], StoredImage], folder: Path
     ) -> int:
@@ -193,6 +206,7 @@ class Run:
             for identity, path in held
             if path.startswith(root) and path not in present and (identity is not None) == named
         ]
+        gone += self._moved([key for key in held if not key[1].startswith(root)], held, present)
         if gone:
             self._store.remove_images(gone)
         return len(gone)

@@ -18,7 +18,6 @@ from spherecv.config import PipelineSettings
 from spherecv.errors import (
     GalleryError,
     GalleryKeyError,
-    GalleryLockedError,
     IdentityError,
     InvalidArgumentError,
     NotEnoughDataError,
@@ -853,20 +852,21 @@ def _named(table: FaceTable, identity: Callable[[str], str | None] | None) -> li
 def _settle_names(store: Store) -> None:
     """Bring the names of a gallery of an earlier version into their one form; who then bears one name is one person."""
     try:
-        names = store.names()
-    except GalleryError:  # a damaged name is an error when names are asked for, not before
-        return
-    for known in names:
-        name = plain_name(known)
-        if name in ("", known):
-            continue
-        try:
+        if store.names_settled:
+            return
+        for known in store.names():
+            name = plain_name(known)
+            if name in ("", known):
+                continue
             if store.holds(name):
                 store.merge([name, known], name)
             else:
                 store.rename(known, name)
-        except (StorageError, GalleryLockedError):  # read-only, or in use: the next opening tries again
-            return
+        if store.writable:
+            store.note_names_settled()
+    except (GalleryError, StorageError):
+        # Read-only or in use: the next opening tries again. A damaged name is an error when names are asked for.
+        return
 
 
 def _stacked(found: Sequence[EmbeddedFace]) -> Vector:

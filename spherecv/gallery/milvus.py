@@ -86,6 +86,14 @@ class MilvusStore:
         return True
 
     @property
+    def names_settled(self) -> bool:
+        """Never: a server's collections may be written by earlier versions still."""
+        return False
+
+    def note_names_settled(self) -> None:
+        """Nothing is kept."""
+
+    @property
     def origin(self) -> Origin | None:
         """What made the embeddings; None before the first."""
         return None if self._note is None else Origin(**self._note["origin"])

@@ -45,6 +45,9 @@ from spherecv.metrics import Metric
 from spherecv.zoo import are_comparable, is_earlier
 from spherecv.zoo.key import ModelKey
 
+_NAMES, _SETTLED = "names", "NFC"
+"""A property of the file, and its value once every name has its one form."""
+
 
 class SqliteStore:
     """A gallery in one file.
@@ -94,6 +97,17 @@ class SqliteStore:
     def writable(self) -> bool:
         """Whether this process may change the file."""
         return self._database.writable
+
+    @property
+    def names_settled(self) -> bool:
+        """Whether the file says that every name has its one form."""
+        return self._database.get(_NAMES) == _SETTLED
+
+    def note_names_settled(self) -> None:
+        """Keep it in the file; not in one of an earlier version, which earlier versions write to."""
+        with self._database.write(rows=False, wait=False) as connection:
+            if self._database.checked(connection):
+                self._database.put(connection, _NAMES, _SETTLED)
 
     @property
     def index(self) -> IndexKeeper:

@@ -38,6 +38,13 @@ class Store(Protocol):
         """Whether it can be changed, and not only asked."""
 
     @property
+    def names_settled(self) -> bool:
+        """Whether it is known that every name has the one form of `plain_name`."""
+
+    def note_names_settled(self) -> None:
+        """Keep that it is so, where the engine can and nobody else is writing."""
+
+    @property
     def origin(self) -> Origin | None:
         """What made the embeddings; None for an empty store that nothing was put into yet."""
 

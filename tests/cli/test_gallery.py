@@ -137,6 +137,34 @@ def test_all_that_find_keeps_can_be_cleared(run, model, tree: Path, photos: Path
     assert json.loads(run("gallery", "caches", "--json").stdout)["indexes"] == []
 
 
+def test_a_renamed_folder_is_held_once(run, model, tree: Path, photos: Path, own_cache: Path) -> None:
+    asked = (*model, "--threshold", 0.5)
+    run("find", photos / "img5.jpg", tree, *asked)
+    other = tree.with_name("others")
+    other.mkdir()
+    shutil.copy(photos / "img8.jpg", other)
+    run("find", photos / "img5.jpg", other, *asked)
+    assert "forgot" not in run("find", photos / "img5.jpg", tree, *asked).stderr
+    renamed = tree.rename(tree.with_name("renamed"))
+    assert f"forgot what was kept of {tree}" in run("find", photos / "img5.jpg", renamed, *asked).stderr
+    listed = json.loads(run("gallery", "caches", "--json").stdout)["indexes"]
+    assert {one["folder"] for one in listed} == {str(renamed), str(other)}
+
+
+def test_indexes_of_folders_that_are_gone_are_pruned_together(
+    run, model, tree: Path, photos: Path, own_cache: Path
+) -> None:
+    run("find", photos / "img5.jpg", tree, *model, "--threshold", 0.5)
+    gone = tree.with_name("gone")
+    gone.mkdir()
+    shutil.copy(photos / "img8.jpg", gone)
+    run("find", photos / "img5.jpg", gone, *model, "--threshold", 0.5)
+    shutil.rmtree(gone)
+    assert "1 indexes deleted" in run("gallery", "caches", "--prune").stdout
+    (left,) = json.loads(run("gallery", "caches", "--json").stdout)["indexes"]
+    assert left["folder"] == str(tree)
+
+
 def test_find_answers_from_the_list_as_it_is(run, model, tree: Path, photos: Path, tmp_path: Path) -> None:
     listing, command = tmp_path / "list.txt", ("--threshold", 0.5, "--index", tmp_path / "i.db", "--json")
     for names in (("img1", "img2"), ("img2",)):

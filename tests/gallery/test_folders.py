@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,22 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
     done = empty.enrol_folder(tmp_path / "album")
     assert (done.images, done.unchanged) == (4, 6)
     assert stages.detector.seen == 10
+
+
+def test_a_moved_folder_is_held_once_when_asked(empty: FaceGallery, album: Path) -> None:
+    empty.enrol_folder(album)
+    empty.add_unknown(album / "Ben")
+    copy = album.with_name("copy")
+    shutil.copytree(album, copy)
+    assert empty.enrol_folder(copy, prune=True).removed == 0  # the other one is there still
+    shutil.rmtree(copy)
+    moved = album.rename(album.with_name("moved"))
+    kept = {image.key.path for image in empty.store.images() if image.identity is None}
+    assert empty.enrol_folder(moved, prune=True).removed == 8  # of the first place, and of the copy
+    paths = {image.key.path for image in empty.store.images() if image.identity}
+    assert all(Path(path).is_relative_to(moved) for path in paths)
+    assert {person.name: person.faces for person in empty.identities()} == {"Ann": 2, "Ben": 1}
+    assert {image.key.path for image in empty.store.images() if image.identity is None} == kept
 
 
 def test_files_that_are_gone_go_when_asked(empty: FaceGallery, album: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from spherecv.errors import (
 from spherecv.facetable import FaceRows, FaceTable
 from spherecv.gallery import FaceGallery, Origin
 from spherecv.gallery.intake import entries_of
+from spherecv.gallery.sqlite import SqliteStore
 from spherecv.metrics import distance
 from spherecv.pipeline import FacePipeline
 from spherecv.records import Face
@@ -395,16 +397,36 @@ def test_a_name_is_one_in_either_unicode_form_and_without_space_around_it(tmp_pa
 
 
 def test_names_of_an_earlier_version_are_settled_on_opening(tmp_path: Path) -> None:
-    rows = np.eye(3, 8, dtype=np.float32)
-    with FaceGallery.open(tmp_path / "a.db", model=Origin("m", "k")) as gallery:
-        table = FaceTable(paths=("1", "2", "3"), embeddings=rows)
-        entries = entries_of(table, ["Jos\u00e9", "Jose\u0301", "Ann "])  # past the gallery, which settles names
-        gallery.store.add(entries, Origin("m", "k"))
-        assert len(gallery.identities()) == 3
+    table = FaceTable(paths=("1", "2", "3"), embeddings=np.eye(3, 8, dtype=np.float32))
+    store = SqliteStore(tmp_path / "a.db", create=True)
+    store.add(entries_of(table, ["Jos\u00e9", "Jose\u0301", "Ann "]), Origin("m", "k"))
+    assert len(store.names()) == 3
+    store.close()
     with FaceGallery.open(tmp_path / "a.db") as gallery:
         assert [(person.name, person.faces) for person in gallery.identities()] == [("Ann", 1), ("Jos\u00e9", 2)]
         gallery.remove("Jos\u00e9")
         assert [person.name for person in gallery.identities()] == ["Ann"]
+
+
+def test_names_are_settled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    names = SqliteStore.names
+    monkeypatch.setattr(SqliteStore, "names", lambda store: asked.append(1) or names(store))
+    for _ in range(3):
+        with FaceGallery.open(tmp_path / "a.db", model=Origin("m", "k")) as gallery:
+            gallery.enrol_embeddings(["Ann"], np.eye(1, 8, dtype=np.float32))
+    assert asked == [1]
+
+
+def test_opening_does_not_wait_for_a_writer_to_note_it(tmp_path: Path) -> None:
+    SqliteStore(tmp_path / "a.db", create=True).close()
+    with sqlite3.connect(tmp_path / "a.db", isolation_level=None) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        with FaceGallery.open(tmp_path / "a.db", model=Origin("m", "k"), timeout=3600) as gallery:
+            assert not gallery.store.names_settled
+    writer.close()
+    with FaceGallery.open(tmp_path / "a.db", model=Origin("m", "k")) as gallery:
+        assert gallery.store.names_settled
 
 
 def _made(known: bool, monkeypatch: pytest.MonkeyPatch, mixed: float) -> ModelKey:
