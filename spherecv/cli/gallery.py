@@ -39,7 +39,7 @@ def enrol(
     refuse: Annotated[bool, typer.Option("--new", help="Refuse where somebody of that name is in already.")] = False,
     unknown: Annotated[bool, typer.Option("--unknown", help="Take in all faces, nameless, to cluster them.")] = False,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Drop images of the tree whose files are gone, or moved here from elsewhere.")
+        bool, typer.Option("--prune", help="Drop images of the tree whose files are gone, or were moved here.")
     ] = False,
     face: options.AnyFaceOptions,
     as_json: options.Json = False,
