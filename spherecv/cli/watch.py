@@ -56,6 +56,7 @@ def watch(
     gallery: Annotated[
         str | None, typer.Option("--gallery", "-g", help="Whom to look for: a gallery.", show_default=False)
     ] = None,
+    face: options.FaceOptions,
     template: Annotated[
         str, typer.Option("--template", help="A gallery's person of several images: best or mean.")
     ] = "best",
@@ -119,7 +120,7 @@ def watch(
         verifier = _verifier(pipeline.pipeline_config() if people is None else people.pipeline, decision)
         watcher = FaceWatcher(
             verifier, references=_references(reference or []) or None, gallery=people, far=decision.far, pace=pace,
-            template=template, every=every, patience=patience,
+            template=template, face=face.which(), every=every, patience=patience,
         )  # fmt: skip
         opened = open_frames(source, drop=drop, give_up=give_up, rate=rate)
         stack.callback(opened.close)

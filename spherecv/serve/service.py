@@ -255,6 +255,7 @@ class FaceService:
             "rates": [_told(row) for row in self._rates],
             "prior": self._verifier.prior,
             "gallery": self.has_gallery,
+            "read_only": self.read_only,
             "limits": {
                 "max_body_bytes": self.settings.max_body,
                 "max_pixels": self.settings.max_pixels,

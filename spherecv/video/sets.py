@@ -170,8 +170,9 @@ def _from_images(
 
 
 def _label(source: SetSource, images: int) -> str:
-    several = isinstance(source, list | tuple) and not isinstance(source, LabelledImage)
-    return f"the {images} images given" if several else shown_source(source)
+    if isinstance(source, list | tuple) and not isinstance(source, LabelledImage):
+        return shown_source(source[0]) if images == 1 else f"the {images} images given"
+    return shown_source(source)
 
 
 def _all_failed(failures: Sequence[SphereCVError]) -> SphereCVError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 from spherecv.checks import check_rate, shown
 from spherecv.errors import GalleryMismatchError, InvalidArgumentError
 from spherecv.metrics import distance
+from spherecv.pipeline import WhichFace
 from spherecv.records import Match
+from spherecv.templates import SetWarning
 from spherecv.verify import FaceVerifier
 from spherecv.video.frames import FrameSource, Source, open_frames
 from spherecv.video.kinds import SetSource
@@ -81,6 +84,8 @@ class FaceWatcher:
         Faces after which half of it is spent; see `spherecv.watch.evidence`.
     template : {"best", "mean"}
         How a gallery's person of several images is compared.
+    face : {"largest", "center", "only", "whole"}
+        Which of several faces on a reference's image counts; with `"only"`, several are refused.
     **settings
         As for `FaceTracker`.
 
@@ -90,6 +95,11 @@ class FaceWatcher:
         The thresholds of the decisions; None where nobody is asked about.
     names : tuple of str
         The references'.
+
+    Warns
+    -----
+    SetWarning
+        A reference's images show several faces, or faces unlike the others.
 
     Examples
     --------
@@ -107,6 +117,7 @@ class FaceWatcher:
         far: float | None = None,
         pace: int = PACE,
         template: str = "best",
+        face: WhichFace = "largest",
         **settings: Any,
     ) -> None:
         if references is not None and gallery is not None:
@@ -131,14 +142,19 @@ class FaceWatcher:
             Evidence(self.rates, pace=pace)  # a wrong pace is refused now, not with the first face
         if gallery is not None:
             _check_gallery(gallery, verifier)
-        self._references = [
-            (name, embed_set(verifier.pipeline, source, metric=verifier.metric).face.embedding)
-            for name, source in (references or {}).items()
-        ]
+        self._references = [(name, self._embedded(name, source, face)) for name, source in (references or {}).items()]
         self.names = tuple(name for name, _ in self._references)
         self._evidence: dict[int, Evidence] = {}
         self._announced: set[int] = set()
         self._last: Frame | None = None
+
+    def _embedded(self, name: str, source: SetSource, face: WhichFace) -> NDArray[np.float32]:
+        """What stands for a person, with a warning of other faces on the images, and of faces unlike the others."""
+        found = embed_set(self._verifier.pipeline, source, face=face, metric=self._verifier.metric)
+        usual = self._verifier.decision.usual_distance
+        for doubt in (*found.crowding(face), *found.doubts(usual, self._verifier.metric)):
+            warnings.warn(f"{name}: {doubt}", SetWarning, stacklevel=4)
+        return found.face.embedding
 
     def watch(
         self,

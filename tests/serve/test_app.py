@@ -17,6 +17,7 @@ from spherecv.detect import FaceDetector
 from spherecv.embed import FaceEmbedder
 from spherecv.errors import InvalidArgumentError, MissingThresholdError
 from spherecv.gallery import FaceGallery
+from spherecv.gallery.sqlite import SqliteStore
 from spherecv.pipeline import FacePipeline
 from spherecv.serve import FaceService
 from spherecv.serve import answers as shapes
@@ -250,6 +251,10 @@ def test_rates_and_probabilities_come_from_the_calibration(net, tmp_path, photos
         told = client.get("/v1/models").json()
         assert [rate["far"] for rate in told["rates"]] == [0.01, 0.001]
         assert told["prior"] == 0.25
+        assert (told["gallery"], told["read_only"]) == (True, False)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(SqliteStore, "writable", False)
+            assert client.get("/v1/models").json()["read_only"]
         both = {"img1": photos[1], "img2": photos[2]}
         usual = client.post("/v1/verify", files=both).json()
         assert (usual["verified"], usual["threshold"], usual["far"]) == (True, 0.7, 0.01)

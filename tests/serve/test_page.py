@@ -154,6 +154,20 @@ def test_people_are_enrolled_named_renamed_and_removed_and_their_names_are_text(
     page.locator("#people-empty").wait_for()
 
 
+def test_a_gallery_that_cannot_be_changed_is_only_asked(page, place) -> None:
+    def read_only(route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json={**answer.json(), "read_only": True})
+
+    page.route("**/v1/models", read_only)
+    ready(page, place)
+    page.click("#tab-gallery")
+    page.locator("#gallery-fixed").wait_for()
+    assert page.locator("#enrol").is_hidden()
+    assert page.locator("#photo-who").is_visible()
+    assert page.get_by_role("button", name="Remove").count() == 0
+
+
 def test_the_camera_finds_faces_until_it_is_left(page, place, pictures) -> None:
     ready(page, place)
     page.click("#photo-a button")

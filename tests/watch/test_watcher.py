@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from spherecv.errors import GalleryMismatchError, InvalidArgumentError
+from spherecv.errors import GalleryMismatchError, InvalidArgumentError, SeveralFacesError
 from spherecv.gallery import FaceGallery, Origin
+from spherecv.templates import SetWarning
 from spherecv.thresholds import Threshold
 from spherecv.verify import FaceVerifier
 from spherecv.video.live import Notice
@@ -151,6 +153,20 @@ def test_references_are_found_in_a_film_of_photographs(source, pipeline, scenes,
     assert watcher.names == ("Ann",)
     assert sorted((told["state"], told["identity"]) for told in ended) == [("different", None), ("same", "Ann")]
     assert all(told["far"] is None and told["threshold"] == 0.6 for told in ended)
+
+
+def test_several_faces_on_a_reference_are_told_or_refused(scenes, verifier, people) -> None:
+    first, second = (scenes.read(people[name][0]) for name in list(people)[:2])
+    group = np.hstack([first, second])
+    with pytest.warns(SetWarning, match="Ann: the image given: 2 faces"):
+        FaceWatcher(verifier, references={"Ann": group})
+    with pytest.warns(SetWarning, match="1 of 2 images with several faces"):
+        FaceWatcher(verifier, references={"Ann": [first, group]})
+    with pytest.raises(SeveralFacesError):
+        FaceWatcher(verifier, references={"Ann": group}, face="only")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SetWarning)
+        FaceWatcher(verifier, references={"Ann": first})
 
 
 @pytest.mark.parametrize("references", [["ann.jpg"], "ann.jpg"])

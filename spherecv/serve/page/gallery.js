@@ -14,6 +14,8 @@ export function setUpGallery(service, notice) {
     $("gallery-some").hidden = true;
     return { opened() {} };
   }
+  $("enrol").hidden = service.read_only;
+  $("gallery-fixed").hidden = !service.read_only;
   let taken = [];
   let next = null;
   let listing = null;
@@ -49,7 +51,7 @@ export function setUpGallery(service, notice) {
     isolated.textContent = person.identity;
     name.append(isolated);
     photos.textContent = person.images;
-    actions.append(action("Rename", person.identity, rename), action("Remove", person.identity, remove, "danger"));
+    if (!service.read_only) actions.append(action("Rename", person.identity, rename), action("Remove", person.identity, remove, "danger"));
     row.append(name, photos, actions);
     return row;
   }
