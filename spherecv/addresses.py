@@ -59,7 +59,7 @@ def without_password(address: str) -> str:
 
 def brief(source: object) -> str:
     """A source as a message quotes it: at most 80 characters, without the password of an address."""
-    text = without_password(str(source)[:_LONGEST_READ])
+    text = _SPACE.sub(" ", without_password(str(source)[:_LONGEST_READ]))
     return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 3] + "..."
 
 

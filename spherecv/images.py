@@ -73,9 +73,13 @@ _LEAST_SHAPE, _SQUARE_ENOUGH = 0.5, 0.01
 _MAX_BYTES = 1 << 30
 _CHUNK = 1 << 20
 _CHANNELS = (1, 3, 4)
+_ADDRESS_AS_PATH = re.compile(r"(?:https?|file|ftp):/[^/]|data:", re.IGNORECASE)
+"""Addresses that somebody took for a path, which lose a slash."""
 _COMMON_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM")
 # Not images but programs: Pillow would hand them to Ghostscript, or to Windows.
 _PROGRAMS = frozenset({"EPS", "WMF"})
+# What Pillow names, and leaves to others to read; or reads the size of only.
+_NO_PIXELS = frozenset({"BUFR", "GRIB", "HDF5", "MPEG"})
 _HEIF = re.compile(rb"....ftyp(?:hei[cxms]|hev[cx]|mif1|msf1)", re.DOTALL)
 # What the formats begin with, for files whose names do not say that they are images.
 _BEGINNINGS = re.compile(
@@ -301,11 +305,12 @@ def _decode(stream: IO[bytes], label: str, max_pixels: int) -> NDArray[np.uint8]
     except Exception as error:  # Pillow's plugins raise whatever a broken header makes them raise
         raise ImageError(f"{label} is a broken image: {_first_line(error)}") from None
     tile, planes = str(getattr(picture, "tile", "")), getattr(picture, "tag_v2", {}).get(_PLANAR) == _APART
-    if planes and "'raw'" in tile and max(getattr(picture, "tag_v2", {}).get(_BITS, (8,))) > 8:
+    deep = picture.mode in ("RGB", "RGBA", "LA") and ";16" in tile
+    halved = planes and "'raw'" in tile and max(getattr(picture, "tag_v2", {}).get(_BITS, (8,))) > 8
+    image = _from_pil(picture, label, max_pixels)
+    if halved or (planes and deep and image.max() < _DIM):
         # Pillow takes half of each plane for one of 8 bits, and OpenCV mixes the planes.
         raise ImageError(f"{label} keeps colours of 16 bits in planes, which cannot be read: save them pixel by pixel")
-    deep = picture.mode in ("RGB", "RGBA", "LA") and ";16" in tile and not planes
-    image = _from_pil(picture, label, max_pixels)
     return _deep_colour(stream, image, _stated_depth(picture)) if deep and image.max() < _DIM else image
 
 
@@ -577,6 +582,8 @@ def survey_images(path: Path) -> Survey:
     if _is_folder(path):
         found, passed_over = _walk(path)
     elif not path.exists():
+        if _ADDRESS_AS_PATH.match(str(path)):
+            raise ImageError(f"{brief(path)} is an address: name an image, a folder or a list by its path")
         raise ImageError(f"{path}: no such file or folder")
     elif path.suffix.lower() in LIST_SUFFIXES:
         found = _read_list(path)
@@ -641,8 +648,29 @@ def _names_image(path: str) -> bool:
         if not os.path.isfile(path):  # noqa: PTH113 - a pipe would wait
             return False
         with open(path, "rb") as stream:  # noqa: PTH123
-            return _BEGINNINGS.match(stream.read(32)) is not None
+            head = stream.read(32)
+            return _BEGINNINGS.match(head) is not None or _is_rare_image(stream, head)
     except OSError:
+        return False
+
+
+def _is_rare_image(stream: IO[bytes], head: bytes) -> bool:
+    """Whether one of Pillow's other readers knows how a file begins, and reads its header."""
+    from PIL import Image
+
+    Image.init()
+    known = []
+    for name in set(Image.ID) - _PROGRAMS - _NO_PIXELS:
+        begins = Image.OPEN[name][1]
+        with contextlib.suppress(Exception):  # of heads shorter than a reader looks at
+            if begins is not None and begins(head) is True:
+                known.append(name)
+    if not known:
+        return False
+    stream.seek(0)
+    try:
+        return Image.open(stream, formats=known).size > (0, 0)
+    except Exception:  # whatever a header that is none makes a reader raise
         return False
 
 

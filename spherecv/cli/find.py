@@ -86,6 +86,7 @@ def find(
 
 
 def _found_text(match: Match, photo: str, folder: Path, which: WhichFace) -> str:
+    from spherecv.images import shown_source
     from spherecv.records import taken_text
 
     several = ""
@@ -93,7 +94,7 @@ def _found_text(match: Match, photo: str, folder: Path, which: WhichFace) -> str
         several = f" ({match.faces_found} faces found, {taken_text(which)} taken)"
     where = "" if match.face is None else f" at {' '.join(f'{value:.0f}' for value in match.face.box)}"
     count = len(match.candidates)
-    head = f"{count or 'No'} image{'s' * (count != 1)} in {folder} of the face{where} on {photo}{several}"
+    head = f"{count or 'No'} image{'s' * (count != 1)} in {folder} of the face{where} on {shown_source(photo)}{several}"
     limit = f"within the {match.metric} distance {match.threshold:.4f}" + ", the nearest first:" * bool(count)
     return "\n".join([f"{head}, {limit}", *(f"  {one.distance:.4f}  {one.image}" for one in match.candidates)])
 

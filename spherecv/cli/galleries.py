@@ -70,12 +70,13 @@ def report(done: Enrolment, as_json: bool, *, quiet: bool = False) -> None:
 
 def identified_text(photo: str, matches: Sequence[Match]) -> str:
     """Show who is on an image, a line for each face, and what the gallery's size does to the error rate."""
+    from spherecv.images import shown_source
     from spherecv.records import rate_text
 
     first = matches[0]
     known = sum(match.identity is not None for match in matches)
     others = "" if (first.faces_found or 0) <= len(matches) else f" of {first.faces_found} found"
-    head = f"{photo}: {_several(len(matches), 'face')}{others}, {known} of them known to the gallery"
+    head = f"{shown_source(photo)}: {_several(len(matches), 'face')}{others}, {known} of them known to the gallery"
     rows = [f"  {number}  {_who(match)}" for number, match in enumerate(matches, 1)]
     limit = f"Known is who lies within the {first.metric} distance {first.threshold:.4f}: {first.threshold_source}."
     if first.far is None:

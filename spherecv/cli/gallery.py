@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from spherecv.addresses import is_text_image
 from spherecv.cli import galleries, options
 from spherecv.cli.counting import counted
 from spherecv.errors import InvalidArgumentError
@@ -24,7 +25,7 @@ app = typer.Typer(
 @options.grouped
 def enrol(
     location: galleries.Location,
-    sources: Annotated[list[Path], typer.Argument(metavar="SRC...", help="Images, or a folder of them.")],
+    sources: Annotated[list[str], typer.Argument(metavar="SRC...", help="Images, or a folder of them.")],
     *,
     pipeline: options.PipelineOptions,
     identity: Annotated[
@@ -65,7 +66,8 @@ def enrol(
         raise InvalidArgumentError("give --identity or --unknown, not both")
     which = face.which()
     with galleries.open_gallery(location, pipeline) as gallery, counted("enrolling") as progress:
-        if (file := sources[0]).suffix.lower() == ".npz":
+        file, text = Path(sources[0]), is_text_image(sources[0])
+        if not text and file.suffix.lower() == ".npz":
             if len(sources) > 1 or metadata is not None or replace or prune:
                 raise InvalidArgumentError("an .npz comes alone, without --metadata, --replace and --prune")
             name = None if unknown else _folder_name if identity is None else lambda _image: identity
@@ -78,10 +80,10 @@ def enrol(
                 face=which,
                 min_quality=min_quality,
                 if_exists="raise" if refuse else "replace" if replace else "add",
-                errors="raise" if len(sources) == 1 and not sources[0].is_dir() else "return",
+                errors="raise" if len(sources) == 1 and (text or not file.is_dir()) else "return",
             )
         else:
-            source = _only(sources)
+            source = Path(_only(sources))
             if (source / "manifest.json").is_file():
                 done = gallery.enrol_shards(source, None if unknown else _folder_name, progress=progress)
             elif unknown:
@@ -354,7 +356,7 @@ def caches(
     typer.echo(f"{len(shown)} indexes {'deleted' if clear or prune else 'kept'}")
 
 
-def _only(sources: list[Path]) -> Path:
+def _only(sources: list[str]) -> str:
     if len(sources) > 1:
         raise InvalidArgumentError("several SRC need --identity; a tree of people is one folder")
     return sources[0]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spherecv.addresses import brief, is_text_image
 from spherecv.cli import options
 from spherecv.errors import InvalidArgumentError
 
@@ -91,7 +92,7 @@ def _text(result: Verification) -> str:
 
 
 def _short(label: str) -> str:
-    return Path(label).name if len(label) > _LONGEST else label
+    return Path(label).name if len(label) > _LONGEST and not is_text_image(label) else brief(label)
 
 
 def _side(result: Verification, side: int) -> str:

@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from spherecv.addresses import brief, without_password
+from spherecv.addresses import brief, is_offline, is_web_address, without_password
 from spherecv.errors import ImageError, InvalidArgumentError, SphereCVError, VideoError
 from spherecv.images import IMAGE_SUFFIXES, LIST_SUFFIXES, ImageSource, find_images, load_image
 from spherecv.video.capture import Capture, OpenedCapture
@@ -165,6 +165,8 @@ def open_frames(
         return _captured(int(source), f"camera {int(source)}", True if drop is None else drop, give_up)
     if isinstance(source, str) and source.lower().startswith("file:"):
         raise VideoError(f"{brief(source)}: name the file by its path")
+    if is_web_address(source) and is_offline():
+        raise VideoError(f"{brief(source)} is not fetched: SPHERECV_OFFLINE forbids the network")
     if isinstance(source, str) and "://" in source:
         stored = Path(re.split(r"[?#]", source)[0]).suffix.lower() in VIDEO_SUFFIXES and not source.startswith("rtsp")
         return _captured(source, without_password(source), not stored if drop is None else drop, give_up)
@@ -244,6 +246,7 @@ def _read_on(capture: Capture, label: str) -> Iterator[Frame]:
         yield Frame(index, time, image)
     if not index:
         raise VideoError(f"{label} holds no frames that this OpenCV can read")
-    if capture.length is not None and index < 0.9 * capture.length - 1:
+    # The number of frames is what the length in seconds makes at an even rate: there may be fewer, each for longer.
+    if capture.length is not None and max(index, time / step) < 0.9 * capture.length - 1:
         text = f"{label} ended at frame {index:,} of about {capture.length:,}: it is cut off or damaged"
         warnings.warn(text, VideoWarning, stacklevel=2)

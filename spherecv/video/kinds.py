@@ -12,8 +12,8 @@ from spherecv.addresses import is_text_image, is_web_address
 from spherecv.images import LIST_SUFFIXES, ImageSource, LabelledImage
 
 VIDEO_SUFFIXES = frozenset(
-    {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts"}
-    | {".webm", ".wmv"}
+    {".3g2", ".3gp", ".asf", ".avi", ".dv", ".flv", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov"}
+    | {".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m"}
 )
 SetSource: TypeAlias = ImageSource | Sequence[ImageSource]
 

@@ -10,14 +10,12 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from spherecv.addresses import brief, is_offline, is_web_address
 from spherecv.errors import (
     ImageError,
     InvalidArgumentError,
     NoFaceError,
     SeveralFacesError,
     SphereCVError,
-    VideoError,
 )
 from spherecv.images import (
     ImageSource,
@@ -182,8 +180,6 @@ def _all_failed(failures: Sequence[SphereCVError]) -> SphereCVError:
 
 
 def _from_clip(pipeline: FacePipeline, source: object, best: int, metric: Metric) -> EmbeddedSet:
-    if is_web_address(source) and is_offline():
-        raise VideoError(f"{brief(source)} is not fetched: SPHERECV_OFFLINE forbids the network")
     frames = open_frames(source, drop=False)  # type: ignore[arg-type]
     tracker = FaceTracker(pipeline, best=best, metric=metric)
     weights: dict[int, float] = {}

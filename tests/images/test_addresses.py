@@ -5,6 +5,7 @@ import io
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 from spherecv import addresses
 from spherecv.addresses import LONGEST_SHOWN, brief, decode_base64, is_text_image
 from spherecv.errors import ImageError
-from spherecv.images import load_image, load_labelled, shown_source
+from spherecv.images import find_images, load_image, load_labelled, shown_source
 
 
 def picture(orientation: int = 1) -> bytes:
@@ -70,6 +71,12 @@ def test_nothing_is_fetched_offline_or_beyond_the_limits(site: str, monkeypatch:
         load_image(site + "/a.jpg")
 
 
+def test_an_address_where_a_folder_is_asked_is_told(tmp_path) -> None:
+    for given in ("http://host/people", Path("http://host/people"), Path("file:///people")):
+        with pytest.raises(ImageError, match="is an address"):
+            find_images(given)
+
+
 def test_text_that_holds_an_image_is_one(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     whole = picture()
@@ -101,6 +108,7 @@ def test_a_path_far_too_long_is_refused_and_hardly_quoted() -> None:
 def test_messages_hide_passwords_and_quote_little() -> None:
     assert brief("http://ann:secret@host/a.jpg") == "http://***@host/a.jpg"
     assert len(brief("x" * 10**6)) == LONGEST_SHOWN
+    assert brief("data:;base64,AA\r\nAA") == "data:;base64,AA AA"
     assert shown_source("x" * 90) == "x" * 90  # a path is named in full
 
 

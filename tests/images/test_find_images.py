@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from spherecv.errors import ImageError
-from spherecv.images import find_images, survey_images
+from spherecv.images import find_images, load_image, survey_images
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -74,3 +75,15 @@ def test_linked_folders_are_followed_once_and_loops_are_seen(tmp_path: Path) -> 
     (tmp_path / "out/loop").symlink_to(tmp_path / "in", target_is_directory=True)
     names = [path.relative_to(tmp_path / "in").as_posix() for path in find_images(tmp_path / "in")]
     assert names == ["ann/1.jpg", "bob/2.jpg"]
+
+
+@pytest.mark.parametrize("kind", ["PCX", "SGI", "DDS", "QOI", "ICO", "PPM", "DIB"])
+def test_images_of_rare_kinds_are_found_by_their_content(kind: str, tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "a.bin", format=kind)
+    (tmp_path / "notes.md").write_text("# no image")
+    (tmp_path / "film.mpg").write_bytes(b"\0\0\1\xb3" + bytes(60))
+    (tmp_path / "short").write_bytes(b"\n")
+    found = survey_images(tmp_path)
+    assert [path.name for path in found.images] == ["a.bin"]
+    assert len(found.passed_over) == 3
+    assert load_image(found.images[0]).shape == (64, 64, 3)

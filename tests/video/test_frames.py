@@ -13,6 +13,7 @@ from spherecv.addresses import without_password
 from spherecv.errors import ImageError, InvalidArgumentError, VideoError
 from spherecv.video import Frame, VideoWarning, open_frames
 from spherecv.video.capture import OpenedCapture
+from spherecv.video.frames import _read_on
 from spherecv.video.kinds import is_video
 from spherecv.watch import VideoFile
 
@@ -57,6 +58,22 @@ def test_frames_of_a_varying_rate_stand_where_their_stamps_say(tmp_path: Path) -
     times = [frame.time for frame in open_frames(tmp_path / "uneven.mkv")]
     stamps[15] = stamps[14] + 40
     assert times == pytest.approx([stamp / 1000 for stamp in stamps], abs=0.002)
+
+
+@pytest.mark.parametrize(("last", "whole"), [(6.0, True), (3.0, False)])
+def test_fewer_frames_than_an_even_rate_makes_are_no_damage(last: float, whole: bool) -> None:
+    class Told:
+        rate, length, moment = 25.0, 151, None
+
+        def read(self) -> np.ndarray | None:
+            self.moment = next(moments, None)
+            return None if self.moment is None else np.zeros((4, 4, 3), np.uint8)
+
+    moments = iter([0.0, 0.04, 1.0, last])
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert [frame.time for frame in _read_on(Told(), "a video")] == [0.0, 0.04, 1.0, last]
+    assert bool(said) is not whole
 
 
 def planes(path: Path, head: str, frames: list[bytes]) -> Path:
