@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import json
 import random
 import shutil
@@ -116,9 +117,15 @@ def forget(folder: Path, key: str | None, chance: random.Random) -> str:
     number = chance.choice((0, len(names) - 1, chance.randrange(len(names))))
     with warnings.catch_warnings(), opened(folder, key) as gallery:
         warnings.simplefilter("ignore")
+        before: set[str] = set()
+        with contextlib.suppress(SphereCVError):
+            before = {person.name for person in gallery.identities()}
         gallery.remove(names[number])
-        if names[number] in {person.name for person in gallery.identities()}:
+        after = {person.name for person in gallery.identities()}
+        if names[number] in after:
             return "removal: still there"
+        if lost := before - after - {names[number]}:
+            return f"removal: {len(lost)} others are gone, too"
     first = number // EACH * EACH
     left = b"".join(file.read_bytes() for file in folder.iterdir())
     if key is None and any(row.tobytes()[8:-8] in left for row in rows[first : first + EACH]):

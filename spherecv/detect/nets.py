@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.errors import ModelFileError
+from spherecv.runtime.devices import usable_cores
+from spherecv.runtime.forks import renew
 
 FloatArray = NDArray[np.float32]
 
@@ -36,6 +38,8 @@ class Outputs(NamedTuple):
 class NetPool:
     """Copies of one net, made when they are first needed, so that several threads can run it side by side.
 
+    There are at most as many as cores: with more, nothing is faster, and each holds the buffers of the largest picture.
+
     Parameters
     ----------
     load : callable
@@ -50,25 +54,30 @@ class NetPool:
         self._load = load
         self._name = name
         self._wanted = wanted
-        self._idle: SimpleQueue[Net] = SimpleQueue()
-        self._idle.put(load())
+        self._most = usable_cores()
+        self._free = threading.Condition()
+        self._idle = [load()]
+        self._made = 1
+        renew(self)
+
+    def forked(self) -> None:
+        """Begin again in a child process, where the copies that were at work never come back."""
+        self._free = threading.Condition()
+        self._made = len(self._idle)
 
     def run(self, pictures: FloatArray) -> Outputs:
-        """Run an idle copy, or a new one.
+        """Run an idle copy, or a new one; where there are as many as cores, the next that is idle.
 
         Raises
         ------
         ModelFileError
             The net does not give what this net of MTCNN must give.
         """
-        try:
-            net = self._idle.get_nowait()
-        except Empty:
-            net = self._load()
+        net = self._taken()
         try:
             outputs = net.run(pictures)
         finally:
-            self._idle.put(net)
+            self._give_back(net)
         by_channels = {array.shape[1]: array for array in outputs.values() if array.ndim >= 2}
         missing = [name for name in self._wanted if _CHANNELS[name] not in by_channels]
         if missing:
@@ -76,6 +85,26 @@ class NetPool:
             raise ModelFileError(f"this is not the {self._name} of MTCNN: no {', '.join(missing)} among {shapes}")
         nothing = np.empty((len(pictures), 0), np.float32)
         return Outputs(*(by_channels.get(channels, nothing) for channels in _CHANNELS.values()))
+
+    def _taken(self) -> Net:
+        with self._free:
+            while not self._idle and self._made >= self._most:
+                self._free.wait()
+            if self._idle:
+                return self._idle.pop()  # the one used last: the others' buffers may lie still
+            self._made += 1
+        try:
+            return self._load()
+        except BaseException:
+            with self._free:
+                self._made -= 1
+                self._free.notify()
+            raise
+
+    def _give_back(self, net: Net) -> None:
+        with self._free:
+            self._idle.append(net)
+            self._free.notify()
 
 
 @contextmanager

@@ -204,6 +204,13 @@ class Database:
         row = (name, value, checksums.of_property(name, value))
         connection.execute(f"INSERT OR {kept} INTO properties VALUES (?, ?, ?)", row)  # noqa: S608
 
+    def renew(self) -> None:
+        """Begin with a new connection: one that failed at a damaged header fails ever after."""
+        with self._lock:
+            stale, self._raw = self._connection(), self._connect()
+            self._set_up(self._raw)
+            stale.close()
+
     def is_whole(self) -> bool:
         """Whether the tables of people, images and faces agree with their indexes, looked at once.
 
@@ -490,7 +497,7 @@ class Database:
                 ) from None
             if name.startswith("SQLITE_NOTADB"):
                 raise GalleryError(f"{self.path} is not a gallery") from None
-            if name.startswith("SQLITE_CORRUPT"):
+            if name.startswith("SQLITE_CORRUPT") or "text encoding" in text:  # VACUUM, of a damaged header
                 raise CorruptFileError(f"{self.path} is damaged ({text}): bring back a copy of it") from None
             if name.startswith("SQLITE_READONLY"):
                 raise StorageError(f"{self.path} is read-only here: it can be asked, but not changed") from None

@@ -153,7 +153,9 @@ def _rows(connection: sqlite3.Connection, table: str, columns: str, key: str) ->
                     break
                 seen.add(row[0])
                 yield row
-        except sqlite3.DatabaseError:
+        except sqlite3.DatabaseError as error:
+            if not (getattr(error, "sqlite_errorname", "") or "").startswith("SQLITE_CORRUPT"):
+                raise  # not a damaged page: nobody may be left out for it
             continue
         if order == "ASC":
             return

@@ -270,6 +270,7 @@ class SqliteStore:
         try:
             return self._database.erase(traces)
         except CorruptFileError:  # SQLite does not write a damaged file again
+            self._database.renew()
             salvage.rewrite(self._database)
             return self._database.erase(None)
 

@@ -1,11 +1,19 @@
-"""Locks that are free in a forked child, where the threads that held them do not exist."""
+"""Locks, and whatever else threads hold, that are free in a forked child, where those threads do not exist."""
 
 from __future__ import annotations
 
 import os
 import threading
 from types import TracebackType
+from typing import Protocol
 from weakref import WeakSet
+
+
+class Forked(Protocol):
+    """What begins again in a child process."""
+
+    def forked(self) -> None:
+        """Forget what other threads of the parent hold."""
 
 
 class ForkLock:
@@ -13,7 +21,7 @@ class ForkLock:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        _locks.add(self)
+        renew(self)
 
     def __enter__(self) -> None:
         self._lock.acquire()
@@ -26,12 +34,17 @@ class ForkLock:
         self._lock = threading.Lock()
 
 
-_locks: WeakSet[ForkLock] = WeakSet()
+_renewed: WeakSet[Forked] = WeakSet()
+
+
+def renew(one: Forked) -> None:
+    """Have something begin again in every child process, as long as it lives."""
+    _renewed.add(one)
 
 
 def _forked() -> None:
-    for lock in list(_locks):
-        lock.forked()
+    for one in list(_renewed):
+        one.forked()
 
 
 if hasattr(os, "register_at_fork"):

@@ -145,7 +145,10 @@ def _sidecar(state: TrainingState, weights: bytes, solver: bytes) -> bytes:
 
 
 def _learned_net(source: Path, state: SolverState) -> Path:
-    named = Path(state.learned_net)
+    told: object = state.learned_net
+    if not isinstance(told, str):  # protobuf gives bytes where a text is none
+        raise SnapshotError(f"{source} cannot be resumed from: the name of its weights is no text")
+    named = Path(told)
     beside = source.with_suffix(".caffemodel")
     candidates = [source.parent / named.name, named, beside]
     if source.stem.endswith(".old"):  # it names the weights as they were called before

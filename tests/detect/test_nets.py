@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import threading
 import time
 
@@ -76,3 +77,60 @@ def test_a_net_that_failed_once_is_used_again():
 def test_one_worker_is_no_thread():
     with worker_map(1) as in_a_row:
         assert set(in_a_row(lambda _: threading.current_thread(), range(3))) == {threading.current_thread()}
+
+
+def test_there_are_no_more_copies_than_cores(monkeypatch):
+    """However many threads call: each copy holds the buffers of the largest picture."""
+    monkeypatch.setattr("spherecv.detect.nets.usable_cores", lambda: 2)
+    made, at_work, most = [], [], []
+
+    class Slow(FakeNet):
+        def __init__(self):
+            super().__init__(a=4, b=2)
+            made.append(self)
+
+        def run(self, pictures):
+            at_work.append(self)
+            most.append(len(at_work))
+            time.sleep(0.002)
+            at_work.remove(self)
+            return super().run(pictures)
+
+    pool = NetPool(Slow, "first net", ("scores", "offsets"))
+    with worker_map(16) as side_by_side:
+        assert len(list(side_by_side(pool.run, [PICTURES] * 100))) == 100
+    assert len(made) == 2
+    assert max(most) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_forked_child_does_not_wait_for_copies_at_work_in_its_parent(monkeypatch):
+    monkeypatch.setattr("spherecv.detect.nets.usable_cores", lambda: 1)
+    begun, ended = threading.Event(), threading.Event()
+
+    class Waits(FakeNet):
+        def run(self, pictures):
+            if not ended.is_set():
+                begun.set()
+                ended.wait(60)
+            return super().run(pictures)
+
+    pool = NetPool(lambda: Waits(a=4, b=2), "first net", ("scores", "offsets"))
+    thread = threading.Thread(target=pool.run, args=(PICTURES,))
+    thread.start()
+    begun.wait(60)
+    child = os.fork()
+    if child == 0:
+        ended.set()
+        os._exit(0 if len(pool.run(PICTURES).scores) == 5 else 1)
+    try:
+        until = time.monotonic() + 60
+        while (done := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < until:
+            time.sleep(0.01)
+        assert done == (child, 0)
+    finally:
+        ended.set()
+        thread.join()
+        if done == (0, 0):
+            os.kill(child, 9)
+            os.waitpid(child, 0)

@@ -157,6 +157,19 @@ def test_a_header_that_forbids_to_write_is_refused(tmp_path: Path, numbers) -> N
     assert path.read_bytes() == data
 
 
+@pytest.mark.filterwarnings("ignore::spherecv.gallery.DamageWarning")
+def test_a_header_with_another_encoding_keeps_nobody_in(tmp_path: Path, numbers) -> None:
+    path = tmp_path / "g.db"
+    names, rows, _ = filled(path, numbers)
+    data = bytearray(path.read_bytes())
+    data[56:60] = b"\0\0\0T"  # SQLite takes it for UTF-8, but for VACUUM
+    path.write_bytes(data)
+    with FaceGallery.open(path, model=numbers.ORIGIN) as gallery:
+        gallery.remove(names[0])
+        assert gallery.stats()["identities"] == 59
+    assert rows[0].tobytes() not in numbers.bytes_of(tmp_path)
+
+
 def test_a_log_whose_middle_is_damaged_is_said(tmp_path: Path, numbers) -> None:
     path = tmp_path / "g.db"
     names, rows, images = numbers.crowd(12, 4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import random
 import signal
 import sqlite3
@@ -235,3 +236,24 @@ _log_to_stderr()
 checked_upload(stream.getvalue(), "img", 1000).decode_image()
 warnings.warn("ours\\n{forged}")
 """
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc")
+def test_a_large_block_is_given_back_when_it_is_freed() -> None:
+    """glibc keeps up to 32 MB a thread by itself, once a block of that size was freed."""
+    code = """
+import numpy as np
+from pathlib import Path
+from spherecv.serve.server import give_memory_back
+assert give_memory_back()
+def resident():
+    return int(Path("/proc/self/status").read_text().partition("VmRSS:")[2].split()[0]) * 1024
+np.ones(20 << 20, np.uint8)
+before = resident()
+blocks = [np.ones(12 << 20, np.uint8) for _ in range(4)]
+last = np.ones(64 << 10, np.uint8)
+del blocks
+print(resident() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 6 << 20

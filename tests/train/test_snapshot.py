@@ -94,6 +94,15 @@ def test_the_files_are_caffes(small_run: Path) -> None:
     assert tuple(model.layer[0].blobs[0].shape.dim) == (8, 3, 3, 3)
 
 
+def test_a_solverstate_that_names_its_weights_by_no_text_is_refused(small_run: Path) -> None:
+    with open_run(small_run, workers=0) as run:
+        run.trainer.run(4)
+    state = small_run.parent / "run" / "small_iter_4.solverstate"
+    state.write_bytes(state.read_bytes().replace(b"small_iter_4", b"small\xffiter_4"))
+    with pytest.raises(SnapshotError, match="cannot be resumed from"):
+        read_snapshot(state)
+
+
 def test_bare_solverstate_of_caffes(small_run: Path) -> None:
     """t goes on as after `iteration` iterations of `iter_size` passes; weights and momentum are the file's."""
     with open_run(small_run, workers=0) as run:
