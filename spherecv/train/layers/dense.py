@@ -26,10 +26,8 @@ class InnerProduct(Layer):
         self.first, self.length, self.transposed = first, math.prod(inner), settings.transpose
         # From the first axis on, the weight's columns take the order of the numbers in memory, and no map is moved.
         self.direct = first == 1
-        if self.transposed:
-            order = BlobOrder.dense_transposed(outputs, shape[1:] if self.direct else inner)
-        else:
-            order = BlobOrder.dense(outputs, shape[1:] if self.direct else (self.length,))
+        columns = shape[1:] if self.direct else (self.length,)
+        order = (BlobOrder.dense_transposed if self.transposed else BlobOrder.dense)(outputs, columns)
         self.weight = self._param(0, settings.weight_filler, order)
         plain = BlobOrder.plain((outputs,))
         self.bias = self._param(1, settings.bias_filler, plain) if settings.bias_term else None

@@ -7,6 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from spherecv.train.backend import Backend
+from spherecv.train.net import Net
+
 DATA = np.random.default_rng(0).normal(size=(3, 6, 5, 4))
 LABEL = np.array([0, 2, 1])
 
@@ -242,3 +245,26 @@ def test_a_loss_that_died_reads_as_in_caffe(double: object) -> None:
     assert net.forward({"data": np.array([[0.0, 1e4]]), "label": np.array([0])}).loss == pytest.approx(
         87.3365, abs=1e-3
     )
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("axis", [0, 1, 2, -1])
+@pytest.mark.parametrize("shape", [(3, 4, 5), (2, 3, 4, 5), (2, 3, 4, 5, 2)])
+def test_inner_product_from_any_axis_in_caffes_order(
+    double: Backend, shape: tuple[int, ...], axis: int, transposed: bool
+) -> None:
+    """A transposed weight had been taken for one over maps wherever three axes are summed over."""
+    sizes = " ".join(f"dim: {size}" for size in shape)
+    settings = f"num_output: 3 axis: {axis} transpose: {str(transposed).lower()}"
+    layer = f'name: "l" type: "InnerProduct" bottom: "x" top: "y" inner_product_param {{ {settings} }}'
+    text = f'input: "x" input_shape {{ {sizes} }} layer {{ {layer} }}'
+    net, random = Net.from_prototxt(text.encode(), double), np.random.default_rng(0)
+    x, length = random.normal(size=shape), int(np.prod(shape[axis:]))
+    weight = random.normal(size=(length, 3) if transposed else (3, length))
+    net.params[0].from_caffe(double, weight)
+    net.params[1].from_caffe(double, np.zeros(3))
+    given = np.moveaxis(x, 1, -1) if len(shape) == 4 else x
+    y = net.forward({"x": np.ascontiguousarray(given)}).blobs["y"]
+    y = np.moveaxis(y, -1, 1) if y.ndim == 4 else y
+    expected = x.reshape(*shape[: axis % len(shape)], length) @ (weight if transposed else weight.T)
+    np.testing.assert_allclose(y, expected, rtol=1e-12)
