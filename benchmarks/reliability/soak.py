@@ -41,7 +41,7 @@ from disk_full import fill, small_disk
 
 _HEADERS = {"Content-Type": "application/json"}
 _MOST = 150
-"""People from which on as many are removed as are enrolled."""
+"""People of the clients, and of the neighbour, from which on as many are removed as are enrolled."""
 _KILLED_UNTIL, _WARM = 0.4, 0.1
 """Shares of the time: until then the service is killed; so long after its last start its memory is looked at."""
 _FULL = ((0.12, 0.16), (0.3, 0.34), (0.5, 0.55), (0.65, 0.7), (0.85, 0.9))
@@ -318,6 +318,8 @@ class Soak:
                     self._settle(present={name: 1})
                     with self.books.lock:
                         self.books.counts["enrolled by the neighbour"] += 1
+                elif what == "gone":
+                    self._settle(gone=[name])
                 elif what == "full":
                     self._settle(gone=[name])
                     if not self.full.is_set() and time.monotonic() - self.eased > 15:
@@ -402,7 +404,7 @@ class Soak:
 
 
 def enrol_for_ever(gallery: Path, seed: int) -> None:
-    """The neighbour: enrols one embedding after the other, and tells of each."""
+    """The neighbour: enrols one embedding after the other, removes its oldest, and tells of each."""
     from spherecv.errors import StorageError
     from spherecv.gallery import FaceGallery
     from spherecv.gallery.sqlite import SqliteStore
@@ -413,6 +415,7 @@ def enrol_for_ever(gallery: Path, seed: int) -> None:
         os.write(1, (line + "\n").encode())
 
     held: deque[str] = deque()
+    leaving: deque[str] = deque()
     number = 0
     while True:
         try:
@@ -423,16 +426,25 @@ def enrol_for_ever(gallery: Path, seed: int) -> None:
                 time.sleep(0.5)
                 continue
             with FaceGallery.open(gallery, model=origin, create=False) as opened:
+                mine = deque(name for name in opened.store.names() if name.startswith("neighbour"))
                 while True:
                     name, number = f"neighbour {seed} {number}", number + 1
                     tell(f"begin {name}")
                     held.append(name)
                     opened.enrol_embeddings([name], chance.standard_normal((1, size)).astype(np.float32))
                     tell(f"done {held.popleft()}")
+                    mine.append(name)
+                    while len(mine) > _MOST:
+                        leaving.append(mine.popleft())
+                        tell(f"begin {leaving[0]}")
+                        opened.remove(leaving[0])
+                        tell(f"gone {leaving.popleft()}")
                     time.sleep(0.5)
         except StorageError:
             while held:
                 tell(f"full {held.popleft()}")
+            while leaving:  # not removed: they are there as before
+                tell(f"done {leaving.popleft()}")
             time.sleep(0.5)
         except BaseException as error:
             tell(f"{type(error).__name__}: {error}")
