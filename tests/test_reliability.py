@@ -32,6 +32,20 @@ def test_a_full_disk_loses_nothing() -> None:
     assert "0 lost, 0 unnamed, 0 leftover, 0 raw, 0 untried" in done.stdout
 
 
+@pytest.mark.runtime
+def test_half_a_minute_of_faults_loses_nothing() -> None:
+    """Broken and slow uploads, kills of the service and of another writer, a full disk: memory is looked at elsewhere."""
+    pytest.importorskip("fastapi")
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("skimage")
+    command = [sys.executable, str(SCRIPTS / "soak.py"), "--minutes", "0.5", "--seed", "4"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 faults" in done.stdout
+    for what in ("enrol 201", "kills of the service", "kills of the neighbour", "slow clients", "broken 422"):
+        assert f'"{what}"' in done.stdout
+
+
 def test_every_module_that_writes_is_tried_on_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(SCRIPTS))
 

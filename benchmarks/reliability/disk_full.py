@@ -356,19 +356,22 @@ def _gathered_version(folder: Path) -> int:
     return int(np.unique(np.load(folder / "all.npy"))[0]) if (folder / "all.npy").exists() else 0
 
 
+def _held_keys(folder: Path) -> None:
+    from spherecv.serve.keys import new_key
+
+    (folder / "keys.txt").write_text("".join(new_key(f"n{number}")[1] + "\n" for number in range(200)))
+
+
 def _keys(folder: Path, number: int) -> None:
     from spherecv.serve.keys import add_key
 
-    for each in range(100):
-        add_key(folder / "keys.txt", f"n{number}-{each}")
+    add_key(folder / "keys.txt", f"k{number}")
 
 
 def _keys_version(folder: Path) -> int:
     from spherecv.serve.keys import ApiKeys
 
-    if not (folder / "keys.txt").exists():
-        return 0
-    return 1 if len(ApiKeys.load(folder / "keys.txt")) < 200 else 2
+    return len(ApiKeys.load(folder / "keys.txt")) - 200
 
 
 def _nets(_folder: Path) -> None:
@@ -468,7 +471,7 @@ KINDS = {
     "caffemodel": Kind(_caffe, _caffe_version, "net.caffemodel"),
     "model of one's own": Kind(_own_model, _own_version, "mine", ("zoo/own.py",), prepare=_nets),
     "converted model": Kind(_converted, lambda _folder: 0, "", kept=True),
-    "keys": Kind(_keys, _keys_version, "keys.txt", ("serve/keys.py",)),
+    "keys": Kind(_keys, _keys_version, "keys.txt", ("serve/keys.py",), prepare=_held_keys),
     "shard": Kind(_second(_shard("npy")), _shards, "", ("gallery/bulk/shards.py",)),
     "shard, Parquet": Kind(_second(_shard("parquet")), _shards, "", ("gallery/bulk/shards.py",)),
     "gallery": Kind(_enrol(None), _people(), "g.db"),

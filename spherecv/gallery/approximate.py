@@ -119,7 +119,7 @@ class FaceIndex:
             graph.this.disown()
             index.own_fields = True
             return cls(note, index)
-        lists = max(1, rows // _FACES_PER_LIST)
+        lists = lists_of(rows)
         centres = faiss.IndexFlat(note.dimension, measure)
         index = faiss.IndexIVFScalarQuantizer(centres, note.dimension, lists, quantised, measure, False)
         centres.this.disown()
@@ -189,7 +189,7 @@ class FaceIndex:
             # Mended links are not quite those of a fresh graph: a wider search makes up for it.
             wide = math.ceil(max(_SEARCH_WIDTH, 2 * count) * (1 + _WIDER * self.wasted))
             return np.asarray(self._inner_search(rows, count, faiss.SearchParametersHNSW(efSearch=wide)))
-        lists = min(self._index.nlist, lists_probed(self._index.nlist))
+        lists = lists_probed(len(self.ids), self._index.nlist)
         return np.asarray(self._index.search(rows, count, params=faiss.SearchParametersIVF(nprobe=lists))[1])
 
     def _inner_search(self, rows: NDArray[np.float32], count: int, width: Any) -> NDArray[np.int64]:
@@ -278,9 +278,24 @@ def _read_note(stream: IO[bytes], seal: Seal) -> IndexNote:
     return IndexNote(**json.loads(seal.open(stream.read(struct.unpack("<I", stream.read(4))[0]))))
 
 
-def lists_probed(lists: int) -> int:
-    """How many lists are looked through: as the square root of their number, so that the work for both stays alike."""
+def lists_probed(faces: int, lists: int) -> int:
+    """How many lists are looked through, of so many lists.
+
+    As the square root of their number, so that the work for both stays alike; after many removals, as large a share of
+    them as an index that was made for the faces left would look through.
+    """
+    usual = lists_of(faces)
+    share = min(1.0, _probed(usual) / usual)
+    return min(lists, max(_probed(lists), math.ceil(share * lists)))
+
+
+def _probed(lists: int) -> int:
     return 4 + round(0.3 * math.sqrt(lists))
+
+
+def lists_of(faces: int) -> int:
+    """How many lists an index of so many faces is made with."""
+    return max(1, faces // _FACES_PER_LIST)
 
 
 def _prepared(rows: NDArray[np.float32], note: IndexNote) -> NDArray[np.float32]:
