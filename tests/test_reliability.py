@@ -34,7 +34,7 @@ def test_a_full_disk_loses_nothing() -> None:
 
 @pytest.mark.runtime
 def test_half_a_minute_of_faults_loses_nothing() -> None:
-    """Broken and slow uploads, kills of the service and of another writer, a full disk: memory is looked at elsewhere."""
+    """Broken and slow uploads, kills of the service and of another writer, a full disk."""
     pytest.importorskip("fastapi")
     pytest.importorskip("matplotlib")
     pytest.importorskip("skimage")

@@ -47,7 +47,8 @@ _KILLED_UNTIL, _WARM = 0.4, 0.1
 _FULL = ((0.12, 0.16), (0.3, 0.34), (0.5, 0.55), (0.65, 0.7), (0.85, 0.9))
 _BACK = 60.0
 """Seconds that a killed service may take to come back."""
-_GROWTH = 0.05
+_GROWTH, _JUDGED_FROM = 0.05, 5.0
+"""Growth of the memory that is too much, in runs of so many minutes."""
 
 
 class Reply(NamedTuple):
@@ -522,7 +523,7 @@ def main() -> None:
             said = [line for line in logs.splitlines() if '"status": 2' not in line and '"status": 4' not in line]
             print("\n".join(said[-40:]))
     print(json.dumps(dict(sorted(books.counts.items())), indent=1))
-    if growth > _GROWTH:
+    if growth > _GROWTH and asked.minutes >= _JUDGED_FROM:
         books.fault(f"memory grew by {growth:.1%}")
     print(f"memory after the last start: {growth:+.1%}; {len(books.present)} acknowledged people, "
           f"{len(books.gone)} removed, {len(books.unsure)} unanswered; {len(books.faults)} faults")
