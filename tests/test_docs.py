@@ -29,7 +29,7 @@ _FENCE = re.compile(
 # Pages whose examples other tests run, on files of their own making, and pages that have none.
 ELSEWHERE = {"caffe-on-opencv5.md": "tests/caffe/test_migration.py", "caffe.md": "tests/caffe/test_docs.py"}
 WITHOUT = {
-    "architecture.md", "detection.md", "faults.md", "losses.md", "precision.md", "privacy.md", "protocols.md",
+    "architecture.md", "detection.md", "losses.md", "precision.md", "privacy.md", "protocols.md",
     "reliability.md", "scale.md", "training.md",
 }  # fmt: skip
 """Pages in depth: facts and tables, with at most sketches of calls that their guides show in full."""
