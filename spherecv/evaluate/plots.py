@@ -17,7 +17,7 @@ from spherecv.evaluate.experiment import Experiment
 from spherecv.evaluate.groups import GroupRates
 from spherecv.evaluate.identification import Identification
 from spherecv.evaluate.nist import DISCARDED, DiscardCurve
-from spherecv.thresholds import Calibration
+from spherecv.thresholds import Calibration, accepted_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -119,7 +119,8 @@ def draw_calibration(calibration: Calibration, measured: Measured) -> tuple[Figu
     figure, axes = _canvas(len(rows) + 3)
     _histograms(axes, measured.distances, measured.same)
     for number, row in enumerate(rows):
-        label = f"{row.chosen_for}: {row.threshold:.4f}, FAR {row.measured_far:.2g}, TAR {row.measured_tar:.4f}"
+        rate = f"FAR {row.measured_far:.2g}" if row.false_accepts else accepted_text(row, calibration.impostors)
+        label = f"{row.chosen_for}: {row.threshold:.4f}, {rate}, TAR {row.measured_tar:.4f}"
         style = "-" if number == 0 else "--"
         axes.axvline(row.threshold, color=f"C{number + 2}", linestyle=style, linewidth=1.2, label=label)
     axes.set(xlabel=f"{calibration.metric} distance", ylabel="density")

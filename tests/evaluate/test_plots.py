@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -84,7 +85,7 @@ def test_a_calibration_shows_distances_thresholds_and_probability(distances) -> 
     values, same = distances
     people = np.stack([np.arange(6300) % 100, np.where(same, 0, 1) + np.arange(6300) % 100], axis=1)
     measured = calibrate_pairs(values, same, people, choose=0.01, replicates=5)
-    named = {"model": "mini", "dataset": "door.csv", "metric": "cosine"}
+    named = {"model": "mini", "dataset": "door.csv", "metric": "cosine", "impostors": 6000}
     kept = SimpleNamespace(thresholds=measured.thresholds, probability=measured.probability, **named)
     figure, axes = plots.draw_calibration(kept, measured)
     lines = {line.get_label(): line.get_xdata()[0] for line in axes.lines}
@@ -99,3 +100,6 @@ def test_a_calibration_shows_distances_thresholds_and_probability(distances) -> 
     x, y = right.lines[0].get_data()
     np.testing.assert_allclose(y, [measured.probability.probability(place) for place in x])
     assert axes.get_title() == "mini on door.csv"
+    none_seen = replace(first, false_accepts=0, measured_far=0.0, far_interval=(0.0, 0.0005))
+    figure, axes = plots.draw_calibration(SimpleNamespace(**{**vars(kept), "thresholds": [none_seen]}), measured)
+    assert "0 of 6,000 impostor pairs accepted (95 %: up to 0.05 %)" in axes.lines[0].get_label()
