@@ -17,7 +17,7 @@ from spherecv.errors import DeviceError
 from spherecv.runtime.backend import ChunkLimit, FloatArray, Model, Settings, backend_error
 from spherecv.runtime.devices import import_onnxruntime, onnxruntime_cuda_missing, usable_cores
 from spherecv.runtime.normalise import kept
-from spherecv.runtime.variants import QUANTISED_KEY, without_prelu
+from spherecv.runtime.variants import without_prelu
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _NOTHING_BELOW_FATAL = 4
@@ -81,9 +81,9 @@ class OnnxRuntimeBackend:
 
 
 def _faster(model: Model) -> bytes | Path:
-    """The form of a foreign or quantised model that it computes fastest on the CPU."""
-    source, foreign = model.source, model.digest or QUANTISED_KEY in model.signature.metadata
-    if not foreign or all(node.operator != "PRelu" for node in model.signature.nodes):
+    """The form of a model that it computes fastest on the CPU."""
+    source = model.source
+    if all(node.operator != "PRelu" for node in model.signature.nodes):
         return source
     data = source if isinstance(source, bytes) else source.read_bytes()
     key = model.digest or hashlib.sha256(data).hexdigest()

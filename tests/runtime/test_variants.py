@@ -1,0 +1,104 @@
+"""Forms of a model for one runtime compute what the model computes."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from spherecv.runtime.variants import without_prelu
+
+pytestmark = pytest.mark.runtime
+RANDOM = np.random.default_rng(3)
+
+
+def model(nodes: list, outputs: tuple[str, ...] = ("y",), **weights: np.ndarray) -> bytes:
+    tensors = [numpy_helper.from_array(np.asarray(array, np.float32), name) for name, array in weights.items()]
+    given = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, "h", "w"])]
+    gives = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * 4) for name in outputs]
+    made = helper.make_model(
+        helper.make_graph(nodes, "g", given, gives, tensors), opset_imports=[helper.make_opsetid("", 13)], ir_version=8
+    )
+    onnx.checker.check_model(made)
+    return bytes(made.SerializeToString())
+
+
+def answers(blob: bytes, x: np.ndarray) -> list[np.ndarray]:
+    return onnxruntime.InferenceSession(blob, providers=["CPUExecutionProvider"]).run(None, {"x": x})
+
+
+def operators(blob: bytes) -> list[str]:
+    return [node.op_type for node in onnx.load_from_string(blob).graph.node]
+
+
+def assert_same(blob: bytes, x: np.ndarray) -> list[str]:
+    """The operators of the other form, which is a valid model and gives the same numbers."""
+    other = without_prelu(blob)
+    onnx.checker.check_model(onnx.load_from_string(other))
+    for got, wanted in zip(answers(other, x), answers(blob, x), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5 * np.abs(wanted).max())
+    return operators(other)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return RANDOM.standard_normal(shape).astype(np.float32)
+
+
+def first_stage(slope: np.ndarray, *, groups: int = 1, **pool: list[int]) -> tuple[list, dict[str, np.ndarray]]:
+    """Convolution, PRelu and pooling, as MTCNN's nets begin, and the layer after them."""
+    channels = len(slope)
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["c"], group=groups),
+        helper.make_node("PRelu", ["c", "s"], ["r"]),
+        helper.make_node("MaxPool", ["r"], ["p"], **pool),
+        helper.make_node("Conv", ["p", "v"], ["y"]),
+    ]
+    weights = {"w": normal(channels, 3 // groups, 3, 3), "b": normal(channels), "v": normal(4, channels, 1, 1)}
+    return nodes, weights | {"s": np.reshape(slope, (-1, 1, 1))}
+
+
+@given(
+    st.lists(st.sampled_from([-1.3, -1.0, -0.4, -0.0, 0.0, 0.25, 1.0, 1.3]), min_size=1, max_size=18),
+    st.integers(2, 3), st.integers(1, 3), st.integers(0, 1), st.integers(7, 12), st.integers(7, 12),
+)  # fmt: skip
+@settings(max_examples=40, deadline=None)
+def test_the_largest_of_what_is_rectified(slopes, kernel, stride, pad, height, width) -> None:
+    """Slopes of both signs and beyond 1; windows that overlap, leave gaps, and are cut off at the edge."""
+    pool = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [0, 0, pad, pad]}
+    nodes, weights = first_stage(np.array(slopes), **pool)
+    there = assert_same(model(nodes, **weights), normal(2, 3, height, width))
+    assert there.index("MaxPool") == 1  # before what rectifies
+    assert "PRelu" not in there
+
+
+@pytest.mark.parametrize("reader", ["graph", "node"])
+def test_what_others_read_too_stays_before_the_pooling(reader: str) -> None:
+    nodes, weights = first_stage(np.array([-0.5, 0.5, 2.0]), kernel_shape=[2, 2])
+    outputs = ("y", "r") if reader == "graph" else ("y", "z")
+    if reader == "node":
+        nodes.append(helper.make_node("Neg", ["c"], ["z"]))
+    there = assert_same(model(nodes, outputs, **weights), normal(1, 3, 9, 8))
+    assert there.index("MaxPool") > there.index("Relu")
+
+
+def test_a_grouped_convolution_keeps_its_channels() -> None:
+    nodes, weights = first_stage(np.array([-0.5, 0.5, 2.0]), groups=3, kernel_shape=[2, 2])
+    there = assert_same(model(nodes, **weights), normal(1, 3, 9, 8))
+    assert there.index("MaxPool") > there.index("Relu")
+
+
+@pytest.mark.parametrize(("channels", "axis", "groups", "kind"), [
+    (2, 1, 1, "Sigmoid"), (2, 3, 1, "Softmax"), (3, 1, 1, "Softmax"), (2, 1, 2, "Softmax"),
+])  # fmt: skip
+def test_softmax_of_two_channels_is_a_sigmoid(channels: int, axis: int, groups: int, kind: str) -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"]),
+        helper.make_node("Conv", ["a", "v", "u"], ["b"], group=groups),
+        helper.make_node("Softmax", ["b"], ["y"], axis=axis),
+    ]
+    weights = {"w": normal(4, 3, 3, 3), "v": normal(channels, 4 // groups, 1, 1), "u": normal(channels)}
+    assert kind in assert_same(model(nodes, **weights), normal(2, 3, 6, 7))
