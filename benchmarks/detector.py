@@ -1,10 +1,11 @@
 """MTCNN: SphereCV against a plain reading of the algorithm on the same nets, and against the `mtcnn` package.
 
-    python benchmarks/detector.py [PHOTO ...] [--peer-python PYTHON]
+    python benchmarks/detector.py [PHOTO ...] [--peer-python PYTHON] [--yunet FILE.onnx]
 
 All at equal smallest face, factor, thresholds and threads, interleaved. The plain reading is
 `tests/detect/plain_mtcnn.py`: one net call for each scale and each crop. The `mtcnn` package needs TensorFlow, so it
-runs in an interpreter of its own (`pip install mtcnn tensorflow-cpu`); without --peer-python it is left out.
+runs in an interpreter of its own (`pip install mtcnn tensorflow-cpu`); without --peer-python it is left out. So is
+`cv2.FaceDetectorYN` without --yunet, the file of its net (`spherecv models path yunet`).
 
 Every photo is cut to the shape of, and resized to, 640x480 and 1920x1080. Without PHOTO: NASA's portrait of Eileen
 Collins out of scikit-image's wheel, one face. --mosaic makes a group of the photos, as many as fit at their own size.
@@ -95,6 +96,9 @@ def main() -> None:
         found["SphereCV, default preset"] = len(contenders["SphereCV, default preset"]())
         if peer:
             contenders["mtcnn package"] = partial(peer.detect, index)
+        if arguments.yunet:
+            net = cv2.FaceDetectorYN.create(str(arguments.yunet), "", photo.shape[1::-1], 0.7)
+            contenders["YuNet"] = partial(net.detect, photo)
             found["mtcnn package"] = peer.detect(index)
         results = interleave(contenders, repeats=arguments.repeats, warmup=2, shortest=0.1, pause=0.05)
         print(f"\n{photo.shape[1]}x{photo.shape[0]}, faces found: {found}\n")
@@ -106,7 +110,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("photos", nargs="*", type=Path)
     parser.add_argument("--mosaic", action="store_true")
     parser.add_argument("--peer-python", help="an interpreter with mtcnn and TensorFlow")
-    parser.add_argument("--backend", default="opencv")
+    parser.add_argument("--yunet", type=Path, help="the file of YuNet's net")
+    parser.add_argument("--backend", default="onnxruntime")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--min-size", type=float, default=20)
     parser.add_argument("--factor", type=float, default=0.709)

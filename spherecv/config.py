@@ -36,7 +36,7 @@ class PipelineSettings(TypedDict, total=False):
     detector: str | FaceDetector
     preset: str | None
     min_size: float | None
-    backend: str
+    backend: str | None
     detector_backend: str | None
     device: str
     threads: int | None
@@ -58,8 +58,9 @@ class PipelineConfig:
         Settings of `mtcnn`; `fast` is its default.
     min_size : float, optional
         Side of the smallest face to look for, in pixels, from 10; of `mtcnn` only.
-    backend : {"opencv", "onnxruntime", "openvino", "auto"}
-        What runs the nets: the embedder, and `mtcnn` and `ssd` too. (`yunet` and `retinaface` have but one.)
+    backend : {"opencv", "onnxruntime", "openvino", "auto"}, optional
+        What runs the nets: the embedder, and `mtcnn` and `ssd` too. (`yunet` and `retinaface` have but one.) By default
+        what each is fastest on of what is always installed: ONNX Runtime for `mtcnn`, OpenCV for the others.
     detector_backend : {"opencv", "onnxruntime", "openvino", "auto"}, optional
         What runs the detector, where that is to be another.
     device : {"cpu", "cuda", "auto"}
@@ -88,7 +89,7 @@ class PipelineConfig:
     detector: str = "mtcnn"
     preset: str | None = None
     min_size: float | None = None
-    backend: str = "opencv"
+    backend: str | None = None
     detector_backend: str | None = None
     device: str = "cpu"
     threads: int | None = None
@@ -102,7 +103,7 @@ class PipelineConfig:
         check_kind(self.detector, preset=self.preset, min_size=self.min_size)
         for name in ("min_size", "threads"):  # TOML and JSON hold plain numbers only
             object.__setattr__(self, name, plain_number(getattr(self, name)))
-        check_settings(self.backend, self.device, self.threads, self.precision)
+        check_settings(self.backend or "auto", self.device, self.threads, self.precision)
         check_settings(self.detector_backend or "auto", self.device, self.threads)
 
     @classmethod
@@ -134,7 +135,12 @@ class PipelineConfig:
         return self._settled(open_model(self.model, recipe=self.recipe))
 
     def _settled(self, source: ModelSource) -> ModelSource:
-        return source.computed_in(self.precision, backend=self.backend, device=self.device)
+        return source.computed_in(self.precision, backend=self.embedder_backend, device=self.device)
+
+    @property
+    def embedder_backend(self) -> str:
+        """What the embedder is asked to run on."""
+        return self.backend or "opencv"
 
     @property
     def detector_name(self) -> str:
@@ -169,12 +175,11 @@ class PipelineConfig:
 
     def open_embedder(self) -> FaceEmbedder:
         """Open the embedder alone."""
-        return FaceEmbedder(self.source, backend=self.backend, device=self.device, threads=self.threads)
+        return FaceEmbedder(self.source, backend=self.embedder_backend, device=self.device, threads=self.threads)
 
     def open_detector(self) -> FaceDetector:
         """Open the detector alone."""
-        # Its own default where the pipeline's is the default too, and where it has but one.
-        shared = self.backend if self.detector in ANY_BACKEND and self.backend != "opencv" else None
+        shared = self.backend if self.detector in ANY_BACKEND else None  # the others have but one
         return FaceDetector(
             self.detector,
             preset=self.preset,

@@ -30,7 +30,7 @@ configs = st.builds(
     detector=st.just("mtcnn"),
     preset=st.sampled_from([None, "fast", "sphereface"]),
     min_size=st.none() | st.integers(10, 500) | st.floats(10, 500),
-    backend=st.sampled_from(["opencv", "onnxruntime", "openvino", "auto"]),
+    backend=st.sampled_from([None, "opencv", "onnxruntime", "openvino", "auto"]),
     detector_backend=st.sampled_from([None, "opencv", "onnxruntime", "openvino", "auto"]),
     device=st.sampled_from(["cpu", "cuda", "auto"]),
     threads=st.none() | st.integers(1, 64),
@@ -189,10 +189,11 @@ def test_precision_is_part_of_the_fingerprint() -> None:
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({}, "opencv"),
+        ({}, "onnxruntime"),
+        ({"backend": "opencv"}, "opencv"),
         ({"backend": "onnxruntime"}, "onnxruntime"),
         ({"backend": "onnxruntime", "detector_backend": "opencv"}, "opencv"),
-        ({"detector_backend": "onnxruntime"}, "onnxruntime"),
+        ({"detector_backend": "opencv"}, "opencv"),
         ({"backend": "onnxruntime", "threads": 1}, "onnxruntime"),
     ],
 )

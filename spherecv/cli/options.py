@@ -73,7 +73,11 @@ OneFace: TypeAlias = Annotated[
 ]
 Backend: TypeAlias = Annotated[
     str | None,
-    typer.Option("--backend", help="opencv, onnxruntime, openvino or auto.  [default: opencv]", show_default=False),
+    typer.Option(
+        "--backend",
+        help="opencv, onnxruntime, openvino or auto.  [default: onnxruntime for mtcnn, opencv for other nets]",
+        show_default=False,
+    ),
 ]
 DetectorBackend: TypeAlias = Annotated[
     str | None,

@@ -132,14 +132,20 @@ class Cascade:
     ) -> Outputs:
         """What a net says of boxes, of whichever images, shared out between the workers."""
 
-        def look(part: slice) -> Outputs:
+        def pictures(part: NDArray[np.intp]) -> FloatArray:
             crops = cut(images, owners[part], boxes[part], size)
-            return net.run(as_net_input(crops[:, :, ::-1] if mirrored else crops))
+            return as_net_input(crops[:, :, ::-1] if mirrored else crops)
 
-        step = max(1, min(_CROPS[size], -(-len(boxes) // self.workers)))
-        parts = [slice(start, start + step) for start in range(0, len(boxes), step)]
-        nothing = Outputs(*(np.empty((0, n), np.float32) for n in (2, 4, 10 if size == _LARGE else 0)))
-        return Outputs(*(np.concatenate(column) for column in zip(nothing, *self.map(look, parts), strict=True)))
+        # Dealt out by size, and cut here, one part while the net looks at another: the cuts are so short that threads
+        # would wait for each other.
+        order = np.argsort(boxes[:, 0] - boxes[:, 2], kind="stable")
+        count = -(-len(boxes) // max(1, min(_CROPS[size], -(-len(boxes) // self.workers))))
+        parts = [order[start::count] for start in range(count)]
+        outputs = Outputs(*(np.empty((len(boxes), n), np.float32) for n in (2, 4, 10 if size == _LARGE else 0)))
+        for part, seen in zip(parts, self.map(net.run, map(pictures, parts)), strict=True):
+            for whole, some in zip(outputs, seen, strict=True):
+                whole[part] = some
+        return outputs
 
 
 def landmarks_in(

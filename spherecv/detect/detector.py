@@ -60,7 +60,8 @@ class FaceDetector:
         Of `ssd` only: how a net of your own wants its images, by `size`, `color`, `mean` and `scale`. By default BGR
         less (104, 177, 123).
     backend : {"opencv", "onnxruntime", "openvino", "auto"}, optional
-        What runs the nets of `mtcnn` and `ssd`: OpenCV by default on the CPU, the fastest that there is on CUDA.
+        What runs the nets of `mtcnn` and `ssd`: by default ONNX Runtime, which is the fastest for `mtcnn`, and OpenCV
+        for `ssd` on the CPU, the fastest that there is on CUDA.
         `yunet` runs on OpenCV only, `retinaface` on ONNX Runtime only.
     device : {"cpu", "cuda", "auto"}
         A device that is asked for and is not there is an error.

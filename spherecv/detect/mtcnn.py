@@ -218,13 +218,19 @@ def open_mtcnn(
         As for `Session`.
     """
     from spherecv.runtime import Session
+    from spherecv.runtime.devices import usable_cores
 
     models = _models(model)
-    options: dict[str, Any] = {"backend": backend or ("opencv" if device == "cpu" else "auto")}
-    options |= {"device": device, "threads": threads, "precision": precision}
-    first = Session(models["pnet"], **options)
-    # OpenCV gets half of what two threads could do out of one small net; the other backends use theirs well.
-    workers = first.threads if (first.backend, first.device) == ("opencv", "cpu") else 1
+    options: dict[str, Any] = {"backend": backend or "auto", "device": device, "threads": threads}
+    options["precision"] = precision
+    if options["backend"] == "auto" and device == "cpu" and precision != "bfloat16":
+        options["backend"] = "onnxruntime"  # the fastest for these nets
+    if options["backend"] == "onnxruntime" and device == "cpu":
+        # Two threads get less out of one small net than out of two nets side by side.
+        workers, options["threads"] = threads or usable_cores(), 1
+    else:
+        first = Session(models["pnet"], **options)
+        workers = first.threads if (first.backend, first.device) == ("opencv", "cpu") else 1
     return Mtcnn(
         lambda net: Session(models[net], **options),
         preset=preset or "fast",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -37,11 +39,10 @@ class _Task(NamedTuple):
 
 
 class _Level(NamedTuple):
-    """One scale of one image, as the net takes it: `(3, W, H)`."""
+    """One scale of one image."""
 
     image: int
     scale: float
-    planes: FloatArray
 
 
 class _Squares(NamedTuple):
@@ -96,8 +97,7 @@ class Proposer:
             sources = dict(zip(group, self.map(floating, [images[i] for i in group]), strict=True))
             tasks = [task for i in group for task in self._tasks(i, images[i].shape[:2], min_sizes[i])]
             for some in _shared_out(tasks, lambda task: task.pixels):
-                made = self.map(_levels, [sources[task.image] for task in some], some)
-                for level, squares in self._scanned([level for levels in made for level in levels]):
+                for level, squares in self._scanned(sources, some):
                     if len(squares.scores):
                         found[level.image].append((squares, level.scale))
         return [_merged(scales) for scales in found]
@@ -110,26 +110,34 @@ class Proposer:
         elif scales:
             yield from (_Task(image, (scale,), count) for scale, count in zip(scales, pixels, strict=True))
 
-    def _scanned(self, levels: list[_Level]) -> Iterator[tuple[_Level, _Squares]]:
-        parts = [(level, *band) for level in levels for band in bands(*level.planes.shape[1:])]
-        squares = iter(self.map(self._scan, parts))
-        for level in levels:
-            bits = [next(squares) for _ in bands(*level.planes.shape[1:])]
-            yield level, _Squares(*(np.concatenate(column) for column in zip(*bits, strict=True)))
+    def _scanned(self, sources: Mapping[int, FloatArray], tasks: Sequence[_Task]) -> Iterator[tuple[_Level, _Squares]]:
+        """Scan the levels of some images, each while the next one is being made."""
+        order: list[_Level] = []
 
-    def _scan(self, part: tuple[_Level, int, int]) -> _Squares:
-        level, start, stop = part
-        outputs = self.net.run(np.ascontiguousarray(level.planes[None, :, start:stop]))
+        def parts() -> Iterator[tuple[FloatArray, int]]:
+            for task in tasks:
+                for level, planes in _levels(sources[task.image], task):
+                    for start, stop in bands(*planes.shape[1:]):
+                        order.append(level)
+                        yield planes[None, :, start:stop], start
+
+        scanned = zip(self.map(self._scan, parts()), order, strict=False)  # which grows with what is scanned
+        for level, bits in groupby(scanned, key=itemgetter(1)):
+            yield level, _Squares(*(np.concatenate(column) for column in zip(*(bit for bit, _ in bits), strict=True)))
+
+    def _scan(self, part: tuple[FloatArray, int]) -> _Squares:
+        planes, start = part
+        outputs = self.net.run(np.ascontiguousarray(planes))
         scores = outputs.scores[0, 1]
         x, y = np.nonzero(scores >= self.threshold)
         return _Squares(x + start // STRIDE, y, scores[x, y], outputs.offsets[0][:, x, y].T)
 
 
-def _levels(source: FloatArray, task: _Task) -> list[_Level]:
+def _levels(source: FloatArray, task: _Task) -> Iterator[tuple[_Level, FloatArray]]:
+    """Make the scales of a task one by one, as the net takes them: `(3, W, H)`."""
     import cv2
 
     height, width = source.shape[:2]
-    levels = []
     for scale in task.scales:
         rows, columns = level_size(height, width, scale)
         source = resample(source, rows, columns)
@@ -137,8 +145,7 @@ def _levels(source: FloatArray, task: _Task) -> list[_Level]:
         cv2.split(cv2.transpose(source), [planes[2], planes[1], planes[0]])
         planes -= np.float32(127.5)
         planes *= np.float32(1 / 128)
-        levels.append(_Level(task.image, scale, planes))
-    return levels
+        yield _Level(task.image, scale), planes
 
 
 def _corners(squares: _Squares, scale: float) -> FloatArray:

@@ -91,24 +91,26 @@ def test_no_more_pixels_than_promised_are_held_at_once(
     monkeypatch.setattr(proposals, "PIXELS_AT_ONCE", at_once)
     sources, levels = [], []
 
-    def spread(work, first, *others):
-        first = list(first)
-        made = list(map(work, first, *others))
-        if isinstance(first[0], np.ndarray) and first[0].ndim == 3:
-            (levels if others else sources).append(made)
-        return made
+    def spread(work, items):
+        items = list(items)
+        if isinstance(items[0], np.ndarray):
+            sources.append(items)
+        else:  # rows of scales, each with its place
+            levels.append([planes[0, 0].size for planes, start in items])
+        return map(work, items)
 
+    monkeypatch.setattr(pyramid, "_BAND_PIXELS", 1 << 40)  # whole scales
     images = [np.zeros((height, width, 3), np.uint8)] * 5  # 8000 pixels each, and in the level of full size
     propose(images, [12] * 5, progressive=progressive, spread=spread)
     together = [len(group) for group in sources]
     assert together == {16_000: [2, 2, 1]}.get(at_once, [1] * 5)
     scales = [0.7**power for power in range(9) if min(height, width) * 0.7**power >= 12]
     each = [ceil(height * scale) * ceil(width * scale) for scale in scales]
-    found = [[sum(level.planes[0].size for level in task) for task in group] for group in levels]
     expected = []
     for count in together:
-        expected += filled(([sum(each)] if progressive else each) * count, at_once)
-    assert found == expected
+        groups = filled(([sum(each)] if progressive else each) * count, at_once)
+        expected += [each * len(group) for group in groups] if progressive else groups
+    assert levels == expected
 
 
 def filled(sizes: list[int], most: int) -> list[list[int]]:

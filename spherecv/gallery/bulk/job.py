@@ -128,7 +128,7 @@ def embed_images(
             "face": face,
             "format_of_shards": kind,
             "shard_images": shard_images,
-            "backend": config.backend,
+            "backend": config.embedder_backend,
         },
     )
     job = Work(str(folder.resolve()), config, face, kind)
