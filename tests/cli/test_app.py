@@ -329,7 +329,7 @@ try:
 except SystemExit as end:
     print(end.code)
 commands = sorted(name for name in sys.modules if name.startswith("spherecv.cli."))
-heavy = "email joblib onnx onnxruntime openvino pydantic rich scipy spherecv.caffe.net spherecv.video.sets"
+heavy = "email joblib onnx openvino pydantic rich scipy spherecv.caffe.net spherecv.video.sets"
 print(commands, [name for name in heavy.split() if name in sys.modules])
 """
     lines = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
