@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from math import ceil, sqrt
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -225,14 +225,19 @@ def open_mtcnn(
     options["precision"] = precision
     if options["backend"] == "auto" and device == "cpu" and precision != "bfloat16":
         options["backend"] = "onnxruntime"  # the fastest for these nets
+
+    def load(net: str) -> Net:
+        return Session(models[net], **options)
+
     if options["backend"] == "onnxruntime" and device == "cpu":
         # Two threads get less out of one small net than out of two nets side by side.
         workers, options["threads"] = threads or usable_cores(), 1
+        load = cache(load)  # one Session runs in any number of threads side by side
     else:
         first = Session(models["pnet"], **options)
         workers = first.threads if (first.backend, first.device) == ("opencv", "cpu") else 1
     return Mtcnn(
-        lambda net: Session(models[net], **options),
+        load,
         preset=preset or "fast",
         min_size=min_size,
         factor=factor,
