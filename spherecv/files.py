@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import mmap
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from glob import escape
@@ -18,6 +20,9 @@ from spherecv.errors import SphereCVError, StorageError
 
 _RELEASED = 1 << 25
 """Bytes of a mapped file between two givings back: what stays in memory of it."""
+_SETTLED_NS = 2_000_000_000
+"""Nanoseconds after which a file's times tell whether it was written again; they may be as coarse as two seconds."""
+_MOST_HASHES = 256
 
 
 @contextmanager
@@ -382,6 +387,45 @@ def sha256_of(path: Path) -> str:
     """The SHA-256 of a file's contents in hexadecimal digits; raises `OSError` where it cannot be read."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def known_sha256(path: Path, *, own: bool = False) -> str:
+    """The SHA-256 of a file's contents, read once and then remembered in the cache with its place, size and times.
+
+    What is remembered guards against broken and mistaken files, not against someone who may write to the cache.
+
+    Parameters
+    ----------
+    path : Path
+    own : bool
+        Whether the file is SphereCV's own and never written in place: its times tell at once whether it is another one.
+
+    Raises
+    ------
+    OSError
+        It cannot be read.
+    """
+    state = path.stat()
+    times = (state.st_mtime_ns, state.st_ctime_ns)
+    seal = [str(path.absolute()), state.st_dev, state.st_ino, state.st_size, *times]
+    note = cache_dir() / "hashes" / f"{hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:32]}.json"
+    with suppress(OSError, ValueError, TypeError):
+        *held, digest = json.loads(note.read_bytes())
+        if held == seal and isinstance(digest, str):
+            return digest
+    digest = sha256_of(path)
+    if own or time.time_ns() - max(times) > _SETTLED_NS:
+        with suppress(StorageError):  # then it is read again the next time
+            write_bytes(note, json.dumps([*seal, digest]).encode())
+            keep_newest(note.parent, _MOST_HASHES)
+    return digest
+
+
+def keep_newest(folder: Path, most: int) -> None:
+    """Remove all files of a folder of the cache but those that were written last, as far as that can be done."""
+    with suppress(OSError):
+        for stale in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)[:-most]:
+            stale.unlink(missing_ok=True)
 
 
 def cache_dir() -> Path:

@@ -207,3 +207,26 @@ def test_pages_behind_are_given_back_and_can_be_read_again(tmp_path, monkeypatch
             reading.reached(place)
             assert mapped[place : place + 100] == content[place : place + 100]
         assert mapped[:] == content
+
+
+def test_a_hash_is_remembered_until_the_file_is_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPHERECV_CACHE", str(tmp_path / "cache"))
+    read = []
+    real = files.sha256_of
+    monkeypatch.setattr(files, "sha256_of", lambda path: read.append(path) or real(path))
+    path = tmp_path / "net.onnx"
+    path.write_bytes(b"one")
+    assert {files.known_sha256(path) for _ in range(2)} == {real(path)}
+    assert len(read) == 2  # just written: its times do not tell yet
+    assert {files.known_sha256(path, own=True) for _ in range(3)} == {real(path)}
+    assert len(read) == 3
+    path.write_bytes(b"two")
+    assert files.known_sha256(path, own=True) == real(path)
+    (note,) = (tmp_path / "cache" / "hashes").iterdir()
+    note.write_text("{")
+    assert files.known_sha256(path, own=True) == real(path)
+    monkeypatch.setattr(files, "_MOST_HASHES", 1)
+    other = tmp_path / "other.onnx"
+    other.write_bytes(b"three")
+    files.known_sha256(other, own=True)
+    assert len(list((tmp_path / "cache" / "hashes").iterdir())) == 1

@@ -41,8 +41,11 @@ from spherecv.caffe.layers import kind_of
 from spherecv.caffe.shapes import infer
 from spherecv.errors import DeviceError, InvalidArgumentError, ModelFileError
 from spherecv.runtime import Session
-from spherecv.runtime.opencv_backend import CLASSIC_OPERATORS
+from spherecv.runtime.agreement import disagreement
+from spherecv.runtime.backend import Model, Settings
+from spherecv.runtime.opencv_backend import OpenCVBackend
 from spherecv.runtime.opencv_settings import nets
+from spherecv.runtime.signature import signature_of
 
 __all__ = ["CaffeNet", "install", "readNetFromCaffe"]
 
@@ -76,8 +79,8 @@ class _Outline:
         Places of the layers whose blobs no other reads.
     after : list of str
         Types of the layers that run after the net.
-    classic : bool
-        Whether OpenCV's classic engine runs all of it, at any size that its model leaves open.
+    whole : bool
+        Whether all of it is one net with one output, whose nodes go by the names of layers.
     """
 
     layers: list[tuple[str, str, list[str]]]
@@ -85,7 +88,7 @@ class _Outline:
     inputs: dict[str, list[int]]
     outputs: list[int]
     after: list[str]
-    classic: bool
+    whole: bool
 
     def target(self, name: str) -> str:
         """Return the blob, in single assignment, that a name means: of a layer's output, or of a blob's last value."""
@@ -230,14 +233,14 @@ class CaffeNet:
     def own_net(self) -> cv2.dnn.Net | None:
         """Return the whole net as OpenCV's own, where it can be that and answer as OpenCV 4 did; else None."""
         outline, model = self._outline, self._main.model
-        if not outline.classic or len(outline.outputs) != 1:
+        if not outline.whole:
             return None
         if isinstance(model, Path):
-            return _read_classic(str(model))
+            return _read_classic(model)
         with tempfile.TemporaryDirectory(prefix="spherecv-") as folder:
             path = Path(folder) / "net.onnx"
             path.write_bytes(model)
-            return _read_classic(str(path))
+            return _read_classic(path)
 
     def setInput(  # noqa: N802
         self, blob: Any, name: str = "", scalefactor: float = 1.0, mean: Any = ()
@@ -492,7 +495,7 @@ def _convert(files: _Files, targets: tuple[str, ...] | None, shapes: Shapes) -> 
         {name: list(shape) for name, shape in net.inputs.items()},
         ends,
         after,
-        classic=False,
+        whole=False,
     )
     wanted = outline.end_targets if targets is None else targets
     model = replace(net, layers=tuple(unique), outputs=wanted).to_onnx()
@@ -502,13 +505,13 @@ def _convert(files: _Files, targets: tuple[str, ...] | None, shapes: Shapes) -> 
         (last,) = ends
         blob = next(blob for blob in net.outputs if final[blob] in unique[last].tops)
         taken = any(layer.name == blob for layer in unique[:last]) or blob in net.inputs
-        model, classic = _with_layer_names(model, folded, unique[last].name if taken else blob)
-        outline = replace(outline, classic=classic)
+        model = _with_layer_names(model, folded, unique[last].name if taken else blob)
+        outline = replace(outline, whole=True)
     return model + _metadata(_OUTLINE_KEY, json.dumps(vars(outline)))
 
 
-def _with_layer_names(model: bytes, names: Mapping[str, str], output: str) -> tuple[bytes, bool]:
-    """Name the node that ends a layer after the layer; and tell whether OpenCV's classic engine knows all operators.
+def _with_layer_names(model: bytes, names: Mapping[str, str], output: str) -> bytes:
+    """Name the node that ends a layer after the layer.
 
     Parameters
     ----------
@@ -532,22 +535,43 @@ def _with_layer_names(model: bytes, names: Mapping[str, str], output: str) -> tu
             for values in (node.input, node.output):
                 values[:] = [output if value == port.name else value for value in values]
         port.name = output
-    return parsed.SerializeToString(), all(node.op_type in CLASSIC_OPERATORS for node in parsed.graph.node)
+    return bytes(parsed.SerializeToString())
 
 
-def _read_classic(path: str) -> cv2.dnn.Net | None:
-    """Read a net with the engine that keeps the names of layers; None where OpenCV has none such or cannot."""
-    options = []
-    if hasattr(cv2.dnn, "ENGINE_NEW"):
-        if not hasattr(cv2.dnn, "ENGINE_CLASSIC"):
-            return None
-        options = [cv2.dnn.ENGINE_CLASSIC]
+class _Classic:
+    """The engine that keeps the names of layers, loaded when it is asked to show what it computes."""
+
+    name = "opencv"
+    limit = OpenCVBackend.limit
+    doubted = True
+    threads = 1
+
+    def __init__(self, model: Model, settings: Settings, engine: int) -> None:
+        self._opened = model, settings, engine
+        self.version = f"{cv2.__version__} engine {engine}, by itself"
+
+    def run(self, feeds: dict[str, FloatArray]) -> list[Any]:
+        model, settings, engine = self._opened
+        self._net = getattr(self, "_net", None) or OpenCVBackend(model, "cpu", settings, engine=engine)
+        return self._net.run(feeds)
+
+
+def _read_classic(path: Path) -> cv2.dnn.Net | None:
+    """Read a net with the engine that keeps the names of layers; None where OpenCV has none such or it is wrong."""
+    engine = getattr(cv2.dnn, "ENGINE_CLASSIC", None) if hasattr(cv2.dnn, "ENGINE_NEW") else 0
+    if engine is None:
+        return None
+    model = Model(path, signature_of(path), str(path))
+    settings = Settings(tuple(port.name for port in model.signature.outputs), None, None)
+    if disagreement(model, _Classic(model, settings, engine), settings):
+        return None
+    options = [engine] if engine else []
     with _environment:
         before = os.environ.get(_LEGACY)
         os.environ[_LEGACY] = "1"
         try:
             with nets.running(cv2, None):
-                return cv2.dnn.readNetFromONNX(path, *options)
+                return cv2.dnn.readNetFromONNX(str(path), *options)
         except cv2.error:
             return None
         finally:

@@ -53,6 +53,8 @@ class Backend(Protocol):
     limit: ChunkLimit
     version: str
     """Of the package, and of the engine within it: what a verdict on it holds for."""
+    doubted: bool
+    """Whether it is checked with every model, those of the converter too, which are under test elsewhere."""
 
     @property
     def threads(self) -> int:

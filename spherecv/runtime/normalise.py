@@ -18,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.errors import ModelFileError, StorageError
-from spherecv.files import cache_dir, write_bytes
+from spherecv.files import cache_dir, keep_newest, known_sha256, write_bytes
 
-_EDITION = "1"
+_EDITION = "2"
 """Part of every entry's name: raise it with any change to what comes out."""
 _MOST_ENTRIES = 16
 _LARGEST = 1 << 30
 """Bytes of a model beyond which it is left as it is: a protobuf message ends at twice this."""
-_DIGEST_BYTES = 32
+_SUFFIX = ".onnx-cache"
 _POOLS = ("MaxPool", "AveragePool", "LpPool")
 _SOFTMAXES = ("Softmax", "LogSoftmax", "Hardmax")
 _PASSING = ("Dropout", "Identity")
@@ -33,7 +33,7 @@ _PASSING = ("Dropout", "Identity")
 Array = NDArray[np.float64]
 
 
-def normalised(source: bytes | Path, where: str) -> tuple[bytes, str]:
+def normalised(source: bytes | Path, where: str) -> tuple[bytes | Path, str]:
     """Return a model in its plain form, and the SHA-256 of the file as it came.
 
     Parameters
@@ -43,32 +43,44 @@ def normalised(source: bytes | Path, where: str) -> tuple[bytes, str]:
     where : str
         What to call it in errors.
 
+    Returns
+    -------
+    bytes or Path, str
+        A file in the cache; bytes where there is no cache.
+
     Raises
     ------
     ModelFileError
         It cannot be parsed, or has weights that are NaN or infinite.
     """
-    data = source if isinstance(source, bytes) else source.read_bytes()
-    digest = hashlib.sha256(data).hexdigest()
-    if len(data) > _LARGEST:
-        return data, digest
-    return kept(digest, lambda: normalise(data, where)), digest
+    if isinstance(source, bytes):
+        digest, size = hashlib.sha256(source).hexdigest(), len(source)
+    else:
+        digest, size = known_sha256(source), source.stat().st_size
+    if size > _LARGEST:
+        return source, digest
+    return kept(digest, lambda: normalise(source if isinstance(source, bytes) else source.read_bytes(), where)), digest
 
 
-def kept(key: str, make: Callable[[], bytes]) -> bytes:
-    """Return the model that is kept in the cache under a key, a file's SHA-256 to begin with; make it where none is."""
+def kept(key: str, make: Callable[[], bytes]) -> bytes | Path:
+    """Return the file that is kept in the cache under a key, a file's SHA-256 to begin with; make it where none is."""
     folder = cache_dir() / "normalised"
-    entry = folder / f"{key}-{_EDITION}.onnx-cache"
+    stem = f"{key}-{_EDITION}-"
     with suppress(OSError):
-        held = entry.read_bytes()
-        model = held[_DIGEST_BYTES:]
-        if hashlib.sha256(model).digest() == held[:_DIGEST_BYTES]:
-            return model
+        for entry in folder.glob(f"{stem}*{_SUFFIX}"):
+            if known_sha256(entry, own=True).startswith(entry.name[len(stem) : -len(_SUFFIX)]):
+                return entry
+            entry.unlink()
     model = make()
-    with suppress(StorageError):  # then it is made again the next time
-        write_bytes(entry, hashlib.sha256(model).digest() + model)
-        _prune(folder)
-    return model
+    digest = hashlib.sha256(model).hexdigest()
+    entry = folder / f"{stem}{digest[:16]}{_SUFFIX}"
+    try:
+        write_bytes(entry, model)
+        known_sha256(entry, own=True)
+    except (StorageError, OSError):  # then it is made again the next time
+        return model
+    keep_newest(folder, _MOST_ENTRIES)
+    return entry
 
 
 def normalise(model: bytes, where: str) -> bytes:
@@ -153,8 +165,12 @@ class _Graph:
             yield node
         elif kind in ("Conv", "ConvTranspose", *_POOLS) and settings.get("auto_pad", b"NOTSET") != b"NOTSET":
             yield self._padded(node, settings)
+        elif kind in ("MaxPool", "AveragePool") and settings.get("ceil_mode"):
+            yield from self._whole_windows(node, settings)
         elif kind in _SOFTMAXES and self._opset < 13:
             yield from self._softmax(node, settings)
+        elif kind == "Softplus":
+            yield from self._softplus(node)
         elif kind == "Tanh" and self._opset >= 6:
             yield from self._tanh(node)
         elif kind == "PRelu":
@@ -194,6 +210,42 @@ class _Graph:
             made.attribute.remove(attribute)
         made.attribute.append(self._helper.make_attribute("pads", [*heads, *tails]))
         return made
+
+    def _whole_windows(self, node: Any, settings: dict[str, Any]) -> Iterator[Any]:
+        """Of sizes that are rounded up the last window is what the four answers differ in: say how far it reaches."""
+        shape, kernel = self._shape(node.input[0]), settings["kernel_shape"]
+        across = range(len(kernel))
+        if shape is None or len(shape) != len(kernel) + 2 or None in shape[2:] or len(node.output) > 1:
+            yield node
+            return
+        steps, spread = (settings.get(name, [1] * len(kernel)) for name in ("strides", "dilations"))
+        pads = settings.get("pads", [0] * 2 * len(kernel))
+        heads, ends = pads[: len(kernel)], pads[len(kernel) :]
+        counted = bool(settings.get("count_include_pad")) and node.op_type == "AveragePool"
+        if counted and any(pads) and self._opset < 11:
+            yield node
+            return
+        reach = [(k - 1) * gap + 1 for k, gap in zip(kernel, spread, strict=True)]
+        tails = []
+        for axis in across:
+            size, step = int(shape[axis + 2] or 0), steps[axis]
+            count = math.ceil((size + heads[axis] + ends[axis] - reach[axis]) / step) + 1
+            count -= (count - 1) * step >= size + heads[axis]  # no window starts beyond the image
+            tails.append(max((count - 1) * step + reach[axis] - size - heads[axis], 0))
+        if any(tail >= k for tail, k in zip(tails, kernel, strict=True)):
+            yield node  # ONNX Runtime refuses as much, though gaps make the window wider
+            return
+        made, name = _copy(node), node.output[0]
+        for attribute in [one for one in made.attribute if one.name in ("ceil_mode", "pads", "count_include_pad")]:
+            made.attribute.remove(attribute)
+        if counted and any(pads):
+            by = self._constant(f"{name}/pads", np.array([0, 0, *heads, 0, 0, *ends], np.int64))
+            yield self._helper.make_node("Pad", [node.input[0], by], [f"{name}/padded"])
+            made.input[0] = f"{name}/padded"
+            tails = [max(tail - end, 0) for tail, end in zip(tails, ends, strict=True)]
+            heads = [0] * len(kernel)
+        made.attribute.append(self._helper.make_attribute("pads", [*heads, *tails]))
+        yield made
 
     def _kernel(self, node: Any, settings: dict[str, Any]) -> list[int] | None:
         if "kernel_shape" in settings:
@@ -235,6 +287,16 @@ class _Graph:
         else:
             yield make("Clip", [node.input[0]], [f"{name}/cut"], min=-20.0, max=20.0)
         yield make("Tanh", [f"{name}/cut"], [name])
+
+    def _softplus(self, node: Any) -> Iterator[Any]:
+        """OpenCV 5.0 gives infinity for 89 and more: max(x, 0) + log(1 + exp(-|x|)) is the same and has no such end."""
+        name = node.output[0]
+        make = self._helper.make_node
+        yield make("Abs", [node.input[0]], [f"{name}/size"])
+        yield make("Neg", [f"{name}/size"], [f"{name}/below"])
+        yield make("Softplus", [f"{name}/below"], [f"{name}/bend"])
+        yield make("Relu", [node.input[0]], [f"{name}/above"])
+        yield make("Add", [f"{name}/above", f"{name}/bend"], [name])
 
     def _prelu(self, node: Any) -> Iterator[Any]:
         """A slope of one axis belongs to the last one, though some runtimes take it for the channels."""
@@ -421,11 +483,3 @@ def _plain_gemm(node: Any) -> bool:
     settings = _attributes(node)
     ones = settings.get("alpha", 1.0) == 1.0 and settings.get("beta", 1.0) == 1.0
     return ones and not settings.get("transA", 0)
-
-
-def _prune(folder: Path) -> None:
-    """Keep the models that were made last."""
-    with suppress(OSError):
-        entries = sorted(folder.glob("*.onnx-cache"), key=lambda path: path.stat().st_mtime_ns)
-        for path in entries[:-_MOST_ENTRIES]:
-            path.unlink(missing_ok=True)

@@ -27,6 +27,7 @@ class OnnxRuntimeBackend:
     """One `InferenceSession`, which is thread-safe of itself."""
 
     name = "onnxruntime"
+    doubted = False
 
     # Its time per item is flat from 32 items on.
     limit = ChunkLimit(items=64, numbers=1 << 21)

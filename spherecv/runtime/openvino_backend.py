@@ -24,6 +24,7 @@ class OpenVINOBackend:
     """
 
     name = "openvino"
+    doubted = False
 
     # Its time per item falls with the batch up to here (R-net: -20 % from 64 to 512 items).
     limit = ChunkLimit(items=512, numbers=1 << 21)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import mmap
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from spherecv.errors import BackendError, DeviceError, InvalidArgumentError, Mod
 from spherecv.runtime.backend import Backend, FloatArray, Model, Settings, backend_error
 from spherecv.runtime.devices import backends_for, check_settings
 from spherecv.runtime.inputs import Inputs, listed
-from spherecv.runtime.signature import CONVERTER, TAIL_KEY, Batch, Signature, read_signature
+from spherecv.runtime.signature import CONVERTER, TAIL_KEY, Batch, Signature, read_signature, signature_of
 
 if TYPE_CHECKING:
     from spherecv.runtime.tail import Tail
@@ -229,23 +228,24 @@ def _model(onnx: object) -> Model:
         kind = type(onnx).__name__
         raise InvalidArgumentError(f"onnx must be the bytes or the path of an ONNX model, but got {kind}")
     path = Path(os.fspath(onnx))
+    return _plain(Model(path, _signature(path), str(path)))
+
+
+def _signature(path: Path) -> Signature:
+    """The signature of a file; one that was read before is remembered."""
     try:
-        with path.open("rb") as file:
-            state = os.fstat(file.fileno())
-            if not state.st_size:  # which cannot be mapped
-                raise ModelFileError(f"{path} is empty: fetch or convert the model again")
-            key = (str(path), state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
-            if key not in _signatures:
-                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-                    signature = read_signature(mapped, str(path))
-                if time.time_ns() - max(state.st_mtime_ns, state.st_ctime_ns) < _SETTLED_NS:
-                    return _plain(Model(path, signature, str(path)))
-                if len(_signatures) >= _MOST_SIGNATURES:
-                    _signatures.clear()
-                _signatures[key] = signature
-            return _plain(Model(path, _signatures[key], str(path)))
+        state = path.stat()
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read: {error.strerror or error}") from None
+    key = (str(path), state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+    if key in _signatures:
+        return _signatures[key]
+    signature = signature_of(path)
+    if time.time_ns() - max(state.st_mtime_ns, state.st_ctime_ns) >= _SETTLED_NS:
+        if len(_signatures) >= _MOST_SIGNATURES:
+            _signatures.clear()
+        _signatures[key] = signature
+    return signature
 
 
 def _plain(model: Model) -> Model:
@@ -259,7 +259,8 @@ def _plain(model: Model) -> Model:
         data = model.source if isinstance(model.source, bytes) else model.source.read_bytes()
         model = replace(model, source=resolve_blocks(data, model.where))
     source, digest = normalised(model.source, model.where)
-    return Model(source, read_signature(source, model.where), model.where, digest)
+    signature = _signature(source) if isinstance(source, Path) else read_signature(source, model.where)
+    return Model(source, signature, model.where, digest)
 
 
 def _tail(text: str, where: str) -> Tail:
@@ -315,12 +316,13 @@ def _open(model: Model, backend: str, device: str, settings: Settings) -> tuple[
 
 def _trusted(name: str, model: Model, device: str, settings: Settings) -> Backend:
     """Load a model into a backend that was seen to compute it as ONNX Runtime does."""
-    if name == "onnxruntime" or (model.signature.producer == CONVERTER and settings.precision == "float32"):
-        return next(_candidates(name, model, device, settings))  # what the converter writes is under test everywhere
-    from spherecv.runtime.agreement import disagreement
-
+    held = name == "onnxruntime" or (model.signature.producer == CONVERTER and settings.precision == "float32")
     found = ""
     for backend in _candidates(name, model, device, settings):
+        if held and not backend.doubted:
+            return backend
+        from spherecv.runtime.agreement import disagreement
+
         difference = disagreement(model, backend, settings)
         if not difference:
             return backend

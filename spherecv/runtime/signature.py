@@ -8,8 +8,11 @@ weights are skipped by their stated length. Field numbers are those of the publi
 from __future__ import annotations
 
 import dataclasses
+import mmap
+import os
 from dataclasses import dataclass, replace
 from enum import Enum
+from pathlib import Path
 
 from spherecv.errors import ModelFileError
 from spherecv.protobuf import BYTES, VARINT, Buffer, Span, fields, integers, messages, text
@@ -133,6 +136,18 @@ def read_signature(model: Buffer, where: str) -> Signature:
         return replace(_graph(model, graphs[-1]), metadata=metadata, producer=producer)
     except ValueError as error:
         raise ModelFileError(f"{where} is not a whole ONNX model: {error}") from None
+
+
+def signature_of(path: Path) -> Signature:
+    """Read the signature of a file, without its weights; raises `ModelFileError`."""
+    try:
+        with path.open("rb") as file:
+            if not os.fstat(file.fileno()).st_size:  # which cannot be mapped
+                raise ModelFileError(f"{path} is empty: fetch or convert the model again")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                return read_signature(mapped, str(path))
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 def _entry(model: Buffer, span: Span) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from spherecv.checks import Metric, check_path
 from spherecv.errors import InvalidArgumentError, ModelFileError, ModelNotFoundError
 from spherecv.files import cache_dir
 from spherecv.runtime.devices import backends_for, bfloat16_missing, check_settings
-from spherecv.runtime.signature import read_signature
+from spherecv.runtime.signature import signature_of
 from spherecv.zoo.cache import digests_of, reading
 from spherecv.zoo.files import require
 from spherecv.zoo.key import ModelKey
@@ -186,7 +186,7 @@ class ModelSource:
 
     @property
     def _is_quantised(self) -> bool:
-        return read_signature(self._own_onnx(), str(self.files["onnx"])).quantised
+        return signature_of(self.files["onnx"]).quantised
 
     @property
     def measured_precisions(self) -> tuple[KnownPrecision, ...]:
@@ -207,15 +207,19 @@ class ModelSource:
         ModelFileError
             The files cannot be read, do not belong together, or hold what cannot be converted.
         """
+        model = self._model()
+        if isinstance(model, bytes):
+            return model
+        try:
+            return model.read_bytes()
+        except OSError as error:
+            raise ModelFileError(f"{model} cannot be read: {error.strerror or error}") from None
+
+    def _model(self) -> bytes | Path:
+        """The ONNX model where it lies; bytes where there is no cache."""
         return self._quantised() if self.precision == "int8" else self._float32()
 
-    def _own_onnx(self) -> bytes:
-        try:
-            return self.files["onnx"].read_bytes()
-        except OSError as error:
-            raise ModelFileError(f"{self.files['onnx']} cannot be read: {error.strerror or error}") from None
-
-    def _quantised(self) -> bytes:
+    def _quantised(self) -> bytes | Path:
         """The model in int8, made once by the ranges that ship with it, and then kept in the cache."""
         if self.info is None or not self.info.int8:
             raise InvalidArgumentError(
@@ -231,15 +235,16 @@ class ModelSource:
         def make() -> bytes:
             held = json.loads(told)
             plain = self._float32() if self.format == "caffe" else normalised(self._float32(), self.name)[0]
-            return quantise(plain, ranges=held["ranges"], calibration=held["calibration"])
+            data = plain if isinstance(plain, bytes) else plain.read_bytes()
+            return quantise(data, ranges=held["ranges"], calibration=held["calibration"])
 
         return kept(f"{key}-int8", make)
 
-    def _float32(self) -> bytes:
+    def _float32(self) -> bytes | Path:
         if self.format == "onnx":
-            return self._own_onnx()
+            return self.files["onnx"]
         from spherecv import caffe
-        from spherecv.caffe.cache import cached_onnx, ending_key
+        from spherecv.caffe.cache import cached_file, ending_key
 
         prototxt, caffemodel = self.files["prototxt"], self.files["caffemodel"]
         folder = cache_dir() / "onnx"
@@ -249,7 +254,7 @@ class ModelSource:
             return caffe.onnx_of(prototxt, caffemodel, outputs=outputs, cache_dir=folder)
         # `onnx_of` would hash the 90 MB of SphereFace-20 once more, which were verified a moment or a month ago.
         key = f"{_sha256(prototxt)[:32]}-{verified[:32]}{ending_key(outputs)}"
-        return cached_onnx(key, lambda: caffe.load(prototxt, caffemodel, outputs=outputs).to_onnx(), cache_dir=folder)
+        return cached_file(key, lambda: caffe.load(prototxt, caffemodel, outputs=outputs).to_onnx(), cache_dir=folder)
 
     def session(self, *, backend: str = "opencv", device: str = "cpu", threads: int | None = None) -> Session:
         """Open the model for running, in its precision; the options are those of `spherecv.runtime.Session`.
@@ -265,8 +270,9 @@ class ModelSource:
 
         outputs = [self.recipe.output] if self.recipe.output else None
         try:
+            model = self._model()
             return Session(
-                self.onnx(), backend=backend, device=device, threads=threads, precision=self.precision, outputs=outputs
+                model, backend=backend, device=device, threads=threads, precision=self.precision, outputs=outputs
             )
         except ModelFileError as error:
             path = str(list(self.files.values())[-1])

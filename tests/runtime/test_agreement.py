@@ -3,6 +3,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import onnxruntime
@@ -10,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from spherecv.errors import BackendError, ModelFileError
-from spherecv.runtime import Session, agreement, processor
+from spherecv.runtime import Session, agreement, processor, reference
 from spherecv.runtime.backend import Model, Settings
 from spherecv.runtime.signature import read_signature
 
@@ -102,14 +103,14 @@ def test_nan_weights_do_not_come_out_finite() -> None:
 
 def test_a_verdict_is_remembered(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    real = agreement.OnnxRuntimeBackend
+    real = agreement.Reference
 
     class Counted(real):  # type: ignore[misc, valid-type]
         def __init__(self, *arguments) -> None:
             asked.append(1)
             super().__init__(*arguments)
 
-    monkeypatch.setattr(agreement, "OnnxRuntimeBackend", Counted)
+    monkeypatch.setattr(agreement, "Reference", Counted)
     Session(relu())
     Session(relu())
     assert len(asked) == 1
@@ -128,8 +129,10 @@ def test_sizes_that_are_open_are_tried_too() -> None:
 
 
 def test_what_the_converter_wrote_is_held_by_its_own_tests(cache: Path) -> None:
-    Session(average("spherecv"), backend="opencv")
-    assert not cache.exists()
+    for backend in OTHERS:
+        Session(average("spherecv"), backend=backend)
+    one = hasattr(cv2.dnn, "ENGINE_NEW") and hasattr(cv2.dnn, "ENGINE_CLASSIC")  # but for OpenCV's old engine
+    assert len(list(cache.iterdir()) if cache.exists() else []) == one
 
 
 def test_without_a_place_or_a_second_opinion_the_backend_is_trusted(
@@ -142,9 +145,72 @@ def test_without_a_place_or_a_second_opinion_the_backend_is_trusted(
     def missing(*_: object) -> None:
         raise BackendError("ONNX Runtime cannot be imported")
 
-    absent = type("Missing", (), {"name": "onnxruntime", "__init__": missing})
-    monkeypatch.setattr(agreement, "OnnxRuntimeBackend", absent)
+    absent = type("Missing", (), {"__init__": missing})
+    monkeypatch.setattr(agreement, "Reference", absent)
     Session(relu(side=9))
+
+
+class Engine:
+    """A backend that computes Relu, but for what `wrong` makes of it."""
+
+    name, version, doubted = "opencv", "1.0", True
+
+    def __init__(self, wrong) -> None:
+        self.wrong, self.calls = wrong, []
+
+    def run(self, feeds):
+        (x,) = feeds.values()
+        self.calls.append(x.shape)
+        return [self.wrong(np.maximum(x, 0), self.calls)]
+
+
+@pytest.mark.parametrize(("batch", "side"), [("n", 8), (1, "s"), ("n", "s")])
+def test_an_engine_that_keeps_what_it_made_of_the_first_size_is_seen(batch, side) -> None:
+    source = relu(batch, side)
+    opened = Model(source, read_signature(source, "net"), "net")
+    settings = Settings(("y",), None, None)
+    right = Engine(lambda answer, calls: answer)
+    assert agreement.disagreement(opened, right, settings) == ""
+    assert len(set(right.calls)) == len(right.calls) > 1
+    stale = Engine(lambda answer, calls: np.resize(answer, calls[0]))
+    stale.version = "2.0"
+    assert "has shape" in agreement.disagreement(opened, stale, settings)
+
+
+def test_a_doubted_engine_is_not_taken_where_nothing_can_vouch_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> None:
+        raise BackendError("ONNX Runtime cannot be imported")
+
+    monkeypatch.setattr(agreement, "Reference", type("Missing", (), {"__init__": missing}))
+    source = relu()
+    opened = Model(source, read_signature(source, "net"), "net")
+    doubted = Engine(lambda answer, calls: answer)
+    assert "cannot be imported" in agreement.disagreement(opened, doubted, Settings(("y",), None, None))
+    doubted.doubted = False
+    assert agreement.disagreement(opened, doubted, Settings(("y",), None, None)) == ""
+
+
+def test_large_models_are_compared_without_copying_their_weights(tmp_path: Path) -> None:
+    weights = np.random.default_rng(0).standard_normal((64, 32, 3, 3)).astype(np.float32)
+    bias = np.zeros(64, np.float32)
+    nodes = [helper.make_node("Conv", ["x", "w", "b"], ["y"])]
+    blob = model(nodes, ["n", 32, 8, 8], ["n", 64, 6, 6], [("w", weights), ("b", bias)])
+    path = tmp_path / "net.onnx"
+    path.write_bytes(blob)
+    skeleton = onnx.load_from_string(reference.without_weights(blob, path.name))
+    assert len(skeleton.SerializeToString()) < 2_000
+    told = {entry.key: entry.value for entry in skeleton.graph.initializer[0].external_data}
+    start, length = int(told["offset"]), int(told["length"])
+    assert (told["location"], blob[start : start + length]) == ("net.onnx", weights.tobytes())
+    x = np.random.default_rng(1).standard_normal((2, 32, 8, 8)).astype(np.float32)
+    for source in (path, blob):
+        (got,) = reference.Reference(Model(source, read_signature(blob, "net"), "net"), ["y"]).run({"x": x})
+        np.testing.assert_allclose(got, expected(blob, x), rtol=1e-5, atol=1e-4)
+    link = tmp_path / "links" / "net.onnx"  # whose folder is another than that of the file
+    link.parent.mkdir()
+    link.symlink_to(path)
+    (got,) = reference.Reference(Model(link, read_signature(blob, "net"), "net"), ["y"]).run({"x": x})
+    np.testing.assert_allclose(got, expected(blob, x), rtol=1e-5, atol=1e-4)
 
 
 def test_old_verdicts_go(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +247,7 @@ def test_how_far_off_is_too_far(precision: str, share: float, trusted: bool) -> 
     settings = Settings(("y",), None, None, precision)
 
     class Wrong:
-        name, version = "openvino", f"1.{share}"
+        name, version, doubted = "openvino", f"1.{share}", False
 
         def run(self, feeds):
             right = expected(source, feeds["x"])

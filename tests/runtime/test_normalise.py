@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -227,3 +228,27 @@ def test_a_graph_within_the_graph_is_left_alone() -> None:
     nodes = [helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)]
     blob = model(nodes, [1, 2], [("c", np.bool_(True))])
     assert normalise(blob, "it") == blob
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("kind", ["MaxPool", "AveragePool"])
+def test_sizes_that_are_rounded_up_mean_one_thing(kind: str, backend: str) -> None:
+    """Windows that reach beyond the padding count nothing there; none starts beyond the image."""
+    random = np.random.default_rng(0)
+    for kernel, stride, pads, side, counted in product(
+        (2, 3), (2, 3), ([0] * 4, [1] * 4, [0, 0, 1, 1], [1, 0, 0, 1]), (5, 6, 7), (0, 1)
+    ):
+        settings = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": pads, "ceil_mode": 1}
+        settings |= {"count_include_pad": counted} if kind == "AveragePool" else {}
+        x = (random.standard_normal((1, 2, side, side + 1)) + 3).astype(np.float32)
+        blob = model(one(kind, **settings), [1, 2, side, side + 1])
+        wanted = onnxruntime.InferenceSession(blob, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+        got = Session(blob, backend=backend).run(x)["y"]
+        np.testing.assert_allclose(got, wanted, atol=1e-5, err_msg=str(settings))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_softplus_of_large_numbers(backend: str) -> None:
+    x = np.linspace(-200, 200, 32, dtype=np.float32).reshape(1, 2, 4, 4)
+    got = Session(model(one("Softplus"), [1, 2, 4, 4]), backend=backend).run(x)["y"]
+    np.testing.assert_allclose(got, np.logaddexp(x.astype(np.float64), 0), rtol=1e-5, atol=1e-5)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from spherecv.errors import BackendError, InvalidArgumentError, ModelFileError, SphereCVError
 from spherecv.runtime import Session
-from spherecv.runtime.tail import TAIL_KEY
+from spherecv.runtime.signature import TAIL_KEY
 
 pytestmark = pytest.mark.runtime
 
