@@ -29,6 +29,7 @@ def detect(
     source: options.Source,
     *,
     detector: options.DetectorOptions,
+    precision: options.Precision = None,
     draw: Annotated[
         Path | None,
         typer.Option("--draw", help="Save the image with boxes and landmarks here; a folder where SRC is many images."),
@@ -46,10 +47,16 @@ def detect(
       spherecv detect images/ --json > faces.jsonl
     """
     from spherecv.config import PipelineConfig
+    from spherecv.detect import FaceDetector
     from spherecv.images import load_image
 
     paths = images_of(source)
-    finder = PipelineConfig(**detector.settings()).open_detector()
+    given = detector.settings()
+    if precision is None:
+        finder = PipelineConfig(**given).open_detector()
+    else:
+        where = options.where(given.pop("backend", None), precision)
+        finder = FaceDetector(given.pop("detector", "mtcnn"), **given, backend=where["backend"], precision=precision)
     failures = Failures(len(paths), as_json)
     drawn: list[Path] = []
     found = 0

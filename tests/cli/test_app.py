@@ -396,3 +396,11 @@ def test_several_faces_are_said_and_refused_on_the_command_line(run, failure, ph
     assert "with the 1 person enrolled, about 1.4 % of strangers are given a name" in said
     doubt = run("gallery", "enrol", place, photos / "img16.jpg", "-i", "Ann").stderr
     assert "Ann: its two faces are unlike each other" in doubt
+
+
+@pytest.mark.runtime
+def test_detect_computes_in_the_precision_asked_for_or_says_why_not(run, failure, photos: Path) -> None:
+    assert "1 face" in run("detect", photos / "img2.jpg", "--precision", "float32").stdout
+    line = failure(run("detect", photos / "img2.jpg", "--precision", "bfloat16", "--backend", "opencv"))
+    assert "does not compute in bfloat16" in line
+    assert "only for mtcnn and ssd" in failure(run("detect", photos / "img2.jpg", "-d", "yunet", "--precision", "int8"))
