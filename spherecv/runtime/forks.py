@@ -34,6 +34,48 @@ class ForkLock:
         self._lock = threading.Lock()
 
 
+class Gate:
+    """Calls of a library that a fork waits for: in the child its locks would stay held, by threads that are not there.
+
+    A block under the gate is a call under way; blocks of one thread must not lie within each other.
+    """
+
+    def __init__(self) -> None:
+        self._begin_again()
+        renew(self)
+
+    def _begin_again(self) -> None:
+        self._changed = threading.Condition()
+        self._under_way = 0
+        self._forking = 0
+
+    def __enter__(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._forking)
+            self._under_way += 1
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        with self._changed:
+            self._under_way -= 1
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let no call begin until `open`, and wait for those under way."""
+        with self._changed:
+            self._forking += 1
+            self._changed.wait_for(lambda: not self._under_way)
+
+    def open(self) -> None:
+        """Let calls begin again, if `close` was not broken off before it began."""
+        with self._changed:
+            self._forking = max(0, self._forking - 1)
+            self._changed.notify_all()
+
+    def forked(self) -> None:
+        """Begin again in a child process, without calls."""
+        self._begin_again()
+
+
 _renewed: WeakSet[Forked] = WeakSet()
 
 

@@ -16,11 +16,17 @@ from numpy.typing import NDArray
 from spherecv.errors import DeviceError
 from spherecv.runtime.backend import ChunkLimit, FloatArray, Model, Settings, backend_error
 from spherecv.runtime.devices import import_onnxruntime, onnxruntime_cuda_missing, usable_cores
+from spherecv.runtime.forks import Gate
 from spherecv.runtime.normalise import kept
 from spherecv.runtime.variants import without_prelu
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _NOTHING_BELOW_FATAL = 4
+
+_under_way = Gate()
+if hasattr(os, "register_at_fork"):
+    # A child that is forked in the middle of a call would wait for good for what other threads hold of its memory.
+    os.register_at_fork(before=_under_way.close, after_in_parent=_under_way.open)
 
 
 class OnnxRuntimeBackend:
@@ -57,9 +63,10 @@ class OnnxRuntimeBackend:
             if cuda and hasattr(onnxruntime, "preload_dlls"):
                 with redirect_stdout(io.StringIO()):  # it prints what it does not find
                     onnxruntime.preload_dlls()  # of pip's nvidia packages
-            self._session = onnxruntime.InferenceSession(
-                source, options, providers=[_CUDA, _CPU] if cuda else [_CPU], enable_fallback=0
-            )
+            with _under_way:
+                self._session = onnxruntime.InferenceSession(
+                    source, options, providers=[_CUDA, _CPU] if cuda else [_CPU], enable_fallback=0
+                )
         except Exception as error:  # its exceptions have no base of their own
             what = f"ONNX Runtime {onnxruntime.__version__} cannot load {model.where}"
             raise backend_error(what, _reason(error)) from None
@@ -74,7 +81,8 @@ class OnnxRuntimeBackend:
     def run(self, feeds: dict[str, FloatArray]) -> list[NDArray[np.generic]]:
         """Run the session; see `Backend`."""
         try:
-            answers: list[Any] = self._session.run(self._outputs, feeds)
+            with _under_way:
+                answers: list[Any] = self._session.run(self._outputs, feeds)
         except Exception as error:  # its exceptions have no base of their own
             version = self._onnxruntime.__version__
             raise backend_error(f"ONNX Runtime {version} failed on {self._where}", _reason(error)) from None

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import cv2
 import pytest
 
-from spherecv.runtime.forks import ForkLock
+from spherecv.runtime.forks import ForkLock, Gate
 from spherecv.runtime.opencv_settings import nets
 
 pytestmark = [
@@ -95,6 +95,70 @@ def test_a_fork_waits_for_the_nets_under_way() -> None:
     thread.join()
     with nets.running(cv2, 1):  # and the parent goes on
         pass
+
+
+def test_a_fork_waits_for_calls_under_the_gate() -> None:
+    gate, begun, done = Gate(), threading.Event(), threading.Event()
+
+    def call() -> None:
+        with gate:
+            begun.set()
+            time.sleep(0.2)
+            done.set()
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    assert begun.wait(20)
+    gate.close()
+    assert done.is_set()
+    waiting = threading.Thread(target=call)
+    begun.clear()
+    waiting.start()
+    assert not begun.wait(0.1)  # none begins while it is closed
+    gate.open()
+    assert begun.wait(20)
+    gate.forked()
+    gate.close()  # in a child no call is under way
+    gate.open()
+    thread.join()
+    waiting.join()
+
+
+ONNX = """
+import faulthandler, os, threading, numpy as np
+from spherecv.detect.mtcnn import open_mtcnn
+
+mtcnn = open_mtcnn(backend="onnxruntime")
+image, stop = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8), threading.Event()
+mtcnn.find([image])
+
+def loop():
+    while not stop.is_set():
+        mtcnn.find([image])
+
+threads = [threading.Thread(target=loop) for _ in range(3)]
+for thread in threads:
+    thread.start()
+ends = []
+for _ in range(40):
+    child = os.fork()
+    if not child:
+        faulthandler.dump_traceback_later(20, exit=True)
+        mtcnn.find([image])
+        os._exit(0)
+    ends.append(os.waitpid(child, 0)[1])
+stop.set()
+for thread in threads:
+    thread.join()
+print(sum(ends))
+"""
+
+
+def test_a_child_finds_faces_while_threads_of_the_parent_do() -> None:
+    """In a process of its own: a child that waits for what other threads held ends it with a traceback."""
+    quiet = "ignore:This process:DeprecationWarning"
+    done = subprocess.run([sys.executable, "-W", quiet, "-c", ONNX], capture_output=True, text=True, timeout=250)
+    assert (done.stdout.strip(), done.stderr) == ("0", "")
 
 
 POOL = """
