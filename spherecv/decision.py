@@ -102,8 +102,12 @@ class DecisionRule:
             _detector=stages.detector_name,
         )
         if rule.calibration is not None:
-            rule._check_calibration(rule.calibration, stages.detector_name)
-        if far is not None:
+            # Of one that was measured on crops it is not known yet whether faces will be looked for: `_look_up` warns.
+            whole = rule.calibration.detector == WHOLE
+            rule._check_calibration(rule.calibration, WHOLE if whole else stages.detector_name)
+            if far is not None:
+                rule.calibration.threshold(far)
+        elif far is not None:
             rule.threshold_at(None)
         return rule
 
@@ -127,7 +131,8 @@ class DecisionRule:
         Warns
         -----
         ThresholdWarning
-            The model's threshold was measured with another detector, or with one where there is none.
+            The threshold was measured with another detector, or with one where there is none, or on ready-made crops
+            where there is one.
         """
         whole = face == "whole"
         if far is not None:
@@ -195,7 +200,7 @@ class DecisionRule:
     def _look_up(self, far: float | None, whole: bool) -> Threshold:
         detector = WHOLE if whole else self._detector
         if self.calibration is not None:
-            if whole and self.calibration.detector != WHOLE:
+            if whole != (self.calibration.detector == WHOLE):
                 self._check_calibration(self.calibration, detector)
             return self.calibration.threshold(far)
         return choose_threshold(

@@ -256,7 +256,7 @@ class Calibration:
         Warns
         -----
         ThresholdWarning
-            It was measured on ready-made crops, and what cut those is not known.
+            It was measured on ready-made crops, and a detector is used: what cut those is not known.
         """
         own, other = ModelKey.of(self.model_key), ModelKey.of(model_key)
         if own.files != other.files and is_earlier(model, self.model_key):
@@ -277,7 +277,7 @@ class Calibration:
                     f"the calibration of {self.model} was measured with the {what} {mine}, not {theirs}: "
                     "use that, or measure again with `spherecv calibrate`"
                 )
-        if self.detector == WHOLE:
+        if self.detector == WHOLE and detector != WHOLE:
             warnings.warn(
                 f"the calibration was measured on ready-made crops; {detector} may cut faces otherwise",
                 ThresholdWarning,

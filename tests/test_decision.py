@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from itertools import pairwise
 
@@ -91,9 +92,21 @@ def test_thresholds_measured_with_a_detector_are_not_those_of_whole_images(pipel
     with pytest.raises(CalibrationError, match="with the detector mtcnn, not whole"):
         measured.threshold_at(None, face="whole")
     assert measured.threshold.value == 0.5
-    with pytest.warns(ThresholdWarning, match="ready-made crops"):
-        crops = DecisionRule.of(pipeline, calibration=calibration(pipeline, WHOLE))
-    assert crops.threshold_at(None, face="whole").value == 0.5
+
+
+def test_a_calibration_of_crops_warns_where_a_detector_is_used_and_only_there(pipeline: FacePipeline) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rule = DecisionRule.of(pipeline, calibration=calibration(pipeline, WHOLE))
+        assert rule.threshold_at(None, face="whole").value == 0.5
+        measured = calibration(pipeline, WHOLE)
+        measured = replace(measured, thresholds=(replace(measured.thresholds[0], far=0.1),))
+        asked = DecisionRule.of(pipeline, calibration=measured, far=0.1)
+        assert asked.threshold_at(None, face="whole").value == 0.5
+    with pytest.raises(MissingThresholdError, match="no threshold for FAR"):
+        DecisionRule.of(pipeline, calibration=calibration(pipeline, WHOLE), far=1e-5)
+    with pytest.warns(ThresholdWarning, match="ready-made crops; mtcnn may cut faces otherwise"):
+        assert rule.threshold.value == 0.5
 
 
 def test_arguments_of_the_wrong_type_or_range_are_refused(pipeline: FacePipeline) -> None:

@@ -193,6 +193,9 @@ def test_a_calibration_refuses_what_it_was_not_measured_on() -> None:
             check(calibration(), **changes)
     with pytest.warns(ThresholdWarning, match="ready-made crops"):
         check(calibration(detector="whole"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check(calibration(detector="whole"), detector="whole")  # as measured
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,8 @@ _RATE, _RATE_FROM_NOTHING, _RATE_HEAD = 0.04, 0.01, 0.003
 _EPOCHS, _FEWEST, _MOST = 8, 60, 4000
 _LOOKS, _APART = 10, 200
 _PATIENCE = 5
-_NEARLY = 0.9
+NEARLY = 0.9
+"""The share of the best separation so far from which on a later look at the people held out counts as the best."""
 _SCALED_ON = 64
 _IMPRINTED_ON = 20_000
 
@@ -195,7 +196,7 @@ class FineTuning:
         # nearly as good the latest counts: weights under a falling rate are the better ones for people not looked at.
         top = max(look.separation for _, look in self.looks)
         first = self.looks[0][1].separation
-        if self.best is None or found.separation > max(first, _NEARLY * top):
+        if self.best is None or found.separation > max(first, NEARLY * top):
             self.best, self.best_iteration = found, done
             backend = self.trainer.net.backend
             self._best_weights = [np.array(backend.numpy(param.data)) for param in self.trainer.net.params]

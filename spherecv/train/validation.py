@@ -15,6 +15,8 @@ from spherecv.train.net import Net
 
 FAR = 1e-2
 """The false accept rate at which a validation states the true accept rate."""
+FEWEST_PEOPLE = 6
+"""With two images each: of fewer nobody is held out."""
 _FEWEST = 4
 _MOST_IMAGES = 4000
 _BATCH = 32
@@ -59,18 +61,22 @@ def hold_out(dataset: Dataset, share: float, *, seed: int = 0) -> tuple[Dataset,
     known : Dataset
         To learn from.
     held : Dataset or None
-        None where nobody is held out: `share` is 0, or there are fewer than six people with two images.
+        None where nobody is held out: `share` is 0, or there are fewer than `FEWEST_PEOPLE` with two images.
     """
     if not 0 <= share < 1:
         raise InvalidArgumentError(f"validate must be a share of the identities, 0 to below 1, but got {share}")
-    counts = np.bincount(dataset.labels(), minlength=dataset.classes)
-    able = np.flatnonzero(counts >= 2)
-    if not share or len(able) < 6:
+    able = with_pairs(dataset)
+    if not share or len(able) < FEWEST_PEOPLE:
         return dataset, None
     wanted = min(max(_FEWEST, round(share * dataset.classes)), max(2, dataset.classes // 3), len(able) - 2)
     chosen = np.sort(np.random.default_rng(seed).permutation(able)[:wanted])
     rest = np.setdiff1d(np.arange(dataset.classes), chosen)
     return dataset.of_classes(rest.tolist()), dataset.of_classes(chosen.tolist())
+
+
+def with_pairs(dataset: Dataset) -> npt.NDArray[np.int64]:
+    """Return the labels of the people with two images or more, in order: those who can be held out."""
+    return np.flatnonzero(np.bincount(dataset.labels(), minlength=dataset.classes) >= 2)
 
 
 def read_images(

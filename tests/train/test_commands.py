@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +16,14 @@ from typer.testing import CliRunner, Result
 from spherecv.caffe import load
 from spherecv.cli.samples import sample_portrait
 from spherecv.cli.train import app, sizes
+from spherecv.cli.train.result import conclude
 from spherecv.errors import InvalidArgumentError, ModelFileError, TrainingError
 from spherecv.images import load_image
 from spherecv.records import WHOLE
-from spherecv.thresholds import Calibration, ThresholdWarning
-from spherecv.train.data import open_dataset
+from spherecv.thresholds import Calibration
+from spherecv.train.data import Dataset, open_dataset
+from spherecv.train.finetune import FineTuning
+from spherecv.train.validation import Validation
 from spherecv.zoo import ModelSource, get_recipe
 
 
@@ -210,7 +215,7 @@ def test_finetune_ends_with_rates_thresholds_and_how_to_use_them(used: str, peop
     result = run(*words)
     assert result.exit_code == 0, result.output
     scaled = "images are 15x18, and the net takes 10x12: scaled"
-    for said in (scaled, "held out", "equal error rate", "TAR at FAR 1e-2"):
+    for said in (scaled, "held out", "equal error rate", "TAR at FAR 1e-2", "separation d' "):
         assert said in result.output
     command = next(line for line in result.output.splitlines() if "models add mine" in line).split()
     options = dict(zip(command[4::2], command[5::2], strict=True))
@@ -218,7 +223,8 @@ def test_finetune_ends_with_rates_thresholds_and_how_to_use_them(used: str, peop
     assert all(Path(path).is_file() for path in options.values())
     calibration = Calibration.load(options["--calibration"])
     source = ModelSource.from_caffe(options["--prototxt"], options["--caffemodel"], recipe=options["--recipe"])
-    with pytest.warns(ThresholdWarning, match="ready-made crops"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         calibration.check(model=source.name, model_key=source.key, metric="cosine", detector=WHOLE)
     told = answer(*words)
     assert told["held_out"] == 2
@@ -229,8 +235,62 @@ def test_finetune_ends_with_rates_thresholds_and_how_to_use_them(used: str, peop
 def test_finetune_without_anybody_held_out(used: str, picture_folder: Path, tmp_path: Path) -> None:
     result = run("finetune", used, picture_folder, "-o", tmp_path / "m", "--iterations", 2, "--workers", 0)
     assert result.exit_code == 0, result.output
-    assert "nobody was held out" in result.output
+    assert "nobody was held out, so what was gained is not known: it takes 6 people with two images" in result.output
     assert (tmp_path / "m" / "model.caffemodel").is_file()
+
+
+def concluded(out: Path, before: tuple[float, float], after: tuple[float, float], **fit: Any) -> str:
+    """What is said of a fine-tuning whose EER and TAR went from one to the other."""
+    tuning = FineTuning(None, None)  # type: ignore[arg-type]
+    files = (out / "deploy.prototxt", out / "model.caffemodel")
+    result = conclude(tuning, files, get_recipe("sphereface-mini"), sizes.Fit(**fit), out, able=8)
+    looks = [Validation(eer, tar, 30.0, 80.0, 4.0) for eer, tar in (before, after)]
+    tuning.held = Dataset([], ("a", "b"))
+    tuning.before, tuning.best, tuning.best_iteration = *looks, 60
+    return result.text()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "worse"),
+    [
+        ((0.0061, 1.0), (0.0131, 0.9833), True),
+        ((0.0061, 1.0), (0.0131, 1.0), True),
+        ((0.0131, 0.9833), (0.0061, 1.0), False),
+        ((0.0131, 0.9833), (0.0131, 0.9833), False),
+        ((0.0131, 0.9833), (0.0061, 0.97), False),  # the one rate against the other: nobody knows
+    ],
+)
+def test_a_net_that_got_worse_is_not_recommended(
+    before: tuple[float, float], after: tuple[float, float], worse: bool, tmp_path: Path
+) -> None:
+    said = concluded(tmp_path / "mine", before, after)
+    assert ("WORSE: the new weights" in said) is worse
+    assert ("Keep the old net." in said) is worse
+    assert ("to use it all the same:" in said) is worse
+    assert "models add mine " in said
+
+
+def test_the_printed_commands_say_what_images_they_take(tmp_path: Path) -> None:
+    said = concluded(tmp_path / "mine", (0.1, 0.9), (0.1, 0.9))
+    assert "--face whole" in said
+    assert "must be crops aligned like the images trained on" in said
+    assert "on other people than those trained on" in said
+    photos = concluded(tmp_path / "mine", (0.1, 0.9), (0.1, 0.9), aligned_from=(tmp_path,))
+    assert "--face whole" not in photos
+    assert "must be crops" not in photos
+
+
+def test_the_printed_name_is_the_folders_and_gives_no_model_up_unasked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPHERECV_MODELS", str(tmp_path / "own"))
+    for folder, name in (("mine2", "mine2"), ("My net_1", "my-net-1"), ("sface", "sface-tuned"), ("__", "mine")):
+        said = concluded(tmp_path / folder, (0.1, 0.9), (0.1, 0.9))
+        assert f"models add {name} " in said
+        assert f"--model {name}" in said
+        assert "--replace" not in said
+    (tmp_path / "own" / "mine2").mkdir(parents=True)
+    assert "--recipe sphereface-mini --replace\n" in concluded(tmp_path / "mine2", (0.1, 0.9), (0.1, 0.9))
 
 
 def test_an_explosion_leaves_the_last_good_weights_on_disk(used: str, people: Path, tmp_path: Path) -> None:

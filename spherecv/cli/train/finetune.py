@@ -53,7 +53,10 @@ def finetune(
     head_only: Annotated[bool, typer.Option("--head-only", help="Train the last layer only.")] = False,
     validate: Annotated[
         float,
-        typer.Option("--validate", help="Share of the people held out, by whom the best weights are chosen; 0: none."),
+        typer.Option(
+            "--validate",
+            help="Share of the people held out; the latest weights that tell them apart nearly best are kept; 0: none.",
+        ),
     ] = 0.1,
     align: Annotated[
         bool | None,
@@ -89,6 +92,7 @@ def finetune(
     from spherecv.train.data import open_dataset
     from spherecv.train.finetune import VARIED, annealed, open_finetuning, plan
     from spherecv.train.recipes import save
+    from spherecv.train.validation import with_pairs
     from spherecv.zoo import ModelSource
 
     check_installed()
@@ -135,7 +139,8 @@ def finetune(
         written = out / "deploy.prototxt", out / "model.caffemodel"
         final = ready.run(on_best=lambda: save(ready.trainer.net, *written))
         with counted("measuring thresholds") as progress:
-            found = result.conclude(ready, written, source.recipe, fit, out, progress)
+            able = len(with_pairs(dataset))
+            found = result.conclude(ready, written, source.recipe, fit, out, able=able, progress=progress)
         outcome.finish(ready.trainer, str(out / "snapshot"), final, as_json, wrote=written[1], more=found.to_dict())
         if not as_json:
             typer.echo(found.text())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -13,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 from spherecv.cli.train.sizes import Fit
 from spherecv.errors import NotEnoughDataError
 from spherecv.files import copy_file, write_bytes
+from spherecv.train.finetune import NEARLY
+from spherecv.train.validation import FEWEST_PEOPLE
+from spherecv.zoo.manifest import own_dir, shipped_manifest
 
 if TYPE_CHECKING:
     from spherecv.thresholds import Calibration
@@ -25,7 +29,24 @@ _REPLICATES = 200
 
 @dataclass(frozen=True)
 class Result:
-    """The end of a fine-tuning, as text and as a table."""
+    """The end of a fine-tuning, as text and as a table.
+
+    Attributes
+    ----------
+    tuning : FineTuning
+    calibration : Calibration or None
+    calibrated : Path
+        Where it is written.
+    recipe_file : str
+        What `--recipe` takes.
+    files : (Path, Path)
+        Prototxt and caffemodel.
+    fit : Fit
+    name : str
+        What the model may be called.
+    able : int
+        People with two images or more, who could be held out.
+    """
 
     tuning: FineTuning
     calibration: Calibration | None
@@ -33,6 +54,17 @@ class Result:
     recipe_file: str
     files: tuple[Path, Path]
     fit: Fit
+    name: str
+    able: int
+
+    @property
+    def worse(self) -> bool:
+        """Whether the people held out are told apart worse than before: one rate is worse, and none better."""
+        before, after = self.tuning.before, self.tuning.best
+        if before is None or after is None:
+            return False
+        lost = (after.eer - before.eer, before.tar - after.tar)
+        return max(lost) > 0 and min(lost) >= 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain Python values, ready for JSON."""
@@ -42,6 +74,7 @@ class Result:
             "held_out": 0 if tuning.held is None else tuning.held.classes,
             "before": None if tuning.before is None else asdict(tuning.before),
             "after": None if tuning.best is None else asdict(tuning.best),
+            "worse": self.worse,
             "calibration": None if self.calibration is None else str(self.calibrated),
             "threshold": None if self.calibration is None else self.calibration.thresholds[0].threshold,
             "recipe": self.recipe_file,
@@ -55,22 +88,35 @@ class Result:
         tuning = self.tuning
         before, after, held = tuning.before, tuning.best, tuning.held
         if before is None or after is None or held is None:
-            return ["nobody was held out, so what was gained is not known: --validate 0.1 holds out some people"]
+            return [f"nobody was held out, so what was gained is not known: {self._nobody()}"]
         rows = [
             ("equal error rate", f"{100 * before.eer:.2f} %", f"{100 * after.eer:.2f} %"),
             ("TAR at FAR 1e-2", f"{100 * before.tar:.2f} %", f"{100 * after.tar:.2f} %"),
             ("angle within people", f"{before.within:.1f} deg", f"{after.within:.1f} deg"),
             ("angle between people", f"{before.between:.1f} deg", f"{after.between:.1f} deg"),
         ]
-        rows.append(("separation d', chosen by", f"{before.separation:.2f}", f"{after.separation:.2f}"))
+        rows.append(("separation d'", f"{before.separation:.2f}", f"{after.separation:.2f}"))
         head = f"{len(held.items)} images of {held.classes} people who were held out:"
         lines = [head, f"  {'':24}{'before':>10}{'after':>10}"]
         lines += [f"  {name:24}{old:>10}{new:>10}" for name, old, new in rows]
         if not tuning.best_iteration:
             lines.append("no iteration did better by them: the weights are those it started from; more images may help")
         else:
-            lines.append(f"the weights are those of iteration {tuning.best_iteration}")
+            lines.append(
+                f"the weights are those of iteration {tuning.best_iteration}: the latest whose separation d' is at "
+                f"least {NEARLY:.0%} of the best so far, and above that before"
+            )
+        if self.worse:
+            lines += [
+                "WORSE: the new weights tell people that they have not seen apart worse than those it started from.",
+                "  Keep the old net. More people and more images of each may help, a lower --base-lr, or --head-only.",
+            ]
         return lines
+
+    def _nobody(self) -> str:
+        if self.able >= FEWEST_PEOPLE:
+            return "--validate 0.1 holds out some people"
+        return f"it takes {FEWEST_PEOPLE} people with two images each or more, and here are {self.able}"
 
     def _thresholds(self) -> list[str]:
         if self.calibration is None:
@@ -88,17 +134,30 @@ class Result:
 
     def _use(self) -> list[str]:
         prototxt, caffemodel = self.files
-        add = f"  spherecv models add mine --prototxt {prototxt} --caffemodel {caffemodel} --recipe {self.recipe_file}"
+        add = f"  spherecv models add {self.name} --prototxt {prototxt} --caffemodel {caffemodel}"
+        add += f" --recipe {self.recipe_file}"
         if self.calibration is not None:
             add += f" --calibration {self.calibrated}"
-        face = "" if self.fit.aligned_from else " --face whole"
-        lines = ["to use it:", add, f"  spherecv verify A.jpg B.jpg --model mine{face}"]
-        if not self.fit.aligned_from:
-            lines.append(
-                "  for images, measure a threshold with their faces found: spherecv calibrate PHOTOS/ --model mine -o "
-                "images.toml"
-            )
-        return lines
+        lines = ["to use it all the same:" if self.worse else "to use it:"]
+        if (own_dir() / self.name).exists():
+            add += " --replace"
+            lines = [f"{lines[0][:-1]} (a model {self.name} is there: --replace gives it up, another name keeps both):"]
+        if self.fit.aligned_from:
+            return [*lines, add, f"  spherecv verify A.jpg B.jpg --model {self.name}"]
+        return [
+            *lines,
+            add,
+            f"  spherecv verify A.jpg B.jpg --model {self.name} --face whole",
+            "  A.jpg and B.jpg must be crops aligned like the images trained on (`spherecv align` makes them)",
+            "  for photographs, measure a threshold with their faces found, on other people than those trained on:",
+            f"  spherecv calibrate PHOTOS/ --model {self.name} -o photos.toml",
+        ]
+
+
+def _name_of(out: Path) -> str:
+    """Make a model's name of a folder's: one that no model of SphereCV has."""
+    name = re.sub("[^a-z0-9.-]+", "-", out.resolve().name.lower()).strip("-.") or "mine"
+    return f"{name}-tuned" if name in shipped_manifest().models else name
 
 
 def conclude(
@@ -107,6 +166,8 @@ def conclude(
     recipe: Recipe,
     fit: Fit,
     out: Path,
+    *,
+    able: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> Result:
     """Measure thresholds on the people held out, and sum up.
@@ -121,6 +182,8 @@ def conclude(
     fit : Fit
     out : Path
         Where `held-out` and `calibration.toml` go.
+    able : int
+        People with two images or more, who could be held out.
     progress : callable, optional
     """
     calibrated = out / "calibration.toml"
@@ -134,13 +197,12 @@ def conclude(
         else:
             calibration.save(calibrated)
         _write_looks(tuning, out / "held-out.csv")
-    return Result(tuning, calibration, calibrated, _written(recipe, out), files, fit)
+    return Result(tuning, calibration, calibrated, _written(recipe, out), files, fit, _name_of(out), able)
 
 
 def _written(recipe: Recipe, out: Path) -> str:
     """Return what names a recipe: its name where the package knows it, else a file that is written."""
     from spherecv.files import write_toml
-    from spherecv.zoo.manifest import shipped_manifest
 
     known = shipped_manifest().recipes.get(recipe.name)
     if known is not None and known.fingerprint == recipe.fingerprint:
