@@ -7,7 +7,23 @@ from typing import Any
 
 
 class SphereCVError(Exception):
-    """Anything SphereCV refuses, in one line. Catch this to catch all of them; the command line exits 2."""
+    """Anything SphereCV refuses, in one line. Catch this to catch all of them; the command line exits 2.
+
+    Parameters
+    ----------
+    *words
+        As for any exception.
+    advice : str, optional
+        What callers of the library and the command line can set; it ends the message. Kept as `advice`, so that the
+        service, whose callers cannot set it, leaves it out.
+    """
+
+    advice = ""
+
+    def __init__(self, *words: object, advice: str = "") -> None:
+        super().__init__(*((f"{words[0]}{advice}",) if advice else words))
+        if advice:
+            self.advice = advice
 
     def __reduce__(self) -> tuple[Callable[..., SphereCVError], tuple[Any, ...], dict[str, Any]]:
         """Travel between processes, whatever a class asks for to be made."""

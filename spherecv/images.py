@@ -52,7 +52,7 @@ LIST_SUFFIXES = frozenset({".txt", ".lst", ".list"})
 
 _PILLOW = threading.Lock()
 _RAISE = ": max_pixels=, --max-pixels or SPHERECV_MAX_PIXELS raise it"
-_FILL = ": truncated=True, --truncated or SPHERECV_TRUNCATED=1 take what is there"
+_FILL = "; to take what is there, grey where it breaks off: truncated=True, --truncated or SPHERECV_TRUNCATED=1"
 _DEPTHS = (8, 10, 12, 14)
 """Bits of a sample, fewer than the 16 that it is kept in."""
 _BRIGHTEST = 3
@@ -392,8 +392,8 @@ def _from_pil(picture: PILImage, label: str, max_pixels: int) -> NDArray[np.uint
         raise
     except Exception as error:  # as above: decoders raise OSError, SyntaxError, ValueError, struct.error, ...
         reason = _first_line(error)
-        cure = _FILL if opened.format == "JPEG" and "truncated" in reason else ""
-        raise ImageError(f"{label} is a broken image: {reason}{cure}") from None
+        cure = _FILL if opened.format in ("JPEG", "MPO") and "truncated" in reason else ""
+        raise ImageError(f"{label} is a broken image: {reason}", advice=cure) from None
     return make_square(_to_bgr(array, "rgb"), shape)
 
 

@@ -175,7 +175,7 @@ class FacePipeline:
         height, width = loaded.image.shape[:2]
         if not found:
             where = f"{loaded.label} ({width}x{height}) by {self.detector.name}"
-            return NoFaceError(f"no face found in {where}{_cure(self.detector.name)}")
+            return NoFaceError(f"no face found in {where}", advice=_cure(self.detector.name))
         if which == "only" and len(found) > 1:
             return SeveralFacesError(
                 f"{len(found)} faces found in {loaded.label} ({width}x{height}), and one was to be there: take the "

@@ -116,7 +116,7 @@ def choose_threshold(
     fitting = [row for row in known if row.metric == metric and row.fingerprint == recipe.fingerprint]
     exact = [row for row in fitting if row.far == far] if far is not None else _by_preference(fitting)
     if not exact:
-        raise MissingThresholdError(_missing(fitting, model, recipe, metric, far))
+        raise MissingThresholdError(_missing(fitting, model, recipe, metric, far), advice=_ADVICE)
     row = next((row for row in exact if row.detector == detector), exact[0])
     if row.detector != detector:
         used = "on whole images as crops" if detector == WHOLE else detector
@@ -138,11 +138,15 @@ def choose_threshold(
         if shift is None:
             raise MissingThresholdError(
                 f"the thresholds of {model} were measured in float32, and nobody measured what becomes of their false "
-                f"accept rates in {precision}: take precision='float32' (--precision float32), pass threshold= "
-                "(--threshold), or measure one with `spherecv calibrate --precision`"
+                f"accept rates in {precision}",
+                advice=": take precision='float32' (--precision float32), pass threshold= (--threshold), or measure "
+                "one with `spherecv calibrate --precision`",
             )
         source += f"; in {precision} its false accept rate is {shift.measured:.3g}, in float32 {shift.far:.3g}"
     return Threshold(row.threshold, row.far, source, row.measured_far)
+
+
+_ADVICE = ": pass threshold= (--threshold), or measure one on your own pairs with `spherecv calibrate`"
 
 
 def _by_preference(rows: Sequence[KnownThreshold]) -> list[KnownThreshold]:
@@ -153,10 +157,7 @@ def _missing(fitting: Sequence[KnownThreshold], model: str, recipe: Recipe, metr
     rates = sorted({row.far for row in fitting if row.far is not None}, reverse=True)
     wanted = f" at a false accept rate of {far:g}" if far is not None else ""
     offered = f" (known rates: {', '.join(f'{rate:g}' for rate in rates)})" if rates else ""
-    return (
-        f"no {metric} threshold of {model} with the recipe {recipe.name!r} is known{wanted}{offered}: "
-        "pass threshold= (--threshold), or measure one on your own pairs with `spherecv calibrate`"
-    )
+    return f"no {metric} threshold of {model} with the recipe {recipe.name!r} is known{wanted}{offered}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,8 +302,8 @@ class Calibration:
                 return Threshold(row.threshold, row.far, source, row.measured_far)
         known = ", ".join(f"{row.far:g}" for row in self.thresholds if row.far is not None) or "none"
         raise MissingThresholdError(
-            f"the calibration of {self.model} holds no threshold for FAR {far:g} (known rates: {known}): "
-            "measure it with `spherecv calibrate --far`"
+            f"the calibration of {self.model} holds no threshold for FAR {far:g} (known rates: {known})",
+            advice=": measure it with `spherecv calibrate --far`",
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -141,11 +141,17 @@ def _weights() -> Path:
         with contextlib.redirect_stdout(io.StringIO()):
             found = module.weight_utils.download_weights_if_necessary(file_name=path.name, source_urls=urls)
     except Exception as error:  # requests, gdown and the file system each have their own
-        reason = _one_line(error.__cause__ if isinstance(error.__cause__, Exception) else error)
+        reason = _one_line(_innermost(error))
         raise DownloadError(
             f"retinaface: {path} is missing and could not be downloaded ({reason}): {by_hand}"
         ) from None
     return Path(found)
+
+
+def _innermost(error: Exception) -> Exception | str:
+    """What failed in the end: the package holds an error of requests, that one of urllib3, that the system's."""
+    inner = getattr(error, "reason", None) or error.__cause__ or (error.args or ("",))[0]
+    return _innermost(inner) if isinstance(inner, Exception) else getattr(error, "strerror", None) or error
 
 
 def _providers(device: str) -> list[str]:
@@ -174,5 +180,5 @@ def _open(path: Path, providers: list[str], threads: int | None) -> Any:
     return _onnx_module().RetinaFace(session)
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: object) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__

@@ -94,6 +94,10 @@ class ApiKeys:
             digests[found["name"]] = found["digest"]
         return cls(digests)
 
+    def knows(self, name: str) -> bool:
+        """Whether a key has this name."""
+        return name in self._digests
+
     def owner(self, key: str | None) -> str | None:
         """Tell whose key this is, in the same time for any key, right or wrong.
 
@@ -154,8 +158,12 @@ def add_key(path: str | os.PathLike[str], name: str) -> str:
         held = target.read_text(encoding="utf-8") if target.exists() else _HEAD
     except (OSError, ValueError) as error:
         raise StorageError(f"{target} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if ApiKeys._parsed(held.splitlines(), str(target)).knows(name):
+        raise InvalidArgumentError(
+            f"{target} has a key called {name} already: choose another name, or delete that line first, and the old "
+            "key opens nothing any more"
+        )
     text = held + ("" if held.endswith("\n") else "\n") + line + "\n"
-    ApiKeys._parsed(text.splitlines(), str(target))  # a name given twice is refused before anything is written
     with open_whole(target, mode=0o600) as stream:
         stream.write(text.encode())
     return key

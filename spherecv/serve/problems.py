@@ -93,12 +93,12 @@ def problem_of(error: SphereCVError, *, conceal: str | None = None) -> Problem:
     conceal : str, optional
         A path on the server's disk that must not be shown.
     """
-    detail = str(error)
+    detail = str(error).removesuffix(error.advice)
     if conceal:
         detail = detail.replace(conceal, "the gallery")
     again = {"Retry-After": "1"}
     if isinstance(error, NoFaceError):
-        return Problem("no-face", detail)
+        return Problem("no-face", f"{detail}: send a sharper image, or one on which the face is larger")
     if isinstance(error, SeveralFacesError):
         return Problem("several-faces", detail)
     if isinstance(error, ImageError):
@@ -106,7 +106,8 @@ def problem_of(error: SphereCVError, *, conceal: str | None = None) -> Problem:
     if isinstance(error, IdentityError):
         return Problem("unknown-identity", detail)
     if isinstance(error, MissingThresholdError):
-        return Problem("no-threshold", detail)
+        cure = "ask for another far, or have the administrator measure one (`spherecv calibrate`)"
+        return Problem("no-threshold", f"{detail}: {cure}")
     if isinstance(error, InvalidArgumentError):
         return Problem("invalid", detail)
     if isinstance(error, GalleryLockedError):

@@ -219,6 +219,11 @@ def mend(info: ModelInfo, file: ModelFile) -> str:
         return "the installation is damaged, install SphereCV again"
     if file.origin == "own":
         return f"add it again, `spherecv models add {info.name} --replace ...`"
+    if is_offline():
+        return (
+            f"SPHERECV_OFFLINE forbids to download it: unset that and run `spherecv models download {info.name}`, "
+            f"or put it there by hand{_from(file)}"
+        )
     return f"`spherecv models download {info.name}` fetches it; or put it there by hand{_from(file)}"
 
 

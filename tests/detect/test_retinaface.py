@@ -157,6 +157,19 @@ def test_no_weights_and_no_network_there(home, monkeypatch, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_of_an_unknown_host_the_systems_words_are_told(home, monkeypatch):
+    import socket
+
+    def unknown(*args, **kwargs):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.delenv("SPHERECV_OFFLINE")
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)  # below requests and urllib3, which wrap it
+    with pytest.raises(DownloadError, match=r"could not be downloaded \(Name or service not known\): put") as raised:
+        FaceDetector("retinaface")
+    assert "HTTPSConnection" not in str(raised.value)
+
+
 def test_the_package_downloads_to_where_it_looks(home, monkeypatch):
     import gdown
     import requests

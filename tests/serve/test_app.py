@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import threading
 import time
 
@@ -95,6 +96,10 @@ def test_several_images_a_side_are_a_template_as_in_the_library(real, net, photo
     grey = cv2.imencode(".png", np.full((90, 90, 3), 90, np.uint8))[1].tobytes()
     sent = real.post("/v1/verify", files=[*files, ("img2", grey)])
     assert "no face found in img2 2" in problem(sent, 422, "no-face")
+    assert "send a sharper image" in problem(sent, 422, "no-face")
+    half = real.post("/v1/detect", files={"img": photos[1][: len(photos[1]) // 2]})
+    for refused, kind in ((sent, "no-face"), (half, "bad-image")):  # no advice that a request cannot follow
+        assert not re.search("--|=|SPHERECV_", problem(refused, 422, kind)), refused.text
     for images in ([], [base64_of(grey)] * 17):
         assert "img1: 1 to 16 images" in problem(real.post("/v1/verify", json={**body, "img1": images}), 422, "invalid")
 
@@ -265,7 +270,9 @@ def test_rates_and_probabilities_come_from_the_calibration(net, tmp_path, photos
         for far, name in (("0.01", "Ann"), ("0.001", None)):
             (match,) = client.post("/v1/identify", files={"img": photos[2]}, data={"far": far}).json()["matches"]
             assert (match["identity"], match["far"]) == (name, float(far))
-        assert "0.01, 0.001" in problem(client.post("/v1/verify", files=both, data={"far": "0.5"}), 422, "no-threshold")
+        refused = problem(client.post("/v1/verify", files=both, data={"far": "0.5"}), 422, "no-threshold")
+        assert "(known rates: 0.01, 0.001): ask for another far, or have the administrator measure one" in refused
+        assert "threshold=" not in refused
 
 
 def test_more_than_the_queue_holds_is_told_to_come_again(staged, tools) -> None:

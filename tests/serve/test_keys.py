@@ -51,7 +51,7 @@ def test_what_is_no_key_is_refused_and_not_repeated(tmp_path) -> None:
     with pytest.raises(InvalidArgumentError, match="a key's name"):
         new_key("two words")
     path.write_text(line + "\n")
-    with pytest.raises(InvalidArgumentError, match="two keys called a"):
+    with pytest.raises(InvalidArgumentError, match="has a key called a already: choose another name"):
         add_key(path, "a")
     assert path.read_text() == line + "\n"
 

@@ -40,6 +40,12 @@ def test_locate_never_downloads_and_says_what_to_do(site, folder) -> None:
     assert not site.asked
 
 
+def test_offline_the_variable_is_named_that_forbids_what_would_help(site, monkeypatch) -> None:
+    monkeypatch.setenv("SPHERECV_OFFLINE", "1")
+    with pytest.raises(ModelNotFoundError, match="SPHERECV_OFFLINE forbids to download it: unset that and run"):
+        locate(site.model(site.file(lambda r: r.serve())))
+
+
 def test_a_file_put_there_by_hand_works_offline(site, folder, monkeypatch) -> None:
     monkeypatch.setenv("SPHERECV_OFFLINE", "1")
     folder.mkdir(parents=True)
