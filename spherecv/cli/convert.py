@@ -12,6 +12,8 @@ import typer
 from spherecv.cli import options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from spherecv.caffe import CaffeNet
     from spherecv.cli.parity import Parity
 
@@ -109,11 +111,26 @@ def convert(
         write_bytes(out, data)
         answer |= {"out": str(out), "bytes": len(data)}
         _say(f"wrote {out}: {len(data):,} bytes, outputs {', '.join(net.outputs)}", as_json)
+        _say_tail(data, net.outputs, as_json)
     agrees = _verify(net, (prototxt, caffemodel), tolerance, answer, as_json) if verify else True
     if as_json:
         typer.echo(json.dumps(answer))
     if not agrees:
         raise typer.Exit(DIFFERENT)
+
+
+def _say_tail(model: bytes, outputs: Sequence[str], as_json: bool) -> None:
+    """Say which outputs are computed after the net, and what other software finds in the file instead."""
+    import onnx
+
+    found = [port.name for port in onnx.load_from_string(model).graph.output]
+    later = [name for name in outputs if name not in found]
+    if later:
+        _say(
+            f"SphereCV computes {', '.join(later)} after the net; other software that reads the file gets "
+            f"{', '.join(found)}",
+            as_json,
+        )
 
 
 def _int8(files: tuple[Path, Path], images: str, recipe: str | None) -> bytes:

@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -43,7 +43,7 @@ from spherecv.errors import DeviceError, InvalidArgumentError, ModelFileError
 from spherecv.runtime import Session
 from spherecv.runtime.agreement import disagreement
 from spherecv.runtime.backend import Model, Settings
-from spherecv.runtime.opencv_backend import OpenCVBackend
+from spherecv.runtime.opencv_backend import OpenCVBackend, classic_reads_inside
 from spherecv.runtime.opencv_settings import nets
 from spherecv.runtime.signature import signature_of
 
@@ -194,7 +194,7 @@ def readNetFromCaffe(  # noqa: N802 - OpenCV's name
 
 
 def install(*, replace: bool = False) -> None:
-    """Put `readNetFromCaffe` into `cv2.dnn`, where OpenCV has none.
+    """Put `readNetFromCaffe` into `cv2.dnn`, where OpenCV has none, and let `cv2.dnn.readNet` take Caffe's files.
 
     Parameters
     ----------
@@ -204,6 +204,28 @@ def install(*, replace: bool = False) -> None:
     if replace or not hasattr(cv2.dnn, "readNetFromCaffe"):
         vars(cv2.dnn)["readNetFromCaffe"] = readNetFromCaffe
         vars(cv2)["dnn_readNetFromCaffe"] = readNetFromCaffe
+        if not isinstance(cv2.dnn.readNet, _ReadNet):
+            vars(cv2.dnn)["readNet"] = _ReadNet(cv2.dnn.readNet)
+
+
+class _ReadNet:
+    """`cv2.dnn.readNet`, which tells a net's framework by the suffixes of its files, with Caffe among them."""
+
+    def __init__(self, others: Callable[..., cv2.dnn.Net]) -> None:
+        self._others = others
+
+    def __call__(self, *given: Any, **named: Any) -> cv2.dnn.Net | CaffeNet:
+        """Read a net: `(model, config, framework)` in either order of the files, or `(framework, model, config)`."""
+        sources = [*given, *named.values()]
+        words = [source for source in sources if isinstance(source, str)]
+        by_suffix = {Path(word).suffix.lower(): word for word in words}
+        if by_suffix.keys() & {".prototxt", ".caffemodel"}:
+            return readNetFromCaffe(by_suffix.get(".prototxt"), by_suffix.get(".caffemodel"))
+        framework = next((word for word in words if word.lower() == "caffe"), None)
+        if framework is not None:
+            weights, prototxt, *_ = [*(source for source in sources if source is not framework), None, None]
+            return readNetFromCaffe(prototxt, weights)
+        return self._others(*given, **named)
 
 
 class CaffeNet:
@@ -562,6 +584,8 @@ def _read_classic(path: Path) -> cv2.dnn.Net | None:
     if engine is None:
         return None
     model = Model(path, signature_of(path), str(path))
+    if engine and not classic_reads_inside(model.signature):
+        return None
     settings = Settings(tuple(port.name for port in model.signature.outputs), None, None)
     if disagreement(model, _Classic(model, settings, engine), settings):
         return None

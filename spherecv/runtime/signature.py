@@ -101,11 +101,6 @@ class Signature:
         """Whether the net computes in integers."""
         return any(node.operator in QUANTISERS or node.operator.startswith("QLinear") for node in self.nodes)
 
-    @property
-    def grouped(self) -> bool:
-        """Whether a convolution works in groups, as depthwise ones do."""
-        return any(node.operator == "Conv" and node.integer("group", 1) > 1 for node in self.nodes)
-
 
 def read_signature(model: Buffer, where: str) -> Signature:
     """Read what a model asks for and gives.

@@ -18,6 +18,8 @@ from spherecv.video.kinds import VIDEO_SUFFIXES
 from spherecv.video.live import LiveFrames, Notice
 from spherecv.video.tracks import RATE, Frame
 
+_CAMERAS = {".mjpeg", ".mjpg"}
+"""Suffixes of files too, but at an address of a camera's stream."""
 Source: TypeAlias = str | os.PathLike[str] | int | Iterable[ImageSource | Frame]
 
 
@@ -168,7 +170,8 @@ def open_frames(
     if is_web_address(source) and is_offline():
         raise VideoError(f"{brief(source)} is not fetched: SPHERECV_OFFLINE forbids the network")
     if isinstance(source, str) and "://" in source:
-        stored = Path(re.split(r"[?#]", source)[0]).suffix.lower() in VIDEO_SUFFIXES and not source.startswith("rtsp")
+        suffix = Path(re.split(r"[?#]", source)[0]).suffix.lower()
+        stored = suffix in VIDEO_SUFFIXES - _CAMERAS and not source.startswith("rtsp")
         return _captured(source, without_password(source), not stored if drop is None else drop, give_up)
     if isinstance(source, str | os.PathLike):
         return _from_path(Path(source), rate)

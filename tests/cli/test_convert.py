@@ -185,16 +185,28 @@ def test_opencv_4s_importer_is_a_second_opinion(data_dir: Path) -> None:
     assert all(row.relative < 1e-4 for row in rows)
 
 
+FILTERED = b"""input: "data" input_dim: 1 input_dim: 3 input_dim: 8 input_dim: 8
+layer { name: "loc" type: "Flatten" bottom: "data" top: "loc" }
+layer { name: "one" type: "Reduction" bottom: "data" top: "one" reduction_param { axis: 1 } }
+layer { name: "keep" type: "Filter" bottom: "loc" bottom: "one" top: "kept" }
+layer { name: "after" type: "ReLU" bottom: "kept" top: "after" }
+layer { name: "plain" type: "Power" bottom: "data" top: "plain" }"""
+
+
 def test_detections_are_compared_by_what_they_are_made_from() -> None:
-    text = b"""input: "data" input_dim: 1 input_dim: 3 input_dim: 8 input_dim: 8
-    layer { name: "loc" type: "Flatten" bottom: "data" top: "loc" }
-    layer { name: "one" type: "Reduction" bottom: "data" top: "one" reduction_param { axis: 1 } }
-    layer { name: "keep" type: "Filter" bottom: "loc" bottom: "one" top: "kept" }
-    layer { name: "after" type: "ReLU" bottom: "kept" top: "after" }
-    layer { name: "plain" type: "Power" bottom: "data" top: "plain" }"""
-    net = load(text)
+    net = load(FILTERED)
     assert net.outputs == ("after", "plain")
     assert parity._of_fixed_shape(net) == ("loc", "one", "plain")
+
+
+def test_what_is_computed_after_the_net_is_said(run, tmp_path: Path) -> None:
+    prototxt, caffemodel = tmp_path / "net.prototxt", tmp_path / "net.caffemodel"
+    prototxt.write_bytes(FILTERED)
+    caffemodel.write_bytes(NetParameter(name="net").SerializeToString())
+    result = run("convert", prototxt, caffemodel, "-o", tmp_path / "net.onnx")
+    assert result.exit_code == 0
+    found = [port.name for port in onnx.load(tmp_path / "net.onnx").graph.output]
+    assert f"computes after after the net; other software that reads the file gets {', '.join(found)}" in result.stdout
 
 
 def test_int8_of_photographs(run, data_dir: Path, tmp_path: Path) -> None:

@@ -406,6 +406,34 @@ def test_install(monkeypatch):
     assert cv2.dnn.readNetFromCaffe is readNetFromCaffe
 
 
+def test_read_net_takes_caffe_files_too_and_others_as_before(monkeypatch, tmp_path, blob):
+    for module, name in ((cv2.dnn, "readNetFromCaffe"), (cv2, "dnn_readNetFromCaffe"), (cv2.dnn, "readNet")):
+        monkeypatch.setitem(vars(module), name, getattr(module, name, None))
+    cv2_dnn.install(replace=True)
+    first = cv2.dnn.readNet
+    cv2_dnn.install(replace=True)
+    assert cv2.dnn.readNet is first
+    prototxt, caffemodel = tmp_path / "age.prototxt", tmp_path / "age.caffemodel"
+    prototxt.write_text(BODY + DENSE)
+    caffemodel.write_bytes(weights(BODY + DENSE))
+    text, stored = np.frombuffer(prototxt.read_bytes(), np.uint8), np.frombuffer(caffemodel.read_bytes(), np.uint8)
+    wanted = readNetFromCaffe(str(prototxt), str(caffemodel))
+    wanted.setInput(blob)
+    for net in (
+        cv2.dnn.readNet(str(caffemodel), str(prototxt)),
+        cv2.dnn.readNet(str(prototxt), str(caffemodel)),
+        cv2.dnn.readNet(model=str(caffemodel), config=str(prototxt), framework="Caffe"),
+        cv2.dnn.readNet("caffe", stored, text),
+    ):
+        net.setInput(blob)
+        assert np.array_equal(net.forward(), wanted.forward())
+    onnx = tmp_path / "net.onnx"
+    onnx.write_bytes(caffe.load(prototxt, caffemodel).to_onnx())
+    assert cv2.dnn.readNet(str(onnx)).getUnconnectedOutLayersNames() == ("age_prob",)
+    with pytest.raises(cv2.error):
+        cv2.dnn.readNet(str(tmp_path / "none.onnx"))
+
+
 def test_the_environment_is_left_as_it_was(monkeypatch):
     name = "OPENCV_DNN_ONNX_USE_LEGACY_NAMES"
     monkeypatch.delenv(name, raising=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -37,29 +36,20 @@ LATER = SimpleNamespace(dnn=SimpleNamespace(ENGINE_NEW=2))
 FOUR = SimpleNamespace(dnn=SimpleNamespace())
 
 
-@pytest.mark.parametrize(
-    ("name", "device", "engines"),
-    [
-        ("dense", "cpu", [1, 2]),
-        ("depthwise", "cpu", [2, 1]),
-        ("any_size", "cpu", [2, 1]),
-        ("two_inputs", "cpu", [1, 2]),
-        ("depthwise", "cuda", [1]),
-    ],
-)
-def test_the_engine_goes_by_the_kind_of_net(name, device, engines, models):
+@pytest.mark.parametrize("name", ["dense", "depthwise", "any_size", "two_inputs"])
+def test_the_new_engine_comes_first(name, models, graph):
     signature = read_signature(models[name], "it")
-    assert _engines(FIVE, signature, "cpu") == [2, 1]  # foreign
-    signature = replace(signature, producer="spherecv")
-    assert _engines(FIVE, signature, device) == engines
-    assert _engines(LATER, signature, device) == [2]
-    assert _engines(FOUR, signature, device) == [0]
+    assert _engines(FIVE, signature, "cpu") == [2, 1]
+    assert _engines(FIVE, signature, "cuda") == [1]
+    assert _engines(LATER, signature, "cpu") == [2]
+    assert _engines(FOUR, signature, "cpu") == [0]
 
 
-@pytest.mark.parametrize(("name", "engine"), [("det1", 2), ("det2", 1), ("det3", 1), ("det4", 1), ("mobilefacenet", 2)])
-def test_the_engine_of_real_caffe_nets(name, engine, caffe_onnx):
-    """The converter decides with which operators a layer is written, and so about the engine."""
-    assert _engines(FIVE, read_signature(caffe_onnx(name), "it"), "cpu")[0] == engine
+def test_the_classic_engine_never_gets_what_it_reads_beyond(graph):
+    sizes = graph.constant(np.array([1, 3, 5, 5], np.int64))
+    graph.op("Resize", "data", "", "", sizes, to="y", mode="linear")
+    model = graph.model({"data": [1, 3, 3, 3]}, {"y": [1, 3, 5, 5]})
+    assert _engines(FIVE, read_signature(model, "it"), "cpu") == [2]
 
 
 @pytest.mark.skipif(not TWO_ENGINES, reason="this OpenCV has one engine")
@@ -83,8 +73,8 @@ def test_the_engine_asked_for_is_the_engine_used(models):
     layers = {}
     for name in ("dense", "depthwise"):
         model = loaded(models[name])
-        signature = replace(model.signature, producer="spherecv")
-        net, engine = _load(cv2, model, _engines(cv2, signature, "cpu"))
+        order = [cv2.dnn.ENGINE_CLASSIC, cv2.dnn.ENGINE_NEW]
+        net, engine = _load(cv2, model, order[::-1] if name == "depthwise" else order)
         layers[name] = (engine, net.getLayerNames()[0])
     assert layers["dense"][0] == cv2.dnn.ENGINE_CLASSIC
     assert layers["dense"][1].startswith("onnx_node!")

@@ -50,7 +50,6 @@ def test_real_nets(data_dir):
         assert [(port.name, port.element, port.dims) for port in signature.inputs] == inputs
         assert [(port.name, port.element, port.dims) for port in signature.outputs] == outputs
         assert [(node.operator, node.inputs, node.outputs) for node in signature.nodes] == [node[:3] for node in nodes]
-        assert signature.grouped
         assert signature.fixed_size
 
 

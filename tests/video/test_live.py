@@ -195,7 +195,8 @@ class Camera(BaseHTTPRequestHandler):
 
 
 @pytest.mark.runtime
-def test_a_camera_over_http_is_reached_again() -> None:
+def test_a_camera_over_http_is_reached_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPHERECV_OFFLINE", raising=False)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Camera)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
