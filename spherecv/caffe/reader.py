@@ -110,9 +110,20 @@ def read_message(source: Source, kind: type[MessageT]) -> MessageT:
         solver: MessageT = kind()
         for unknown in text.parse(text.decode(data, name), solver, name).unknown:
             place = f"{name}:{unknown.line}:{unknown.column}"
+            if _is_net(data, name):
+                raise PrototxtError(f"{name} is a net, not a solver: pass the solver's prototxt, whose `net` names it")
             raise PrototxtError(f"{place}: {unknown.reason}", line=unknown.line, column=unknown.column)
         return solver
     return _decode(data, kind, name)
+
+
+def _is_net(data: bytes, name: str) -> bool:
+    """Whether a prototxt has layers."""
+    try:
+        outline = text.parse(text.decode(data, name), NetParameter(), name)
+    except PrototxtError:
+        return False
+    return bool(outline.layer or outline.layers)
 
 
 def read_caffemodel(source: Source) -> NetParameter:

@@ -120,6 +120,8 @@ def add(
     info = add_model(name, source.files, recipe=source.recipe, calibration=calibration, replace=replace)
     known = "with its calibration" if calibration else "without a threshold: measure one with `spherecv calibrate`"
     typer.echo(f"{info.name}: {_megabytes(info.size)}, recipe {source.recipe.fingerprint}, {known}")
+    if info.licence != "not stated":
+        typer.echo(f"licence {info.licence}. {info.terms}")
 
 
 @app.command("remove")

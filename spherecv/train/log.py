@@ -52,7 +52,7 @@ class Log:
         self._file, self._table = (None if path is None else Path(path) for path in (file, table))
         self._live = live and sys.stderr.isatty()
         self._reports = live and not self._live
-        self._reported = 0.0
+        self._reported: float | None = None
         self._news: list[str] = []
         self._lines: IO[bytes] | None = None
         self._rows: IO[bytes] | None = None
@@ -63,8 +63,10 @@ class Log:
 
     @contextmanager
     def running(self, end: int) -> Iterator[None]:
-        """Open the files for a run of `end` iterations."""
-        self._end, self._reported = end, time.monotonic()
+        """Open the files for a run, or a part of one, of `end` iterations in all."""
+        self._end = end
+        if self._reported is None:  # parts that are shorter than `EVERY` say something, too
+            self._reported = time.monotonic()
         try:
             self._lines, self._rows = self._open(self._file), self._open(self._table)
             while self._news:
@@ -113,7 +115,7 @@ class Log:
             self._row(self._rows, progress)
         if self._display is not None:
             self._display.update(self._panel(progress))
-        if self._reports and time.monotonic() - self._reported >= EVERY:
+        if self._reports and time.monotonic() - (self._reported or 0.0) >= EVERY:
             self._reported = time.monotonic()
             shown = ", ".join(f"{name} {value}" for name, value in self._shown(progress).items())
             sys.stderr.write(f"iteration {progress.iteration + 1} of {self._end}: {shown}\n")

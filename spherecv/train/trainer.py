@@ -103,7 +103,7 @@ class Trainer:
             The loss is not a number, or stuck; with advice.
         """
         end = self.settings.max_iter if iterations is None else self.iteration + iterations
-        with self.log.running(end):
+        with self.log.running(max(end, self.settings.max_iter)):
             while self.iteration < end:
                 if self._test_is_due and (self.iteration or self.settings.test_initialization):
                     self.test()

@@ -19,6 +19,7 @@ from spherecv.zoo.mtcnn import mtcnn_arrays, mtcnn_onnx, mtcnn_sessions
 from spherecv.zoo.own import add_model, remove_model
 from spherecv.zoo.recipe import Recipe
 from spherecv.zoo.source import ModelSource, are_comparable, identify, is_earlier, open_model
+from spherecv.zoo.terms import Terms
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -30,6 +31,7 @@ __all__ = [
     "ModelInfo",
     "ModelSource",
     "Recipe",
+    "Terms",
     "add_model",
     "are_comparable",
     "cache_dir",

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from spherecv.zoo.entries import NAME
 from spherecv.zoo.manifest import MANIFEST, get_recipe, model_info, own_dir, read_manifest, shipped_manifest
 from spherecv.zoo.model import ModelInfo
 from spherecv.zoo.recipe import Recipe
+from spherecv.zoo.terms import Terms
 
 CALIBRATION = "calibration.toml"
 
@@ -29,7 +31,8 @@ def add_model(
 ) -> ModelInfo:
     """Keep a model under a name, which then works everywhere that a model is named.
 
-    Its files are copied, and their hashes are kept and checked whenever the model is opened.
+    Its files are copied, and their hashes are kept and checked whenever the model is opened. The terms that lie beside
+    its weights (`Terms.beside`) are kept with it.
 
     Parameters
     ----------
@@ -72,13 +75,14 @@ def add_model(
         if not path.is_file():
             raise ModelFileError(f"{path}: no such file")
     used = get_recipe(recipe)
+    terms = Terms.beside(paths["onnx" if "onnx" in paths else "caffemodel"]) or Terms()
     with _alone(), refused(goal):
         fresh, old = _beside(name, "new"), _beside(name, "old")
         try:
             fresh.mkdir()
             for role, path in paths.items():
                 copy_file(path, fresh / f"{name}.{role}")
-            write_toml(fresh / MANIFEST, _manifest(name, fresh, used, CALIBRATION if calibration else ""))
+            write_toml(fresh / MANIFEST, _manifest(name, fresh, used, terms, CALIBRATION if calibration else ""))
             if calibration:
                 copy_file(Path(calibration), fresh / CALIBRATION)
             read_manifest(fresh / MANIFEST)  # nothing is kept that could not be read again
@@ -142,7 +146,7 @@ def _state(path: Path) -> dict[str, Any]:
     return {"size": path.stat().st_size, "sha256": sha256_of(path)}
 
 
-def _manifest(name: str, folder: Path, recipe: Recipe, calibration: str) -> dict[str, Any]:
+def _manifest(name: str, folder: Path, recipe: Recipe, terms: Terms, calibration: str) -> dict[str, Any]:
     paths = sorted(folder.iterdir(), reverse=True)  # the prototxt before the caffemodel
     files = [{"role": path.suffix[1:], "name": path.name, "own": True, **_state(path)} for path in paths]
     model = {
@@ -150,9 +154,7 @@ def _manifest(name: str, folder: Path, recipe: Recipe, calibration: str) -> dict
         "kind": "embedder",
         "format": "onnx" if len(files) == 1 else "caffe",
         "recipe": name,
-        "licence": "not stated",
-        "terms": "A model of your own.",
-        "training_data": "not stated",
+        **asdict(terms),
         "homepage": "not stated",
         "calibration": calibration,
         "files": files,

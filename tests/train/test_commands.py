@@ -17,14 +17,14 @@ from spherecv.caffe import load
 from spherecv.cli.samples import sample_portrait
 from spherecv.cli.train import app, sizes
 from spherecv.cli.train.result import conclude
-from spherecv.errors import InvalidArgumentError, ModelFileError, TrainingError
+from spherecv.errors import InvalidArgumentError, ModelFileError, PrototxtError, TrainingError
 from spherecv.images import load_image
 from spherecv.records import WHOLE
 from spherecv.thresholds import Calibration
 from spherecv.train.data import Dataset, open_dataset
 from spherecv.train.finetune import FineTuning
 from spherecv.train.validation import Validation
-from spherecv.zoo import ModelSource, get_recipe
+from spherecv.zoo import ModelSource, Terms, add_model, get_recipe, model_info
 
 
 def run(*words: str | Path) -> Result:
@@ -171,6 +171,14 @@ def test_mistakes(words: tuple[str, ...], error: type[Exception], message: str) 
     assert message in str(result.exception)
 
 
+def test_a_net_in_place_of_a_solver(small_run: Path) -> None:
+    result = run("run", small_run.parent / "train.prototxt")
+    assert isinstance(result.exception, PrototxtError)
+    assert "train.prototxt is a net, not a solver" in str(result.exception)
+    small_run.write_text(small_run.read_text() + '\nname: "no field of a solver"')
+    assert "SolverParameter has no field 'name'" in str(run("run", small_run).exception)
+
+
 def test_augmentations_that_are_none(small_run: Path) -> None:
     for setting, message in (("flip=1", "unknown augmentation"), ("blur=much", "NAME=NUMBER")):
         result = run("run", small_run, "--augment", setting)
@@ -197,6 +205,18 @@ def people(tmp_path: Path) -> Path:
             noisy = np.clip(pattern + rng.normal(0, 40, pattern.shape), 0, 255).astype(np.uint8)
             Image.fromarray(noisy).save(tmp_path / "people8" / f"p{person}" / f"{number}.png")
     return tmp_path / "people8"
+
+
+@pytest.fixture
+def crops(tmp_path: Path) -> Path:
+    """Two people with two images of 112x96 each."""
+    rng = np.random.default_rng(6)
+    for person in ("p0", "p1"):
+        (tmp_path / "crops" / person).mkdir(parents=True)
+        for number in range(2):
+            pixels = rng.integers(0, 256, (112, 96, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "crops" / person / f"{number}.png")
+    return tmp_path / "crops"
 
 
 @pytest.fixture
@@ -230,6 +250,34 @@ def test_finetune_ends_with_rates_thresholds_and_how_to_use_them(used: str, peop
     assert told["held_out"] == 2
     assert told["after"]["separation"] >= told["before"]["separation"]
     assert (out / "held-out.csv").read_text().startswith("iteration,eer,tar,within,between,separation\n0,")
+
+
+def test_the_terms_of_the_net_it_started_from_go_with_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crops: Path
+) -> None:
+    """From a model by its name; from what that wrote, by its files; and from a model of one's own."""
+    monkeypatch.setenv("SPHERECV_MODELS", str(tmp_path / "own"))
+    base, model = model_info("sphereface-mini"), "sphereface-mini"
+    for name in ("first", "second", "third"):
+        out = tmp_path / name
+        result = run("finetune", model, crops, "-o", out, "--iterations", 1, "--batch-size", 2, "--workers", 0)
+        assert result.exit_code == 0, result.output
+        files = {"prototxt": out / "deploy.prototxt", "caffemodel": out / "model.caffemodel"}
+        info = add_model(name, files, recipe="sphereface-mini")
+        assert info.licence == base.licence
+        assert "Tuned from sphereface-mini, whose terms hold for it too" in info.terms
+        assert base.terms in info.terms
+        assert info.training_data == f"{base.training_data.removesuffix('.')}; then images of the user's own"
+        model = f"{files['prototxt']},{files['caffemodel']}" if name == "first" else "second"
+    assert info.terms.startswith("Tuned from second, ")
+
+
+def test_weights_of_unknown_terms_take_none_over(used: str, picture_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m"
+    out.mkdir()
+    Terms(licence="of weights that were here before").save(out / "model.caffemodel")
+    assert run("finetune", used, picture_folder, "-o", out, "--iterations", 1, "--workers", 0).exit_code == 0
+    assert Terms.beside(out / "model.caffemodel") == Terms()
 
 
 def test_finetune_without_anybody_held_out(used: str, picture_folder: Path, tmp_path: Path) -> None:

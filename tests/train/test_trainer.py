@@ -145,6 +145,19 @@ def test_lines_where_there_is_no_terminal(
         assert word in lines[0]
 
 
+def test_lines_of_a_run_in_short_parts(
+    double: Backend, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As fine-tuning runs, between its looks at the people held out."""
+    now = iter(range(0, 10_000, 2))
+    monkeypatch.setattr("spherecv.train.log.time.monotonic", lambda: float(next(now)))
+    trainer = _trainer(double, 0.1, log=Log(live=True))
+    for _ in range(5):
+        trainer.run(1)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("iteration 5 of 5: loss ")
+
+
 def test_the_plot_says_what_was_set(tmp_path: Path) -> None:
     figure = draw_loss("mine", {0: (2.0, 0.1, 1000.0), 1: (1.5, 0.01, 5.0)}, Figure())
     loss, rate, mixed = figure.axes

@@ -25,6 +25,7 @@ from spherecv.gallery import FaceGallery
 from spherecv.thresholds import CalibratedThreshold, Calibration
 from spherecv.zoo import (
     DEFAULT_MODEL,
+    Terms,
     add_model,
     model_info,
     model_names,
@@ -87,6 +88,26 @@ def test_a_model_by_name_is_the_model_by_its_files(home: Path, files) -> None:
     one = PipelineConfig("door").open_embedder().embed(crops[:, :, 8:104])
     other = PipelineConfig(DEFAULT_MODEL, recipe="sphereface").open_embedder().embed(crops[:, :, 8:104])
     np.testing.assert_array_equal(one, other)
+
+
+def test_terms_beside_the_weights_are_kept(tmp_path: Path, files) -> None:
+    weights = tmp_path / "door.caffemodel"
+    weights.write_bytes(CAFFEMODEL.read_bytes())
+    beside = tmp_path / "door.terms.toml"
+    given = ("--prototxt", files["prototxt"], "--caffemodel", weights, "--recipe", "sphereface")
+    assert "licence" not in run("models", "add", "door", *given).stdout
+    assert model_info("door").licence == "not stated"
+    Terms(licence="research only", terms="Ask us.", training_data="doors").save(weights)
+    added = run("models", "add", "door", *given, "--replace")
+    assert "licence research only. Ask us." in added.stdout
+    info = model_info("door")
+    assert (info.licence, info.terms, info.training_data) == ("research only", "Ask us.", "doors")
+    for text in ('licence = "MIT"', 'licence = "MIT"\nterms = 3\ntraining_data = ""', "licence ="):
+        beside.write_text(text)
+        refused = run("models", "add", "door", *given, "--replace")
+        assert refused.exit_code == 2
+        assert "door.terms.toml" in refused.stderr
+    assert model_info("door").licence == "research only"
 
 
 def test_the_name_works_in_the_commands(tmp_path: Path, files) -> None:

@@ -16,7 +16,7 @@ from spherecv.errors import InvalidArgumentError
 if TYPE_CHECKING:
     from spherecv.train.data import Dataset
     from spherecv.train.finetune import FineTuning
-    from spherecv.zoo import Recipe
+    from spherecv.zoo import Recipe, Terms
 
 
 def finetune(
@@ -137,7 +137,13 @@ def finetune(
     ) as ready:
         _say_start(ready, dataset)
         written = out / "deploy.prototxt", out / "model.caffemodel"
-        final = ready.run(on_best=lambda: save(ready.trainer.net, *written))
+        terms = _terms_of(model, files)
+
+        def keep() -> None:
+            save(ready.trainer.net, *written)
+            terms.save(written[1])
+
+        final = ready.run(on_best=keep)
         with counted("measuring thresholds") as progress:
             able = len(with_pairs(dataset))
             found = result.conclude(ready, written, source.recipe, fit, out, able=able, progress=progress)
@@ -168,6 +174,14 @@ def files_of(model: str) -> tuple[Path, Path]:
     if not {"prototxt", "caffemodel"} <= set(files):
         raise InvalidArgumentError(f"{model} is no Caffe model: only those can be fine-tuned")
     return files["prototxt"], files["caffemodel"]
+
+
+def _terms_of(model: str, files: tuple[Path, Path]) -> Terms:
+    """Return under which terms the weights stand that a model's are tuned to."""
+    from spherecv.zoo import Terms, identify, model_info
+
+    info = identify({"prototxt": files[0], "caffemodel": files[1]}) if "," in model else model_info(model)
+    return Terms.tuned_from(info) if info is not None else Terms.beside(files[1]) or Terms()
 
 
 def _recipe_of(model: str, files: tuple[Path, Path]) -> str | Recipe | None:
