@@ -11,7 +11,7 @@ import typer
 
 from spherecv.cli import options, subjects
 from spherecv.cli.counting import counted
-from spherecv.errors import InvalidArgumentError
+from spherecv.errors import InvalidArgumentError, SphereCVError
 
 if TYPE_CHECKING:
     from spherecv.dataset import AlignSummary
@@ -57,7 +57,8 @@ def align(
 ) -> None:
     """Align a data set as the SphereFace authors did: detect, take the face nearest the centre, cut it out.
 
-    A run that was broken off goes on where it stopped when the same command is given again.
+    A run that was broken off goes on where it stopped when the same command is given again. Exit code 2 where there is
+    no crop at all.
 
     Examples:
 
@@ -86,6 +87,7 @@ def align(
             progress=progress,
         )
     typer.echo(json.dumps(summary.to_dict()) if as_json else _text(summary))
+    _report_lost(summary)
 
 
 def _settings(detector: AlignDetector) -> dict[str, Any]:
@@ -93,6 +95,21 @@ def _settings(detector: AlignDetector) -> dict[str, Any]:
     if given.pop("device", "cpu") != "cpu":
         raise InvalidArgumentError("alignment runs on the CPU: leave --device out")
     return given
+
+
+def _report_lost(summary: AlignSummary) -> None:
+    """Name the first images of which there is no crop; an error where that is all of them."""
+    reasons = [row.reason or "no face found" for row in summary.lost]
+    said = [why if row.path in why else f"{row.path}: {why}" for row, why in zip(summary.lost, reasons, strict=True)]
+    missing = sum(summary.counts.get(status, 0) for status in ("failed", "no face"))
+    if missing == summary.images == 1:
+        raise SphereCVError(said[0])
+    for line in said:
+        typer.echo(line, err=True)
+    if missing > len(said):
+        typer.echo(f"and {missing - len(said)} more: see the table", err=True)
+    if missing == summary.images:
+        raise SphereCVError(f"none of the {missing} images gave a crop")
 
 
 def _text(summary: AlignSummary) -> str:

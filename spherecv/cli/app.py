@@ -45,8 +45,10 @@ COMMANDS = {
 together they take as long as a small net takes to open."""
 _NEEDS = {"train": ("array_api_compat", "train"), "serve": ("fastapi", "server")}
 """Commands that do nothing without an extra: the package that it brings, and its name."""
-# What typer itself raises and handles: exits and wrong usage.
-_NOT_OURS = (typer.Exit, typer.Abort, typer.BadParameter.__mro__[1])
+_NOT_OURS = (typer.Exit, typer.Abort)
+"""What typer itself raises and handles."""
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+"""Wrong usage: of its families typer names only the one of values."""
 
 
 def _broken_package() -> str:
@@ -107,8 +109,41 @@ def _processed(parameter: Any, process: Callable[[Any, Any], Any], ctx: Any, val
     single = parameter.nargs == 1 and not getattr(parameter, "multiple", False)
     given = value is parameter.default is not None or (wanted is str and type(value) is str)
     if not (single and (missing or given)):
-        return process(ctx, value)
+        try:
+            return process(ctx, value)
+        except typer.BadParameter as error:
+            if value is None or _is_of_something_missing(error):
+                raise
+            shown = ", ".join(repr(one) for one in (value if isinstance(value, tuple | list) else (value,)))
+            rule = error.message.partition(", unable")[0].replace("Input should be", "must be").replace(" valid", "")
+            rule = rule.replace("integer", "whole number").rstrip(".")
+            raise typer.BadParameter(f"{_name_of(parameter)} {rule}, but got {shown}", ctx) from None
     return value if parameter.callback is None else parameter.callback(ctx, parameter, value)
+
+
+def _is_of_something_missing(error: Any) -> bool:
+    return hasattr(error, "param_type")
+
+
+def _name_of(parameter: Any) -> str:
+    """What the user knows a parameter by: its long option, or what stands for the argument."""
+    if parameter.param_type_name == "option":
+        return str(max(parameter.opts, key=len))
+    return str(parameter.metavar or parameter.name.upper()).strip("[].")
+
+
+def _usage_text(error: Any) -> str:
+    """Say in one line what is wrong with the words of a command, and where its help is."""
+    if _is_of_something_missing(error):
+        text = f"{_name_of(error.param)} is missing" if error.param is not None else str(error)
+    elif isinstance(error, typer.BadParameter):
+        text = error.message
+    else:
+        text = (error.message[:1].lower() + error.message[1:]).replace("(s)", "")
+        near = getattr(error, "possibilities", None)
+        text += f" (did you mean {' or '.join(sorted(near))}?)" if near else ""
+    where = "" if error.ctx is None else f"; see {error.ctx.command_path} --help"
+    return text.rstrip(".") + where
 
 
 class _Root(TyperGroup):
@@ -131,10 +166,19 @@ class _Root(TyperGroup):
             with formatter.section("Not installed"):
                 formatter.write_dl([(name, f"pip install 'spherecv[{extra}]'") for name, extra in missing.items()])
 
+    def make_context(self, *words: Any, **settings: Any) -> Any:
+        """Take the options that stand before the command."""
+        try:
+            return super().make_context(*words, **settings)
+        except _UsageError as error:
+            raise _refused(error) from None
+
     def invoke(self, ctx: Any) -> Any:
         try:
             with terminated_as_interrupted():
                 return super().invoke(ctx)
+        except _UsageError as error:
+            raise _refused(error) from None
         except SphereCVError as error:
             _complain("error", error)
             raise typer.Exit(FAILED) from None
@@ -187,6 +231,14 @@ def _root(
 ) -> None:
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")  # Pillow's: ours is an error
     warnings.showwarning = lambda message, *_args, **_kwargs: _complain("warning", message)
+
+
+def _refused(error: Any) -> Exception:
+    """Complain of wrong usage; what to raise for it. A group alone shows its help."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return cast("Exception", error)
+    _complain("error", _usage_text(error))
+    return typer.Exit(FAILED)
 
 
 def _complain(kind: str, message: object) -> None:

@@ -96,9 +96,10 @@ def _verify(
     verifier: FaceVerifier, portraits: dict[str, NDArray[np.uint8]], pairs: list[_Pair], out: Path
 ) -> None:
     from spherecv.drawing import save_picture
+    from spherecv.images import LabelledImage
 
     for pair in pairs:
-        result = verifier.verify(portraits[pair.first], portraits[pair.second])
+        result = verifier.verify(*(LabelledImage(portraits[who], who) for who in (pair.first, pair.second)))
         goal = out / f"{pair.goal}.png"
         save_picture(replace(result, labels=(pair.first, pair.second)).plot(), goal)
         verdict = "same person" if result.verified else "different people"

@@ -58,16 +58,26 @@ def find(
     if photo is None or folder is None:
         raise InvalidArgumentError("find needs PHOTO and FOLDER: whom to look for, and where")
     from spherecv.gallery import FaceGallery
-    from spherecv.gallery.caches import forget_moved, index_of
+    from spherecv.gallery.caches import forget_empty, forget_moved, index_of
+    from spherecv.images import IMAGE_SUFFIXES
 
     which = face.which()
+    if folder.is_file() and folder.suffix.lower() in IMAGE_SUFFIXES:
+        raise InvalidArgumentError(
+            f"{folder} is one image, and find looks through a folder or a list: `spherecv verify` compares two images"
+        )
     config = pipeline.pipeline_config()
     place = index or index_of(folder, config.source.key, config.detector_name)
-    with FaceGallery.open(place, model=config, **decision.of_gallery()) as opened:
-        settled = opened.threshold(**decision.question())  # before an hour of indexing, not after
-        with counted("indexing") as progress:
-            done = opened.add_unknown(folder, prune=True, progress=progress)
-        matches = opened.find(photo, k, threshold=settled, face=which)
+    made = index is None and not place.exists()
+    try:
+        with FaceGallery.open(place, model=config, **decision.of_gallery()) as opened:
+            settled = opened.threshold(**decision.question())  # before an hour of indexing, not after
+            with counted("indexing") as progress:
+                done = opened.add_unknown(folder, prune=True, progress=progress)
+            matches = opened.find(photo, k, threshold=settled, face=which)
+    finally:
+        if made:
+            forget_empty(place)
     moved = forget_moved(place) if done.images and index is None else []
     for one in moved:
         typer.echo(f"forgot what was kept of {one.folder}, whose images are in {folder} now", err=True)

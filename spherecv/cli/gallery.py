@@ -352,7 +352,8 @@ def caches(
         return
     for row in shown:
         state = "" if row["exists"] or row["folder"] is None else "  (gone)"
-        typer.echo(f"{row['images']:>6} images  {row['bytes']:>10,} bytes  {row['folder'] or row['index']}{state}")
+        place = row["folder"] or f"no folder known (empty, or encrypted with another key): {row['index']}"
+        typer.echo(f"{row['images']:>6} images  {row['bytes']:>10,} bytes  {place}{state}")
     typer.echo(f"{len(shown)} indexes {'deleted' if clear or prune else 'kept'}")
 
 

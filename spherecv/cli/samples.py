@@ -44,7 +44,8 @@ def sample_portrait(who: str) -> NDArray[np.uint8]:
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         if (path := Path(folder, file)).is_file():
             return load_image(path)
-    raise MissingDependencyError(package, "demo", f"the sample portrait {who} (`spherecv demo A.jpg B.jpg` does not)")
+    own = "two photos of your own need no other package: spherecv demo A.jpg B.jpg"
+    raise MissingDependencyError(package, "demo", f"{own}. The sample portrait {who}")
 
 
 def altered_copy(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -15,7 +15,7 @@ from spherecv.checks import check_choice, check_count
 from spherecv.config import PipelineConfig, Stages
 from spherecv.dataset.crops import NoFacePolicy, check_policy
 from spherecv.dataset.jobs import jobs_of
-from spherecv.dataset.table import Journal, State, check_table, is_inside, write_table
+from spherecv.dataset.table import Journal, State, TableRow, check_table, is_inside, write_table
 from spherecv.dataset.work import Work, run_jobs
 from spherecv.errors import DatasetError, InvalidArgumentError
 from spherecv.runtime.devices import usable_cores
@@ -23,6 +23,8 @@ from spherecv.zoo import Recipe, get_recipe
 
 JOURNAL = ".align.jsonl"
 SUFFIXES = {"jpg": ".jpg", "png": ".png"}
+_NAMED = 5
+"""Images without a crop that a summary names."""
 
 
 class AlignSettings(TypedDict, total=False):
@@ -78,6 +80,8 @@ class AlignSummary:
         Wall time of this run.
     policy : str
         What was done with images without a face.
+    lost : tuple of TableRow
+        The first images of which there is no crop; the table has all.
     """
 
     table: Path
@@ -86,6 +90,7 @@ class AlignSummary:
     processes: int
     seconds: float
     policy: NoFacePolicy
+    lost: tuple[TableRow, ...] = ()
 
     @property
     def images(self) -> int:
@@ -188,7 +193,9 @@ def align_dataset(
         journal.close()
     write_table(sheet, journal.rows(job.name for job in jobs))
     counts = Counter(journal.states[job.name].status for job in jobs)
-    return AlignSummary(sheet, dict(counts), resumed, count, perf_counter() - started, work.no_face)
+    without = [job.name for job in jobs if journal.states[job.name].crop is None]
+    lost = tuple(journal.rows(without[:_NAMED]))
+    return AlignSummary(sheet, dict(counts), resumed, count, perf_counter() - started, work.no_face, lost)
 
 
 def _checked_work(goal: Path, stages: Stages | None, image_format: str, settings: AlignSettings) -> Work:

@@ -124,10 +124,14 @@ def measure_subject(
         measured = _all(found, names, identities, subject, choice)
     elif listed is not None:
         measured = _listed(found, listed, subject, choice)
-    failed = sum(1 for name in names if name in found.failures)
+    lost = [name for name in names if name in found.failures]
+    failed = len(lost)
     notes = list(measured.notes if listed is None else (*listed.notes, *measured.notes))
     if failed:
-        notes.append(f"{failed} of {len(names)} images could not be used, and the pairs that need them are left out")
+        first = "; ".join(f"{name}: {found.failures[name]}" for name in lost[:3]) + "; ..." * (failed > 3)
+        notes.append(
+            f"{failed} of {len(names)} images could not be used, and the pairs that need them are left out ({first})"
+        )
     calibration = Calibration(
         model=subject.source.name,
         model_key=subject.source.key,

@@ -70,6 +70,12 @@ def forget_folder(folder: str | os.PathLike[str]) -> list[FolderIndex]:
     return clear([one for one in folder_indexes() if one.folder and os.path.join(one.folder, "").startswith(root)])  # noqa: PTH118
 
 
+def forget_empty(index: Path) -> None:
+    """Delete an index that was just made and came to hold nothing, of a folder without images for example."""
+    if not _images(index):
+        clear([_described(index)])
+
+
 def forget_moved(index: Path) -> list[FolderIndex]:
     """Delete the indexes of folders that are gone and whose images, most of them, an index has too: they were moved.
 

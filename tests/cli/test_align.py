@@ -69,6 +69,26 @@ def test_failures_are_one_line(run, tmp_path: Path, monkeypatch, arguments, mess
     assert message in line
 
 
+@pytest.mark.runtime
+def test_images_without_a_crop_are_named_with_the_reason(run, failure, photos: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    folder = tmp_path / "all"
+    shutil.copytree(photos, folder)
+    (folder / "broken.jpg").write_bytes(b"nonsense")
+    Image.new("RGB", (300, 300), "grey").save(folder / "wall.png")
+    some = run("align", folder, tmp_path / "some", "-j", 1)
+    assert some.exit_code == 0
+    assert "wall.png: no face found" in some.stderr
+    assert "broken.jpg is not an image" in some.stderr
+    assert "wall.png: no face found" in failure(run("align", folder / "wall.png", tmp_path / "wall", "-j", 1))
+    assert "broken.jpg is not an image" in failure(run("align", folder / "broken.jpg", tmp_path / "broken", "-j", 1))
+    shutil.rmtree(folder / next(photos.iterdir()).name)
+    for one in [path for path in folder.iterdir() if path.is_dir()]:
+        shutil.rmtree(one)
+    assert "none of the 2 images gave a crop" in failure(run("align", folder, tmp_path / "none", "-j", 1))
+
+
 def test_the_training_list_command(tmp_path: Path) -> None:
     for name in ("0000045/1.jpg", "0166921/1.jpg"):
         (tmp_path / "crops" / name).parent.mkdir(parents=True)

@@ -290,6 +290,8 @@ def test_demo_draws_the_steps_on_images_of_the_users(run, failure, photos: Path,
     assert "img1 and img2" in result.stdout
     assert "same person" in result.stdout.lower()
     assert "two images" in failure(run("demo", photos / "img1.jpg"))
+    Image.new("RGB", (300, 300), "grey").save(tmp_path / "wall.png")
+    assert "no face found in wall (300x300)" in failure(run("demo", tmp_path / "wall.png", photos / "img1.jpg"))
     same_name = tmp_path / "img1.jpg"
     same_name.write_bytes((photos / "img2.jpg").read_bytes())
     result = run("demo", photos / "img1.jpg", same_name, "--out", tmp_path)
@@ -316,7 +318,7 @@ def test_help_says_of_every_command_what_the_command_says_of_itself(run) -> None
     assert said == {name: words for name, (_, words) in app.COMMANDS.items()}
     for name in app.COMMANDS:
         assert run(name, "--help").exit_code == 0, name
-    assert "No such command 'verfy'" in run("verfy").stderr
+    assert "no such command 'verfy'" in run("verfy").stderr
 
 
 def test_verify_imports_no_other_command_and_nothing_that_it_does_not_need(photos: Path) -> None:
@@ -341,9 +343,46 @@ def test_values_are_checked_by_typer_and_what_is_not_given_is_as_declared(run, p
     wrong = run("verify", *pair, "--threshold", "wide")
     assert (wrong.exit_code, wrong.stdout) == (2, "")
     assert "--threshold" in wrong.stderr
-    assert "Missing argument 'B'" in run("verify", pair[0]).stderr
+    assert "B is missing" in run("verify", pair[0]).stderr
     answer = json.loads(run("verify", *pair, "--threshold", "0.7", "--json").stdout)
     assert answer["threshold"] == 0.7
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("verify a b --far abc", "--far must be a number, but got 'abc'; see spherecv verify --help"),
+        ("verify a b --far 1%", "--far must be a number, but got '1%'; see spherecv verify --help"),
+        ("verify", "A is missing; see spherecv verify --help"),
+        ("calibrate pairs.csv", "--out is missing; see spherecv calibrate --help"),
+        ("verify a b --fra 1", "no such option: --fra (did you mean --face or --far?); see spherecv verify --help"),
+        ("verify a b --far", "option '--far' requires an argument"),
+        ("verify a b c", "got unexpected extra argument (c); see spherecv verify --help"),
+        ("gallery nix", "no such command 'nix'; see spherecv gallery --help"),
+        ("calibrate p --out o --far 0.1 --far x", "--far must be a number, but got '0.1', 'x'; see spherecv calibrate"),
+        ("serve --port x", "--port must be a whole number, but got 'x'; see spherecv serve --help"),
+        ("--nix", "no such option: --nix"),
+    ],
+)
+def test_wrong_usage_is_one_line_that_names_the_value(run, words: str, line: str) -> None:
+    result = run(*words.split())
+    assert (result.exit_code, result.stdout) == (2, "")
+    (said,) = result.stderr.splitlines()
+    assert said.startswith(f"error: {line}")
+    assert run("serve", "--port", "70000").stderr.count("\n") == 1
+    assert "Usage: spherecv gallery" in run("gallery").output
+
+
+@pytest.mark.runtime
+def test_a_folder_of_several_people_is_warned_of(run, photos: Path, tmp_path: Path) -> None:
+    for number in (1, 2, 4, 16):
+        (tmp_path / f"img{number}.jpg").write_bytes((photos / f"img{number}.jpg").read_bytes())
+    result = run("verify", tmp_path, photos / "img5.jpg")
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
+    assert "1 of the 4 faces is unlike the others (img16.jpg): is this one person?" in line
+    assert "is this one person?" not in result.stdout
+    (note,) = json.loads(run("verify", tmp_path, photos / "img5.jpg", "--json").stdout)["notes"]
+    assert "is this one person?" in note
 
 
 def test_sigterm_ends_a_command_as_ctrl_c_does() -> None:

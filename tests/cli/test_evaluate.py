@@ -149,6 +149,20 @@ def door(run, world: Path, model, tmp_path_factory) -> Path:
     return path
 
 
+def test_a_calibration_names_the_images_that_could_not_be_used(run, world: Path, model, tmp_path: Path) -> None:
+    shutil.copytree(world / "images", tmp_path / "images")
+    first = (world / "pairs.csv").read_text().splitlines()[1].partition(",")[0]
+    (tmp_path / "images" / first).write_bytes(b"no image")
+    result = run(
+        "calibrate", world / "pairs.csv", "--images", tmp_path / "images", *model, "--far", 0.3, "--bootstrap", 50,
+        "--out", tmp_path / "c.toml",
+    )  # fmt: skip
+    (note,) = [line for line in result.stdout.splitlines() if "could not be used" in line]
+    assert note.startswith("note: 1 of 24 images could not be used")
+    assert first in note
+    assert "not an image" in note
+
+
 def test_a_calibration_decides_and_gives_a_probability(run, world: Path, model, door: Path) -> None:
     prototxt, caffemodel = model[1].split(",")
     photos = sorted((world / "images").rglob("*.jpg"))

@@ -129,6 +129,10 @@ def test_what_find_keeps_is_listed_and_forgotten(
     assert f"images of {tree}" in run("find", "--forget", tree).stdout
     assert not list((own_cache / "find").glob("*.db*"))
     assert "needs PHOTO and FOLDER" in failure(run("find"))
+    tree.mkdir()
+    for folder, words in ((tree, "holds no images"), (photos / "img5.jpg", "is one image, and find looks through")):
+        assert words in failure(run("find", photos / "img5.jpg", folder, *model, "--threshold", 0.5))
+    assert run("gallery", "caches").stdout == "0 indexes kept\n"
 
 
 def test_all_that_find_keeps_can_be_cleared(run, model, tree: Path, photos: Path, own_cache: Path) -> None:

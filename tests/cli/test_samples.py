@@ -21,7 +21,8 @@ def test_the_portraits_are_found(who: str) -> None:
 
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingDependencyError, match=r"spherecv\[demo\]"):
+    said = r"B\.jpg\. The sample portrait .* needs the package matplotlib: pip install 'spherecv\[demo\]'$"
+    with pytest.raises(MissingDependencyError, match=said):
         sample_portrait("grace-hopper")
     with pytest.raises(InvalidArgumentError, match="grace-hopper"):
         sample_portrait("nobody")
