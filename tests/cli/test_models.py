@@ -71,7 +71,11 @@ def test_info_and_path_of_every_model(run, name: str) -> None:
     assert run("path", name).stdout.split() == list(paths.values())
 
 
-def test_path_fails_where_a_file_is_missing_and_still_says_where_it_belongs(run, cache) -> None:
+def test_path_fails_where_a_file_is_missing_and_still_says_where_it_belongs(run, cache, monkeypatch) -> None:
+    monkeypatch.setenv("SPHERECV_OFFLINE", "1")
+    offline = "SPHERECV_OFFLINE forbids to download it: unset that and run `spherecv models download yunet`"
+    assert f"is not there: {offline}" in run("path", "yunet").stderr
+    monkeypatch.delenv("SPHERECV_OFFLINE")  # nothing is downloaded here
     answer = run("path", "yunet")
     goal = cache / "models" / "yunet" / "face_detection_yunet_2023mar.onnx"
     assert (answer.exit_code, answer.stdout.strip()) == (2, str(goal))
