@@ -29,7 +29,7 @@ def align(
     source: Annotated[
         Path, typer.Argument(metavar="SRC", help="A folder, an image, a list, or the authors' dataList.mat.")
     ],
-    out: Annotated[Path | None, typer.Argument(metavar="[OUT]", help="Folder of the crops, in the same tree.")] = None,
+    out: Annotated[Path | None, typer.Argument(metavar="OUT", help="Folder of the crops, in the same tree.")] = None,
     out_option: Annotated[Path | None, typer.Option("--out", "-o", help="The same as OUT.", show_default=False)] = None,
     recipe: Annotated[
         str,

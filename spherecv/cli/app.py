@@ -91,8 +91,31 @@ def _take_as_declared(command: Any) -> None:
     typer coerces every value by pydantic, which takes longer to import and to prepare than the default model to open.
     """
     command.get_params = partial(_declared, command.get_params)
+    command.format_help_text = partial(_with_whole_examples, command, command.format_help_text)
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":
+            parameter.get_usage_pieces = partial(_plain_pieces, parameter.get_usage_pieces)
     for one in getattr(command, "commands", {}).values():
         _take_as_declared(one)
+
+
+def _with_whole_examples(command: Any, write: Callable[[Any, Any], None], ctx: Any, formatter: Any) -> None:
+    """Show each example in one line, which can be copied; the formatter would wrap it."""
+    help_text = command.help
+    parts = [
+        "\b\n  " + " ".join(part.split()) if part.lstrip().startswith("spherecv ") else part
+        for part in (help_text or "").split("\n\n")
+    ]
+    command.help = "\n\n".join(parts)
+    try:
+        write(ctx, formatter)
+    finally:
+        command.help = help_text
+
+
+def _plain_pieces(pieces_of: Callable[[Any], list[str]], ctx: Any) -> list[str]:
+    """An argument in the usage as `A`, not `{A}`."""
+    return [piece.replace("{", "").replace("}", "").replace("......", "...") for piece in pieces_of(ctx)]
 
 
 def _declared(parameters_of: Callable[[Any], list[Any]], ctx: Any) -> list[Any]:

@@ -29,7 +29,7 @@ class _Pair(NamedTuple):
 
 def demo(
     images: Annotated[
-        list[Path] | None, typer.Argument(metavar="[A B]", help="Two images of yours; without them, sample portraits.")
+        list[Path] | None, typer.Argument(metavar="A B", help="Two images of yours; without them, sample portraits.")
     ] = None,
     model: options.Model = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the images.")] = Path("demo-output"),

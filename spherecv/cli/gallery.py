@@ -147,12 +147,19 @@ def list_(location: galleries.Location, as_json: options.Json = False) -> None:
 def remove(
     location: galleries.Location,
     identity: Annotated[
-        str | None, typer.Argument(metavar="[IDENTITY]", help="Whom to forget; none for a nameless image.")
+        str | None, typer.Argument(metavar="IDENTITY", help="Whom to forget; none for a nameless image.")
     ] = None,
     image: Annotated[Path | None, typer.Option("--image", help="One image only.", show_default=False)] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Forget a person, or one image, with every byte that was kept."""
+    """Forget a person, or one image, with every byte that was kept.
+
+    Examples:
+
+      spherecv gallery remove people.db Ann
+
+      spherecv gallery remove people.db Ann --image ann1.jpg
+    """
     with galleries.open_plainly(location) as gallery:
         gone = gallery.remove(identity, image)
     if as_json:
@@ -184,7 +191,7 @@ def rename(
 def cluster(
     location: galleries.Location,
     source: Annotated[
-        Path | None, typer.Argument(metavar="[SRC]", help="Images to take in first: a folder or a list.")
+        Path | None, typer.Argument(metavar="SRC", help="Images to take in first: a folder or a list.")
     ] = None,
     *,
     pipeline: options.PipelineOptions,

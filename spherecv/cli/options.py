@@ -20,6 +20,24 @@ if TYPE_CHECKING:
     from spherecv.config import PipelineConfig
     from spherecv.pipeline import WhichFace
 
+
+def _models() -> list[str]:
+    from spherecv.zoo.manifest import model_names
+
+    return model_names("embedder")
+
+
+def _one_of(*values: str) -> Callable[[], list[str]]:
+    """What the shell completes."""
+    return lambda: list(values)
+
+
+_DETECTORS = _one_of("mtcnn", "yunet", "retinaface", "ssd")
+_BACKENDS = _one_of("opencv", "onnxruntime", "openvino", "auto")
+_DEVICES = _one_of("cpu", "cuda", "auto")
+PRESETS = _one_of("fast", "sphereface")
+_FACES = ("largest", "center", "only", "whole")
+
 Source: TypeAlias = Annotated[
     str, typer.Argument(metavar="SRC", help="An image, a folder, or a list (.txt: a path a line).")
 ]
@@ -30,6 +48,7 @@ Model: TypeAlias = Annotated[
         "-m",
         help="A model's name (`spherecv models list`), an .onnx file, or PROTOTXT,CAFFEMODEL.",
         show_default=False,
+        autocompletion=_models,
     ),
 ]
 Prototxt: TypeAlias = Annotated[
@@ -52,7 +71,13 @@ Config: TypeAlias = Annotated[
 ]
 Detector: TypeAlias = Annotated[
     str | None,
-    typer.Option("--detector", "-d", help="mtcnn, yunet, retinaface or ssd.  [default: mtcnn]", show_default=False),
+    typer.Option(
+        "--detector",
+        "-d",
+        help="mtcnn, yunet, retinaface or ssd.  [default: mtcnn]",
+        show_default=False,
+        autocompletion=_DETECTORS,
+    ),
 ]
 Preset: TypeAlias = Annotated[
     str | None,
@@ -60,14 +85,17 @@ Preset: TypeAlias = Annotated[
         "--preset",
         help="Settings of mtcnn: fast, or sphereface as the authors ran it.  [default: fast]",
         show_default=False,
+        autocompletion=PRESETS,
     ),
 ]
 MinSize: TypeAlias = Annotated[
     int | None, typer.Option("--min-size", help="Smallest face looked for, in pixels.", show_default=False)
 ]
 _WHICH = "Which of several faces: largest, center, only (several are an error){}; whole: the image is a crop."
-Face: TypeAlias = Annotated[str, typer.Option("--face", help=_WHICH.format(""))]
-AnyFace: TypeAlias = Annotated[str, typer.Option("--face", help=_WHICH.format(", all"))]
+Face: TypeAlias = Annotated[str, typer.Option("--face", help=_WHICH.format(""), autocompletion=_one_of(*_FACES))]
+AnyFace: TypeAlias = Annotated[
+    str, typer.Option("--face", help=_WHICH.format(", all"), autocompletion=_one_of(*_FACES, "all"))
+]
 OneFace: TypeAlias = Annotated[
     bool, typer.Option("--one-face", help="Refuse images that show several faces: the same as --face only.")
 ]
@@ -77,17 +105,22 @@ Backend: TypeAlias = Annotated[
         "--backend",
         help="opencv, onnxruntime, openvino or auto.  [default: onnxruntime for mtcnn, opencv for other nets]",
         show_default=False,
+        autocompletion=_BACKENDS,
     ),
 ]
 DetectorBackend: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        "--detector-backend", help="Another backend for the detector.  [default: that of --backend]", show_default=False
+        "--detector-backend",
+        help="Another backend for the detector.  [default: that of --backend]",
+        show_default=False,
+        autocompletion=_BACKENDS,
     ),
 ]
-Device: TypeAlias = Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")]
+Device: TypeAlias = Annotated[str, typer.Option("--device", help="cpu, cuda or auto.", autocompletion=_DEVICES)]
 AnyDevice: TypeAlias = Annotated[
-    str | None, typer.Option("--device", help="cpu, cuda or auto.  [default: cpu]", show_default=False)
+    str | None,
+    typer.Option("--device", help="cpu, cuda or auto.  [default: cpu]", show_default=False, autocompletion=_DEVICES),
 ]
 Threads: TypeAlias = Annotated[int | None, typer.Option("--threads", help="Threads to use; all cores by default.")]
 Precision: TypeAlias = Annotated[
@@ -97,9 +130,12 @@ Precision: TypeAlias = Annotated[
         help="What nets are computed in: float32, bfloat16, int8, or auto for the fastest whose loss was measured and "
         "is small. Any but float32 makes --backend auto.  [default: float32]",
         show_default=False,
+        autocompletion=_one_of("float32", "bfloat16", "int8", "auto"),
     ),
 ]
-Metric: TypeAlias = Annotated[str, typer.Option("--metric", help="cosine or euclidean.")]
+Metric: TypeAlias = Annotated[
+    str, typer.Option("--metric", help="cosine or euclidean.", autocompletion=_one_of("cosine", "euclidean"))
+]
 Threshold: TypeAlias = Annotated[
     float | None,
     typer.Option("--threshold", help="Largest distance of the same person; measured ones are known by model."),
@@ -330,4 +366,3 @@ def model_of(model: str | None, prototxt: Path | None, caffemodel: Path | None) 
         return str(prototxt), str(caffemodel)
     pair = None if model is None else re.fullmatch(r"(.+\.prototxt),(.+)", model, re.IGNORECASE)
     return model if pair is None else (pair[1], pair[2])
-

@@ -35,7 +35,12 @@ NoFace: TypeAlias = Annotated[
     str, typer.Option("--no-face", help="Images without a face: skip, center (take the middle) or fail.")
 ]
 Preset: TypeAlias = Annotated[
-    str | None, typer.Option("--preset", help="Settings of mtcnn: sphereface as the authors ran it, or fast.")
+    str | None,
+    typer.Option(
+        "--preset",
+        help="Settings of mtcnn: sphereface as the authors ran it, or fast.",
+        autocompletion=options.PRESETS,
+    ),
 ]
 Embeddings: TypeAlias = Annotated[
     Path | None,

@@ -385,6 +385,35 @@ def test_a_folder_of_several_people_is_warned_of(run, photos: Path, tmp_path: Pa
     assert "is this one person?" in note
 
 
+def test_help_shows_examples_that_can_be_copied(run) -> None:
+    said = run("verify", "--help").stdout
+    assert "Usage: spherecv verify [OPTIONS] A B\n" in said
+    long = [line.strip() for line in said.splitlines() if "--prototxt deploy.prototxt" in line]
+    assert [line.endswith("--recipe sphereface --threshold 0.6") for line in long] == [True]
+    forget = run("gallery", "remove", "--help").stdout
+    assert "Usage: spherecv gallery remove [OPTIONS] GALLERY [IDENTITY]\n" in forget
+    assert "spherecv gallery remove people.db Ann\n" in forget
+    assert "[OPTIONS] GALLERY SRC...\n" in run("gallery", "enrol", "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("verify -m sphereface-m", {"sphereface-mini"}),
+        ("verify --detector y", {"yunet"}),
+        ("verify --backend o", {"opencv", "onnxruntime", "openvino"}),
+        ("align --preset ", {"fast", "sphereface"}),
+        ("gallery identify --face ", {"largest", "center", "only", "whole", "all"}),
+    ],
+)
+def test_the_shell_completes_values(typed: str, offered: set[str]) -> None:
+    words = f"spherecv {typed}"
+    asked = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1), "_SPHERECV_COMPLETE": "complete_bash"}
+    code = "import sys; sys.argv = ['spherecv']; from spherecv.cli.app import app; app(prog_name='spherecv')"
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **asked}, capture_output=True, text=True)
+    assert set(done.stdout.split()) == offered, done.stderr
+
+
 def test_sigterm_ends_a_command_as_ctrl_c_does() -> None:
     code = """
 import os, signal, sys, types

@@ -13,7 +13,7 @@ from spherecv.errors import InvalidArgumentError
 
 
 def show(
-    folder: Annotated[Path | None, typer.Argument(metavar="[FOLDER]", help="A folder of runs.")] = None,
+    folder: Annotated[Path | None, typer.Argument(metavar="FOLDER", help="A folder of runs.")] = None,
     as_json: options.Json = False,
 ) -> None:
     """List what can be trained, and with what; or with FOLDER, the snapshots that lie there."""
