@@ -123,13 +123,13 @@ def main() -> None:
         paths = written(folder)
         command = [sys.executable, "-m", "spherecv", "verify", *paths, *files, "--threshold", "0.6"]
         print(line("`spherecv verify`, fresh process", seconds_of(command, arguments.repeats)))
-    for backend in ("opencv", "auto"):
+    for backend in (None, "opencv", "auto"):
         verifier = FaceVerifier.from_caffe(
             arguments.prototxt, arguments.caffemodel, recipe=arguments.recipe, threshold=0.6, backend=backend
         )
         verifier.verify(*photos)
         warm = [verifier.verify(*photos).seconds for _ in range(3 * arguments.repeats)]
-        print(line(f"`verify`, warm, two 640x480 photos, backend {backend}", warm))
+        print(line(f"`verify`, warm, two 640x480 photos, backend {backend or 'by default'}", warm))
 
 
 if __name__ == "__main__":
