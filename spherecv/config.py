@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, TypedDict
 
 from spherecv.checks import check_path, plain_number
 from spherecv.detect import FaceDetector
-from spherecv.detect.base import detector_name
+from spherecv.detect.base import detector_name, precision_in_name
 from spherecv.detect.detector import ANY_BACKEND, check_kind
 from spherecv.embed import FaceEmbedder
 from spherecv.errors import InvalidArgumentError
@@ -41,6 +41,7 @@ class PipelineSettings(TypedDict, total=False):
     device: str
     threads: int | None
     precision: str
+    detector_precision: str
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,9 @@ class PipelineConfig:
     precision : {"float32", "bfloat16", "int8", "auto"}
         What the embedder is computed in. "auto" takes the fastest whose loss was measured for the model and is small,
         of those that the backend computes.
+    detector_precision : {"float32", "bfloat16", "int8", "auto"}
+        The same for the nets of `mtcnn` and `ssd`, whose loss was measured for none: "auto" is float32. Boxes and
+        landmarks are other ones, so that thresholds measured in float32 warn.
 
     Raises
     ------
@@ -94,6 +98,7 @@ class PipelineConfig:
     device: str = "cpu"
     threads: int | None = None
     precision: str = "float32"
+    detector_precision: str = "float32"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", _model_name(self.model))
@@ -104,7 +109,7 @@ class PipelineConfig:
         for name in ("min_size", "threads"):  # TOML and JSON hold plain numbers only
             object.__setattr__(self, name, plain_number(getattr(self, name)))
         check_settings(self.backend or "auto", self.device, self.threads, self.precision)
-        check_settings(self.detector_backend or "auto", self.device, self.threads)
+        check_settings(self.detector_backend or "auto", self.device, self.threads, self.detector_precision)
 
     @classmethod
     def of(cls, model: ModelName | ModelSource, **settings: Any) -> PipelineConfig:
@@ -145,7 +150,8 @@ class PipelineConfig:
     @property
     def detector_name(self) -> str:
         """What `FaceDetector.name` will be."""
-        return detector_name(self.detector, preset=self.preset, min_size=self.min_size)
+        precision = precision_in_name(self.detector_precision)
+        return detector_name(self.detector, preset=self.preset, min_size=self.min_size, precision=precision)
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -187,6 +193,7 @@ class PipelineConfig:
             backend=self.detector_backend or shared,
             device=self.device,
             threads=self.threads,
+            precision=self.detector_precision,
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -35,6 +35,7 @@ configs = st.builds(
     device=st.sampled_from(["cpu", "cuda", "auto"]),
     threads=st.none() | st.integers(1, 64),
     precision=st.sampled_from(["float32", "bfloat16", "int8", "auto"]),
+    detector_precision=st.sampled_from(["float32", "bfloat16", "int8", "auto"]),
 )
 
 
@@ -216,6 +217,20 @@ def test_a_detector_that_has_but_one_backend_keeps_it(monkeypatch) -> None:
     PipelineConfig(detector="yunet", backend="onnxruntime").open_detector()
     PipelineConfig(detector="yunet", backend="onnxruntime", detector_backend="auto").open_detector()
     assert asked == [None, "auto"]
+
+
+def test_the_detector_has_a_precision_of_its_own(monkeypatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("spherecv.config.FaceDetector", lambda kind, **given: asked.append(given["precision"]))
+    PipelineConfig(precision="bfloat16").open_detector()
+    PipelineConfig(detector_precision="bfloat16").open_detector()
+    assert asked == ["float32", "bfloat16"]
+    assert PipelineConfig(preset="sphereface", detector_precision="bfloat16").fingerprint.detector == (
+        "mtcnn preset=sphereface precision=bfloat16"
+    )
+    assert PipelineConfig(detector_precision="auto").detector_name == "mtcnn"
+    with pytest.raises(InvalidArgumentError, match="precision must be one of"):
+        PipelineConfig(detector_precision="float16")
 
 
 def test_an_unknown_backend_of_the_detector_is_refused() -> None:

@@ -109,7 +109,15 @@ def _runtime() -> list[Finding]:
         Finding(f"device {name}", "note" if reason else "ok", reason or "ran a small net")
         for name, reason in available_devices().items()
     ]
-    return findings
+    return [*findings, _bfloat16()]
+
+
+def _bfloat16() -> Finding:
+    from spherecv.runtime.devices import bfloat16_missing
+
+    missing = bfloat16_missing("openvino", "cpu").partition(", or use precision")[0].partition(": use precision")[0]
+    detail = missing or "computed by this processor, through --backend openvino"
+    return Finding("precision bfloat16", "note" if missing else "ok", detail)
 
 
 def _models() -> list[Finding]:

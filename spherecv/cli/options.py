@@ -35,6 +35,7 @@ def _one_of(*values: str) -> Callable[[], list[str]]:
 _DETECTORS = _one_of("mtcnn", "yunet", "retinaface", "ssd")
 _BACKENDS = _one_of("opencv", "onnxruntime", "openvino", "auto")
 _DEVICES = _one_of("cpu", "cuda", "auto")
+_PRECISIONS = _one_of("float32", "bfloat16", "int8", "auto")
 PRESETS = _one_of("fast", "sphereface")
 _FACES = ("largest", "center", "only", "whole")
 
@@ -130,7 +131,16 @@ Precision: TypeAlias = Annotated[
         help="What nets are computed in: float32, bfloat16, int8, or auto for the fastest whose loss was measured and "
         "is small. Any but float32 makes --backend auto.  [default: float32]",
         show_default=False,
-        autocompletion=_one_of("float32", "bfloat16", "int8", "auto"),
+        autocompletion=_PRECISIONS,
+    ),
+]
+DetectorPrecision: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--detector-precision",
+        help="What the nets of mtcnn or ssd are computed in; thresholds were measured in float32.  [default: float32]",
+        show_default=False,
+        autocompletion=_PRECISIONS,
     ),
 ]
 Metric: TypeAlias = Annotated[
@@ -243,10 +253,12 @@ class PipelineOptions(ImageOptions):
     device: AnyDevice = None
     threads: Threads = None
     precision: Precision = None
+    detector_precision: DetectorPrecision = None
 
     def settings(self) -> dict[str, Any]:
         """The settings of a `PipelineConfig` that were given, but for the model."""
-        names = ("recipe", "detector", "preset", "min_size", "detector_backend", "device", "threads")
+        detection = ("detector", "preset", "min_size", "detector_backend", "detector_precision")
+        names = ("recipe", *detection, "device", "threads")
         given = {name: getattr(self, name) for name in names} | where(self.backend, self.precision)
         return {name: value for name, value in given.items() if value is not None}
 

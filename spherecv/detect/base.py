@@ -63,6 +63,11 @@ def detector_name(kind: str, **given: object) -> str:
     return " ".join([kind, *(f"{name}={value}" for name, value in given.items() if value is not None)])
 
 
+def precision_in_name(precision: str) -> str | None:
+    """The part of a detector's name that its precision is: none for float32, which "auto" is too."""
+    return None if precision in ("float32", "auto") else precision
+
+
 def check_score(name: str, value: float) -> float:
     """Check a least score.
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.checks import batch_of, check_choice, plain_number
-from spherecv.detect.base import Detections, Kind, detector_name
+from spherecv.detect.base import Detections, Kind, detector_name, precision_in_name
 from spherecv.errors import InvalidArgumentError, SphereCVError
 from spherecv.images import ImageSource, LabelledImage, load_batches
 from spherecv.quality import face_quality
@@ -117,7 +117,7 @@ class FaceDetector:
             kind, preset, min_size, factor, thresholds, model, recipe, backend, device, threads, precision
         )
         self._kind = self._settings.open()
-        self.name = detector_name(self._kind.name, precision=None if precision in ("float32", "auto") else precision)
+        self.name = detector_name(self._kind.name, precision=precision_in_name(precision))
 
     def __reduce__(self) -> tuple[Callable[[_Settings], FaceDetector], tuple[_Settings]]:
         """Travel as settings: another process, or a copy, opens nets of its own."""

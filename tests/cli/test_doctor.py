@@ -92,6 +92,16 @@ def test_what_is_not_usable_is_a_note(findings: Findings, monkeypatch: pytest.Mo
         assert (found[about]["state"], found[about]["detail"]) == (state, detail)
 
 
+def test_whether_bfloat16_is_computed_is_said(findings: Findings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spherecv.runtime.devices.find_spec", lambda _name: object())
+    for computed, state, words in ((True, "ok", "--backend openvino"), (False, "note", "neither AMX nor AVX-512 BF16")):
+        monkeypatch.setattr("spherecv.runtime.devices.computes_bfloat16", lambda computed=computed: computed)
+        found = findings(broken=False)["precision bfloat16"]
+        assert found["state"] == state
+        assert words in found["detail"]
+        assert "float32" not in found["detail"]
+
+
 def test_an_opencv_that_cannot_be_imported(findings: Findings, packages, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
     packages.clear()
