@@ -202,7 +202,7 @@ def test_detections_are_compared_by_what_they_are_made_from() -> None:
 def test_what_is_computed_after_the_net_is_said(run, tmp_path: Path) -> None:
     prototxt, caffemodel = tmp_path / "net.prototxt", tmp_path / "net.caffemodel"
     prototxt.write_bytes(FILTERED)
-    caffemodel.write_bytes(NetParameter(name="net").SerializeToString())
+    caffemodel.write_bytes(NetParameter(layer=[{"name": "plain", "type": "Power"}]).SerializeToString())
     result = run("convert", prototxt, caffemodel, "-o", tmp_path / "net.onnx")
     assert result.exit_code == 0
     found = [port.name for port in onnx.load(tmp_path / "net.onnx").graph.output]
