@@ -211,6 +211,20 @@ def test_one_backend_runs_the_detector_as_well(settings: dict[str, Any], expecte
     assert set(opened) == {expected}
 
 
+def test_mtcnn_runs_on_opencv_where_onnx_runtime_is_left_out(monkeypatch) -> None:
+    monkeypatch.setattr("spherecv.detect.mtcnn.find_spec", lambda _name: None)
+    opened: list[str] = []
+    real = Session.__init__
+
+    def spy(self, *args, **options):
+        real(self, *args, **options)
+        opened.append(self.backend)
+
+    monkeypatch.setattr(Session, "__init__", spy)
+    PipelineConfig().open_detector()
+    assert set(opened) == {"opencv"}
+
+
 def test_a_detector_that_has_but_one_backend_keeps_it(monkeypatch) -> None:
     asked: list[Any] = []
     monkeypatch.setattr("spherecv.config.FaceDetector", lambda kind, **given: asked.append(given["backend"]))

@@ -29,5 +29,6 @@ def test_the_hook_packs_every_file_that_is_opened_by_its_path() -> None:
     wanted = [*models_dir().glob("*.toml"), *models_dir().glob("*.prototxt"), *models_dir().glob("*.caffemodel")]
     wanted += [*expected_paths("sphereface-mini").values(), *expected_paths("mtcnn").values()]
     assert {path.resolve() for path in wanted} <= packed
+    assert {"onnxruntime", "spherecv.cli.gallery"} <= {*said["hiddenimports"]}
     for name in said["hiddenimports"]:
         import_module(name)

@@ -4,6 +4,7 @@ from PyInstaller.utils.hooks import collect_data_files, copy_metadata
 
 import spherecv
 import spherecv.runtime
+from spherecv.cli.app import COMMANDS
 
 datas = [
     *collect_data_files("spherecv"),
@@ -13,7 +14,9 @@ datas = [
     *copy_metadata("mtcnn"),
 ]
 hiddenimports = [
+    "onnxruntime",
     "spherecv.models",
     *sorted({f"spherecv.{module}" for module in spherecv._HOMES.values()}),
     *sorted({f"spherecv.runtime.{module}" for module in spherecv.runtime._HOME.values()}),
+    *sorted({f"spherecv.cli.{module}" for module, _ in COMMANDS.values()}),
 ]

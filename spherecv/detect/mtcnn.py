@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from importlib.util import find_spec
 from math import ceil, sqrt
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -224,7 +225,8 @@ def open_mtcnn(
     options: dict[str, Any] = {"backend": backend or "auto", "device": device, "threads": threads}
     options["precision"] = precision
     if options["backend"] == "auto" and device == "cpu" and precision != "bfloat16":
-        options["backend"] = "onnxruntime"  # the fastest for these nets
+        # The fastest for these nets; where it was left out, as of programs that PyInstaller makes small, OpenCV.
+        options["backend"] = "onnxruntime" if find_spec("onnxruntime") else "opencv"
 
     def load(net: str) -> Net:
         return Session(models[net], **options)
