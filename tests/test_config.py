@@ -187,6 +187,19 @@ def test_precision_is_part_of_the_fingerprint() -> None:
     assert ModelKey.of(plain.fingerprint.key) == (files, "float32", recipe)
 
 
+def backends_opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The backends of the sessions that are opened from now on."""
+    opened: list[str] = []
+    real = Session.__init__
+
+    def spy(self, *args, **options):
+        real(self, *args, **options)
+        opened.append(self.backend)
+
+    monkeypatch.setattr(Session, "__init__", spy)
+    return opened
+
+
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
@@ -199,28 +212,14 @@ def test_precision_is_part_of_the_fingerprint() -> None:
     ],
 )
 def test_one_backend_runs_the_detector_as_well(settings: dict[str, Any], expected: str, monkeypatch) -> None:
-    opened: list[str] = []
-    real = Session.__init__
-
-    def spy(self, *args, **options):
-        real(self, *args, **options)
-        opened.append(self.backend)
-
-    monkeypatch.setattr(Session, "__init__", spy)
+    opened = backends_opened(monkeypatch)
     PipelineConfig(**settings).open_detector()
     assert set(opened) == {expected}
 
 
 def test_mtcnn_runs_on_opencv_where_onnx_runtime_is_left_out(monkeypatch) -> None:
     monkeypatch.setattr("spherecv.detect.mtcnn.find_spec", lambda _name: None)
-    opened: list[str] = []
-    real = Session.__init__
-
-    def spy(self, *args, **options):
-        real(self, *args, **options)
-        opened.append(self.backend)
-
-    monkeypatch.setattr(Session, "__init__", spy)
+    opened = backends_opened(monkeypatch)
     PipelineConfig().open_detector()
     assert set(opened) == {"opencv"}
 

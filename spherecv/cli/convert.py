@@ -121,9 +121,9 @@ def convert(
 
 def _say_tail(model: bytes, outputs: Sequence[str], as_json: bool) -> None:
     """Say which outputs are computed after the net, and what other software finds in the file instead."""
-    import onnx
+    from spherecv.runtime.signature import read_signature
 
-    found = [port.name for port in onnx.load_from_string(model).graph.output]
+    found = [port.name for port in read_signature(model, "the model").outputs]
     later = [name for name in outputs if name not in found]
     if later:
         _say(

@@ -188,15 +188,44 @@ class Database:
             return self._told(connection, name)
 
     def _told(self, connection: sqlite3.Connection, name: str) -> str | None:
+        damaged = f"{self.path} is damaged: what it says of its {name} is not what was written"
+        value = self.stored(connection, "properties", name, checksums.of_property, damaged)
+        return None if value is None else str(value)
+
+    def stored(
+        self,
+        connection: sqlite3.Connection,
+        table: str,
+        name: str,
+        sum_of: Callable[[str, Any], int | None],
+        damaged: str,
+    ) -> Any:
+        """A value of a table of named ones, None where there is none.
+
+        Parameters
+        ----------
+        connection : sqlite3.Connection
+        table : {"properties", "attachments"}
+        name : str
+        sum_of : callable
+            The checksum that a value of that name has; None for what is no such value.
+        damaged : str
+            What to say where the value is not what was written.
+
+        Raises
+        ------
+        GalleryError
+            It is not.
+        """
         checked = self.checked(connection)
         columns = "value, checksum" if checked else "value, 0"
-        row = connection.execute(f"SELECT {columns} FROM properties WHERE name = ?", (name,)).fetchone()  # noqa: S608
+        row = connection.execute(f"SELECT {columns} FROM {table} WHERE name = ?", (name,)).fetchone()  # noqa: S608
         if row is None:
             return None
-        told = checksums.of_property(name, row[0])
+        told = sum_of(name, row[0])
         if told is None or (checked and told != row[1]):
-            raise GalleryError(f"{self.path} is damaged: what it says of its {name} is not what was written")
-        return str(row[0])
+            raise GalleryError(damaged)
+        return row[0]
 
     def put(self, connection: sqlite3.Connection, name: str, value: str, *, anew: bool = True) -> None:
         """Write a property; `anew` says whether it replaces the value that is there."""

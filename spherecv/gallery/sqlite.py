@@ -386,15 +386,9 @@ class SqliteStore:
     def attachment(self, name: str) -> bytes | None:
         """Value that was attached."""
         with self._database.read() as connection:
-            checked = self._database.checked(connection)
-            columns = "value, checksum" if checked else "value, 0"
-            row = connection.execute(f"SELECT {columns} FROM attachments WHERE name = ?", (name,)).fetchone()  # noqa: S608
-        if row is None:
-            return None
-        told = checksums.of_attachment(name, row[0])
-        if told is None or (checked and told != row[1]):
-            raise GalleryError(f"{self.label}: its {name} is damaged: fit it again")
-        return self._seal.open(row[0])
+            damaged = f"{self.label}: its {name} is damaged: fit it again"
+            value = self._database.stored(connection, "attachments", name, checksums.of_attachment, damaged)
+        return None if value is None else self._seal.open(value)
 
     def _known(self, connection: sqlite3.Connection, name: str) -> int:
         owner = self._rows.find(connection, name)

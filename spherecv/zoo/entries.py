@@ -243,6 +243,17 @@ def _read_threshold(values: Any, where: str, recipes: Mapping[str, Recipe]) -> K
     return row
 
 
+def _provenance(entry: _Entry, recipes: Mapping[str, Recipe]) -> dict[str, str]:
+    """What a row was measured on and with, and by whom."""
+    return {
+        "dataset": entry.take("dataset", str),
+        "detector": entry.take("detector", str),
+        "recipe": _recipe_name(entry, recipes),
+        "fingerprint": entry.take("fingerprint", str),
+        "source": entry.take("source", str),
+    }
+
+
 def _read_clustering(values: Any, where: str, recipes: Mapping[str, Recipe]) -> KnownClustering:
     entry = _Entry(values, where)
     distance = entry.take("distance", (int, float))
@@ -256,11 +267,7 @@ def _read_clustering(values: Any, where: str, recipes: Mapping[str, Recipe]) -> 
         recall=recall,
         faces=entry.take("faces", int),
         people=entry.take("people", int),
-        dataset=entry.take("dataset", str),
-        detector=entry.take("detector", str),
-        recipe=_recipe_name(entry, recipes),
-        fingerprint=entry.take("fingerprint", str),
-        source=entry.take("source", str),
+        **_provenance(entry, recipes),
     )
     entry.done()
     return row
@@ -281,12 +288,8 @@ def _read_probability(values: Any, where: str, recipes: Mapping[str, Recipe]) ->
     row = KnownProbability(
         metric=cast(Metric, entry.choice("metric", Metric)),
         curve=curve,
-        dataset=entry.take("dataset", str),
         pairs=entry.take("pairs", int),
-        detector=entry.take("detector", str),
-        recipe=_recipe_name(entry, recipes),
-        fingerprint=entry.take("fingerprint", str),
-        source=entry.take("source", str),
+        **_provenance(entry, recipes),
     )
     entry.done()
     return row
@@ -305,16 +308,12 @@ def _read_precision(values: Any, where: str, recipes: Mapping[str, Recipe]) -> K
         shift.done()
     row = KnownPrecision(
         precision=entry.choice("precision", Literal["bfloat16", "int8"]),
-        recipe=_recipe_name(entry, recipes),
-        fingerprint=entry.take("fingerprint", str),
         backends=tuple(entry.take("backends", list)),
-        dataset=entry.take("dataset", str),
-        detector=entry.take("detector", str),
         accuracy=_two_shares(entry, "accuracy"),
         tar=_two_shares(entry, "tar"),
         cosine=_two_shares(entry, "cosine"),
         shifts=tuple(shifts),
-        source=entry.take("source", str),
+        **_provenance(entry, recipes),
     )
     entry.done()
     return row
