@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from spherecv.errors import ModelFileError, StorageError
 from spherecv.files import cache_dir, keep_newest, known_sha256, write_bytes
+from spherecv.runtime.backend import Model
 
 _EDITION = "2"
 """Part of every entry's name: raise it with any change to what comes out."""
@@ -81,6 +82,15 @@ def kept(key: str, make: Callable[[], bytes]) -> bytes | Path:
         return model
     keep_newest(folder, _MOST_ENTRIES)
     return entry
+
+
+def kept_form(model: Model, name: str, make: Callable[[bytes], bytes]) -> bytes | Path:
+    """Return another form of a model, made once; its file is read and hashed only where that is not known."""
+    source = model.source
+    if isinstance(source, bytes):
+        key = model.digest or hashlib.sha256(source).hexdigest()
+        return kept(f"{key}-{name}", lambda: make(source))
+    return kept(f"{model.digest or known_sha256(source)}-{name}", lambda: make(source.read_bytes()))
 
 
 def normalise(model: bytes, where: str) -> bytes:

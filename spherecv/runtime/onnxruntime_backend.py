@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import re
@@ -17,7 +16,7 @@ from spherecv.errors import DeviceError
 from spherecv.runtime.backend import ChunkLimit, FloatArray, Model, Settings, backend_error
 from spherecv.runtime.devices import import_onnxruntime, onnxruntime_cuda_missing, usable_cores
 from spherecv.runtime.forks import Gate
-from spherecv.runtime.normalise import kept
+from spherecv.runtime.normalise import kept_form
 from spherecv.runtime.variants import without_prelu
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -94,9 +93,7 @@ def _faster(model: Model) -> bytes | Path:
     source = model.source
     if all(node.operator != "PRelu" for node in model.signature.nodes):
         return source
-    data = source if isinstance(source, bytes) else source.read_bytes()
-    key = model.digest or hashlib.sha256(data).hexdigest()
-    return kept(f"{key}-without-prelu", lambda: without_prelu(data))
+    return kept_form(model, "without-prelu", without_prelu)
 
 
 def _reason(error: Exception) -> str:

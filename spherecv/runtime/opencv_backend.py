@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import sys
@@ -19,7 +18,7 @@ from spherecv.errors import DeviceError
 from spherecv.runtime.backend import ChunkLimit, FloatArray, Model, Settings, backend_error
 from spherecv.runtime.devices import import_cv2, opencv_cuda_missing
 from spherecv.runtime.forks import ForkLock
-from spherecv.runtime.normalise import kept
+from spherecv.runtime.normalise import kept_form
 from spherecv.runtime.opencv_settings import nets
 from spherecv.runtime.signature import Signature
 from spherecv.runtime.variants import with_float_weights
@@ -94,9 +93,7 @@ class OpenCVBackend:
 
 
 def _plainer(model: Model) -> bytes | Path:
-    data = model.source if isinstance(model.source, bytes) else model.source.read_bytes()
-    key = model.digest or hashlib.sha256(data).hexdigest()
-    return kept(f"{key}-float-weights", lambda: with_float_weights(data))
+    return kept_form(model, "float-weights", with_float_weights)
 
 
 def _load(cv2: Any, model: Model, engines: list[int]) -> tuple[Any, int]:
