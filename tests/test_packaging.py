@@ -215,6 +215,17 @@ def test_an_extra_is_what_is_installed_and_can_be_imported(extra: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_base_brings_nothing_heavy_that_it_does_not_need() -> None:
+    """What a release of a dependency may add without a word, as typer did with pydantic."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "install_size.py")], capture_output=True, text=True, check=True
+    )
+    brought = {line.split("|")[1].strip() for line in done.stdout.splitlines()[2:]}
+    assert {"opencv-contrib-python-headless", "scipy", "onnxruntime", "numpy", "onnx"} <= brought
+    heavy = {"pydantic", "pydantic_core", "pandas", "matplotlib", "scikit-learn", "scikit-image", "tensorflow", "torch"}
+    assert not brought & heavy
+
+
 def test_what_is_imported_is_declared() -> None:
     """Every package that the modules import is asked for by the base or by an extra."""
     declared = {

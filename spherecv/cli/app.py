@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -47,6 +48,13 @@ _NEEDS = {"train": ("array_api_compat", "train"), "serve": ("fastapi", "server")
 """Commands that do nothing without an extra: the package that it brings, and its name."""
 _NOT_OURS = (typer.Exit, typer.Abort)
 """What typer itself raises and handles."""
+_RULES = {
+    "must be a whole number": r"valid int",
+    "must be a number": r"valid (?:float|number)",
+    "must be in the range {}": r"not in the range (\S+?)\.?$",
+    "must be {}": r"should be (.+?)\.?$",
+}
+"""What typer says of a value, as patterns, by what is said here."""
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """Wrong usage: of its families typer names only the one of values."""
 
@@ -88,7 +96,8 @@ class _Commands(Mapping[str, Any]):
 def _take_as_declared(command: Any) -> None:
     """Let a command and those below it take what was not given, and text where text is wanted, as it is.
 
-    typer coerces every value by pydantic, which takes longer to import and to prepare than the default model to open.
+    From 0.29 on typer coerces every value by pydantic, which takes longer to import and to prepare than the default
+    model to open. setup.cfg asks for an earlier one; an environment may hold a later one for another program.
     """
     command.get_params = partial(_declared, command.get_params)
     command.format_help_text = partial(_with_whole_examples, command, command.format_help_text)
@@ -138,10 +147,16 @@ def _processed(parameter: Any, process: Callable[[Any, Any], Any], ctx: Any, val
             if value is None or _is_of_something_missing(error):
                 raise
             shown = ", ".join(repr(one) for one in (value if isinstance(value, tuple | list) else (value,)))
-            rule = error.message.partition(", unable")[0].replace("Input should be", "must be").replace(" valid", "")
-            rule = rule.replace("integer", "whole number").rstrip(".")
-            raise typer.BadParameter(f"{_name_of(parameter)} {rule}, but got {shown}", ctx) from None
+            raise typer.BadParameter(f"{_name_of(parameter)} {_rule(error.message)}, but got {shown}", ctx) from None
     return value if parameter.callback is None else parameter.callback(ctx, parameter, value)
+
+
+def _rule(message: str) -> str:
+    """What a value must be, in the words of our own errors; typer says it in click's, from 0.29 on in pydantic's."""
+    for rule, words in _RULES.items():
+        if found := re.search(words, message):
+            return rule.format(*found.groups())
+    return message.rstrip(".")
 
 
 def _is_of_something_missing(error: Any) -> bool:
