@@ -18,6 +18,7 @@ from spherecv.checks import check_choice
 from spherecv.detect.base import Detections, check_number, check_score, detector_name
 from spherecv.detect.cascade import Cascade, Found, Nets
 from spherecv.detect.nets import Net, NetPool, worker_map
+from spherecv.detect.proposals import PIXELS_AT_ONCE
 from spherecv.detect.pyramid import CELL
 from spherecv.detect.turns import CERTAIN, ByNets, with_turns
 from spherecv.errors import InvalidArgumentError, ModelFileError
@@ -157,17 +158,27 @@ class Mtcnn:
         if not images:
             return []
         shrunk = [_shrunk(image, plan.shrink) for image, plan in zip(images, plans, strict=True)]
-        with worker_map(self._workers) as side_by_side:
-            cascade = Cascade(
-                self._nets,
-                self._thresholds,
-                self._factor,
-                self._preset.progressive,
-                self._workers,
-                side_by_side,
-            )
-            found = cascade.run(shrunk, [plan.min_size for plan in plans])
+        found = self._cascaded(shrunk, [plan.min_size for plan in plans])
         return [_detections(faces, plan.shrink) for faces, plan in zip(found, plans, strict=True)]
+
+    def _cascaded(self, images: Sequence[Image], min_sizes: Sequence[float]) -> list[Found]:
+        """Run the cascade over images side by side where there are several: one image alone keeps few cores busy."""
+        small = sum(image.shape[0] * image.shape[1] for image in images) <= PIXELS_AT_ONCE
+        shares = min(self._workers, len(images)) if small else 1
+        workers = self._workers // shares
+
+        def run(share: slice) -> list[Found]:
+            with worker_map(workers) as side_by_side:
+                progressive = self._preset.progressive
+                cascade = Cascade(self._nets, self._thresholds, self._factor, progressive, workers, side_by_side)
+                return cascade.run(images[share], min_sizes[share])
+
+        found: dict[int, Found] = {}
+        with worker_map(shares) as side_by_side:
+            parts = [slice(first, None, shares) for first in range(shares)]
+            for part, some in zip(parts, side_by_side(run, parts), strict=True):
+                found.update(zip(range(len(images))[part], some, strict=True))
+        return [found[place] for place in range(len(images))]
 
     def _plan(self, height: int, width: int, closer: int = 1) -> _Plan:
         preset = self._preset

@@ -64,6 +64,32 @@ def test_a_batch_and_threads_change_nothing(detectors, photos, lfw, preset):
             assert_same_faces(got, expected)
 
 
+def test_of_several_images_each_goes_through_the_nets_alone(sessions, lfw, monkeypatch):
+    by_name = dict(zip(("pnet", "rnet", "onet"), sessions, strict=True))
+    seen = []
+
+    class Counted:
+        def __init__(self, name):
+            self.name = name
+
+        def run(self, pictures):
+            if self.name == "rnet":
+                seen.append(len(pictures))
+            return by_name[self.name].run(pictures)
+
+    detector = Mtcnn(Counted, workers=2)
+    blank = np.zeros_like(lfw[0])
+    detector.find([lfw[0]])
+    shared_out = sorted(seen)
+    seen.clear()
+    detector.find([lfw[0], blank])
+    assert max(seen) == sum(sorted(shared_out)[-2:])
+    seen.clear()
+    monkeypatch.setattr("spherecv.detect.mtcnn.PIXELS_AT_ONCE", blank.size // 3)  # unless they are too large together
+    detector.find([lfw[0], blank])
+    assert sorted(seen) == shared_out
+
+
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_other_backends_find_the_same(detectors, lfw, backend):
     pytest.importorskip(backend)
