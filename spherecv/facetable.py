@@ -15,6 +15,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spherecv.brief import brief
 from spherecv.errors import DatasetError, InvalidArgumentError
 from spherecv.files import open_whole
 from spherecv.records import Face, Fingerprint
@@ -50,6 +51,8 @@ class FaceTable:
     scores: Floats = None  # type: ignore[assignment]
     qualities: Floats = None  # type: ignore[assignment]
     landmarks: Floats = None  # type: ignore[assignment]
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         count = len(self.paths)

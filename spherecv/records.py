@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spherecv.brief import brief
 from spherecv.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -253,6 +254,8 @@ class Verification:
     labels: tuple[str, str] = ("", "")
     notes: tuple[str, ...] = ()
 
+    __repr__ = brief
+
     def __bool__(self) -> bool:
         return self.verified
 
@@ -345,6 +348,8 @@ class VerificationMatrix:
     metric: str
     faces: tuple[tuple[EmbeddedFace, ...], tuple[EmbeddedFace, ...]] = field(repr=False)
 
+    __repr__ = brief
+
     def to_dict(self) -> dict[str, Any]:
         """The matrices as plain Python values, ready for JSON."""
         first, second = ([embedded.face.to_dict() for embedded in side] for side in self.faces)
@@ -382,6 +387,8 @@ class Candidate:
     image: str | None = None
     box: tuple[float, float, float, float] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    __repr__ = brief
 
     def to_dict(self) -> dict[str, Any]:
         """The candidate as plain Python values, ready for JSON."""
@@ -434,6 +441,8 @@ class Match:
     probability: float | None = None
     people: int | None = None
     faces_found: int | None = None
+
+    __repr__ = brief
 
     def __bool__(self) -> bool:
         return self.identity is not None

@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from spherecv.brief import brief
 from spherecv.errors import CalibrationError, InvalidArgumentError, MissingThresholdError
 from spherecv.files import read_toml, without_none, write_toml
 from spherecv.metrics import Metric, check_metric
@@ -189,6 +190,8 @@ class CalibratedThreshold:
     tar_interval: tuple[float, float]
     false_accepts: int
 
+    __repr__ = brief
+
 
 def accepted_text(row: CalibratedThreshold, impostors: int) -> str:
     """Write a measured false accept rate: of none that was seen, in how many pairs, and up to what it may be."""
@@ -245,6 +248,8 @@ class Calibration:
     notes: tuple[str, ...] = ()
     created: str = ""
     version: str = ""
+
+    __repr__ = brief
 
     def check(self, *, model: str, model_key: str, metric: str, detector: str) -> None:
         """Refuse to be used where it was not measured.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from spherecv.brief import brief
 from spherecv.caffe.spherecv_caffe_pb2 import TEST, LayerParameter, NetParameter, NetState, NetStateRule, Phase
 from spherecv.errors import PrototxtError, UnsupportedLayerError
 
@@ -69,6 +70,8 @@ class Layer:
     blobs: tuple[Array, ...] = field(default=(), repr=False)
     line: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    __repr__ = brief
 
     @property
     def kind_name(self) -> str:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from os import PathLike
 
+from spherecv.brief import brief
 from spherecv.caffe.cache import CONVERTER_VERSION
 from spherecv.caffe.graph import Layer, Shape, check_counts, check_wiring, in_phase, layers_of, listed, open_ends
 from spherecv.caffe.inputs import deployed
@@ -50,6 +51,8 @@ class CaffeNet:
     layers: tuple[Layer, ...]
     definition: NetParameter = field(repr=False)
     weights: NetParameter | None = field(repr=False)
+
+    __repr__ = brief
 
     def summary(self) -> Summary:
         """Return the table of layers, output shapes, parameters and multiply-accumulates; ``str()`` prints it."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from spherecv.brief import brief
 from spherecv.caffe.graph import Array
 
 
@@ -30,6 +31,8 @@ class Step:
     function: str
     settings: dict[str, Any] = field(default_factory=dict)
     arrays: tuple[Array, ...] = ()
+
+    __repr__ = brief
 
 
 class TailWriter:

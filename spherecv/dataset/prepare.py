@@ -11,6 +11,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal, TypedDict, Unpack
 
+from spherecv.brief import brief
 from spherecv.checks import check_choice, check_count
 from spherecv.config import PipelineConfig, Stages
 from spherecv.dataset.crops import NoFacePolicy, check_policy
@@ -91,6 +92,8 @@ class AlignSummary:
     seconds: float
     policy: NoFacePolicy
     lost: tuple[TableRow, ...] = ()
+
+    __repr__ = brief
 
     @property
     def images(self) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spherecv.brief import brief
 from spherecv.checks import check_rate
 from spherecv.errors import InvalidArgumentError, NotEnoughDataError
 from spherecv.evaluate.blocks import Highest, Rows, candidates, similarity_blocks, unit_rows
@@ -97,6 +98,8 @@ class AllPairs:
     sample_people: NDArray[np.intp]
     rates: tuple[MeasuredRate, ...]
     unsupported: tuple[float, ...]
+
+    __repr__ = brief
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as plain Python values, ready for JSON."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv import __version__
+from spherecv.brief import brief
 from spherecv.checks import check_choice
 from spherecv.errors import InvalidArgumentError, NotEnoughDataError
 from spherecv.evaluate.allpairs import compare_all
@@ -49,6 +50,8 @@ class Choice:
     impostors: str = "listed"
     metric: Metric = "cosine"
     replicates: int = 1000
+
+    __repr__ = brief
 
 
 def calibrate_subject(

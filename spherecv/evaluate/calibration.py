@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
+from spherecv.brief import brief
 from spherecv.errors import InvalidArgumentError, NotEnoughDataError
 from spherecv.evaluate.allpairs import AllPairs, largest_below
 from spherecv.evaluate.curves import (
@@ -61,6 +62,8 @@ class Measured:
     notes: tuple[str, ...]
     distances: FloatArray = field(repr=False, compare=False)
     same: BoolArray = field(repr=False, compare=False)
+
+    __repr__ = brief
 
 
 def information_gain(distances: ArrayLike, same: ArrayLike) -> tuple[float, float]:

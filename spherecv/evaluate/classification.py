@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spherecv.brief import brief
 from spherecv.errors import DatasetError, InvalidArgumentError, NotEnoughDataError
 from spherecv.evaluate.figures import Figure
 from spherecv.evaluate.intervals import percentiles
@@ -38,6 +39,8 @@ class ClassFigures:
     accuracy: Figure
     confusion: NDArray[np.int64]
     groups: int
+
+    __repr__ = brief
 
     @property
     def recalls(self) -> NDArray[np.float64]:

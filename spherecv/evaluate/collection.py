@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spherecv.brief import brief
 from spherecv.dataset.crops import center_crop
 from spherecv.errors import CalibrationError, DatasetError, NoFaceError, SphereCVError
 from spherecv.evaluate.subject import Subject
@@ -55,6 +56,8 @@ class ImageEmbeddings(FaceTable):
     failures: dict[str, str]
     stamps: dict[str, tuple[int, int]]
     mirrored: bool
+
+    __repr__ = brief
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spherecv.brief import brief
 from spherecv.checks import check_rate
 from spherecv.errors import InvalidArgumentError, NotEnoughDataError
 
@@ -42,6 +43,8 @@ class Roc:
     tar: FloatArray
     genuine: int
     impostors: int
+
+    __repr__ = brief
 
     @property
     def frr(self) -> FloatArray:

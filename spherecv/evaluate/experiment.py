@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from spherecv.brief import brief
 from spherecv.evaluate.curves import FloatArray
 from spherecv.evaluate.figures import VerificationFigures, verification_figures
 from spherecv.evaluate.folds import FoldTable
@@ -35,6 +36,8 @@ class Variant:
     distances: FloatArray
     thresholds: float | FloatArray
     figures: VerificationFigures
+
+    __repr__ = brief
 
     @property
     def threshold(self) -> float:
@@ -87,6 +90,8 @@ class Experiment:
     centred: int
     groups: tuple[GroupRates, ...] = ()
     notes: tuple[str, ...] = field(default=())
+
+    __repr__ = brief
 
     @property
     def model(self) -> str:

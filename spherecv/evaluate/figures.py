@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from spherecv.brief import brief
 from spherecv.evaluate.curves import (
     FAR_TARGETS,
     MIN_FALSE_ACCEPTS,
@@ -88,6 +89,8 @@ class VerificationFigures:
     impostors: int
     identities: int
     roc: Roc
+
+    __repr__ = brief
 
     def rows(self) -> list[tuple[str, str]]:
         """Names and values, for a table."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spherecv.brief import brief
 from spherecv.errors import InvalidArgumentError, NotEnoughDataError
 from spherecv.evaluate.curves import BoolArray, FloatArray, best_accuracy, roc_curve
 
@@ -43,6 +44,8 @@ class FoldTable:
     pair_folds: NDArray[np.intp]
     method: str
     notes: tuple[str, ...] = ()
+
+    __repr__ = brief
 
     @property
     def mean(self) -> float:

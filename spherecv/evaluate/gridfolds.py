@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spherecv.brief import brief
 from spherecv.checks import check_choice, check_rate
 from spherecv.errors import InvalidArgumentError, NotEnoughDataError
 from spherecv.evaluate.curves import BoolArray, FloatArray, Roc, area_under, equal_error
@@ -59,6 +60,8 @@ class GridFigures:
     pair_folds: NDArray[np.intp]
     distance: GridDistance
     notes: tuple[str, ...] = ()
+
+    __repr__ = brief
 
     @property
     def accuracy(self) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spherecv.brief import brief
 from spherecv.errors import DatasetError, InvalidArgumentError, NotEnoughDataError
 from spherecv.evaluate.blocks import similarity_blocks, unit_rows
 from spherecv.evaluate.curves import FloatArray
@@ -50,6 +51,8 @@ class GroupRates:
     low: FloatArray
     high: FloatArray
     notes: tuple[str, ...] = ()
+
+    __repr__ = brief
 
     @property
     def ratio(self) -> float:

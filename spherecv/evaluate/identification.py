@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spherecv.brief import brief
 from spherecv.checks import check_rate
 from spherecv.errors import InvalidArgumentError, NotEnoughDataError
 from spherecv.evaluate.blocks import Highest, Rows, candidates, similarity_blocks, unit_rows
@@ -54,6 +55,8 @@ class Identification:
     impostors: int
     notes: tuple[str, ...] = ()
     owners: NDArray[Any] | None = None
+
+    __repr__ = brief
 
     def rank1(self) -> dict[int, float]:
         """Share of the trials found first, by number of distractors."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from spherecv.brief import brief
 from spherecv.errors import DatasetError
 from spherecv.evaluate.curves import BoolArray, FloatArray
 
@@ -34,6 +35,8 @@ class MediaList:
     templates: NDArray[np.int64]
     media: NDArray[np.int64]
 
+    __repr__ = brief
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -53,6 +56,8 @@ class TemplatePairs:
     second: NDArray[np.int32]
     same: BoolArray
 
+    __repr__ = brief
+
     def __len__(self) -> int:
         return len(self.same)
 
@@ -70,6 +75,8 @@ class Landmarks:
 
     points: FloatArray
     scores: FloatArray
+
+    __repr__ = brief
 
 
 def read_media(path: str | os.PathLike[str]) -> MediaList:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv.align import FaceAligner
+from spherecv.brief import brief
 from spherecv.checks import check_choice
 from spherecv.errors import DatasetError
 from spherecv.evaluate.croprun import Flip, embed_crops
@@ -71,6 +72,8 @@ class TemplateExperiment:
     failures: dict[str, str]
     empty: int
     notes: tuple[str, ...]
+
+    __repr__ = brief
 
     @property
     def model(self) -> str:

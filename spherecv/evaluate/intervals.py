@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spherecv.brief import brief
 from spherecv.checks import check_rate
 from spherecv.errors import InvalidArgumentError
 from spherecv.evaluate.curves import FloatArray, checked_pairs, tie_ends
@@ -46,6 +47,8 @@ class Bootstrap:
     replicates: int
     used: int
     identities: int
+
+    __repr__ = brief
 
 
 def bootstrap(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spherecv.brief import brief
 from spherecv.errors import DatasetError, InvalidArgumentError, NotEnoughDataError
 from spherecv.evaluate.curves import FloatArray, Roc, checked_pairs, roc_curve, supported_rates, tar_at_far
 from spherecv.evaluate.figures import Figure, finite
@@ -52,6 +53,8 @@ class ErrorRates:
     failed_pairs: int
     roc: Roc
 
+    __repr__ = brief
+
     def to_dict(self) -> dict[str, Any]:
         """The rates as plain Python values, ready for JSON."""
         return {
@@ -84,6 +87,8 @@ class GroupErrors:
     matches: GroupRates
     misses: dict[str, Figure]
     genuine: dict[str, int]
+
+    __repr__ = brief
 
     @property
     def fmr_ratio(self) -> float:
@@ -128,6 +133,8 @@ class DiscardCurve:
     fnmr: FloatArray
     area: float
     threshold: float
+
+    __repr__ = brief
 
     def to_dict(self) -> dict[str, Any]:
         """The curve as plain Python values, ready for JSON: at every hundredth, not at every pair."""

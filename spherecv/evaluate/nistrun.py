@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spherecv.brief import brief
 from spherecv.checks import check_rate
 from spherecv.errors import DatasetError
 from spherecv.evaluate.collection import ImageEmbeddings, embed_images
@@ -69,6 +70,8 @@ class NistExperiment:
     notes: tuple[str, ...]
     pairs: PairList
     distances: FloatArray
+
+    __repr__ = brief
 
     @property
     def model(self) -> str:

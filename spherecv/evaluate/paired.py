@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from spherecv.brief import brief
 from spherecv.errors import InvalidArgumentError
 from spherecv.evaluate.curves import FloatArray, checked_pairs, roc_curve, supported_rates, tar_at_far
 from spherecv.evaluate.experiment import Experiment
@@ -47,6 +48,8 @@ class PairedTest:
     both_wrong: int
     p_value: float
     tar: dict[float, Figure]
+
+    __repr__ = brief
 
     def __str__(self) -> str:
         """Draw the comparison as text."""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from spherecv.brief import brief
 from spherecv.errors import DatasetError
 from spherecv.images import IMAGE_SUFFIXES
 
@@ -69,6 +70,8 @@ class PairList:
     identities: NDArray[np.intp]
     source: str = ""
     notes: tuple[str, ...] = field(default=())
+
+    __repr__ = brief
 
     def __len__(self) -> int:
         return len(self.same)

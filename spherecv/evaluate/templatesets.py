@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spherecv.brief import brief
 from spherecv.checks import check_choice, check_rate
 from spherecv.errors import InvalidArgumentError, NotEnoughDataError
 from spherecv.evaluate.croprun import Flip, combined
@@ -53,6 +54,8 @@ class Templates:
     embeddings: FloatArray
     empty: BoolArray
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True, eq=False)
 class TemplateRates:
@@ -87,6 +90,8 @@ class TemplateRates:
     people: int
     accepted: dict[float, BoolArray]
     owners: NDArray[np.intp]
+
+    __repr__ = brief
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as plain Python values, ready for JSON."""
@@ -130,6 +135,8 @@ class SearchRates:
     unmated: int
     gallery: int
     failed: int
+
+    __repr__ = brief
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as plain Python values, ready for JSON."""

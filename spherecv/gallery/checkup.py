@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from spherecv.brief import brief
 from spherecv.errors import GalleryError
 from spherecv.gallery import approximate, checksums
 from spherecv.gallery.database import Database, structure
@@ -36,6 +37,8 @@ class Checkup:
     images: int
     faces: int
     checksums: bool
+
+    __repr__ = brief
 
     @property
     def whole(self) -> bool:

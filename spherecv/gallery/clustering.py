@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spherecv.brief import brief
 from spherecv.checks import check_count
 from spherecv.errors import InvalidArgumentError
 from spherecv.gallery.exact import within
@@ -48,6 +49,8 @@ class Clustering:
     recall: float | None = None
     f1: float | None = None
     measured: str = ""
+
+    __repr__ = brief
 
     @property
     def groups(self) -> list[list[int]]:

@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 
 from spherecv.addresses import is_text_image, read_text_image
+from spherecv.brief import brief
 from spherecv.errors import ImageError, InvalidArgumentError, NoFaceError, SphereCVError
 from spherecv.facetable import FaceTable
 from spherecv.files import sha256_of
@@ -51,6 +52,8 @@ class Enrolment:
     passed_over: tuple[str, ...] = ()
     crowded: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
+
+    __repr__ = brief
 
     def to_dict(self) -> dict[str, Any]:
         """The counts as plain Python values, ready for JSON."""

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from spherecv.brief import brief
 from spherecv.records import Fingerprint
 
 Vector = NDArray[np.float32]
@@ -83,6 +84,8 @@ class IdentityInfo:
     images: int
     faces: int
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    __repr__ = brief
 
     def to_dict(self) -> dict[str, Any]:
         """The person as plain Python values, ready for JSON."""

@@ -10,6 +10,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from spherecv.brief import brief
 from spherecv.errors import (
     ImageError,
     InvalidArgumentError,
@@ -70,6 +71,8 @@ class EmbeddedSet:
     kept: tuple[tuple[str, NDArray[np.float32]], ...] = ()
     crowded: tuple[str, ...] = ()
     label: str = "the set given"
+
+    __repr__ = brief
 
     def crowding(self, which: WhichFace) -> tuple[str, ...]:
         """Say that images show several faces, of which `which` was taken."""

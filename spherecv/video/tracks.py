@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spherecv.brief import brief
 from spherecv.records import EmbeddedFace, Face
 
 Image = NDArray[np.uint8]
@@ -72,6 +73,8 @@ class Track:
     frames: tuple[int, ...] = field(default=(), repr=False)
     best: EmbeddedFace | None = field(default=None, repr=False)
 
+    __repr__ = brief
+
     def to_dict(self) -> dict[str, Any]:
         """The track as plain Python values, ready for JSON; without embeddings and pixels."""
         return {
@@ -103,3 +106,5 @@ class TrackedFrame:
     frame: Frame
     tracks: tuple[Track, ...]
     ended: tuple[Track, ...] = ()
+
+    __repr__ = brief

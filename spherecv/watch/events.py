@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from spherecv.brief import brief
 from spherecv.files import append_bytes, refused
 
 _BREAKS = re.compile("[\x7f-\x9f\u2028\u2029]")
@@ -40,6 +41,8 @@ class Event:
     time: float | None = None
     at: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+
+    __repr__ = brief
 
     def to_dict(self) -> dict[str, Any]:
         """The event as plain Python values, ready for JSON."""

@@ -30,6 +30,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from spherecv.brief import brief
 from spherecv.checks import check_count, check_rate
 from spherecv.errors import InvalidArgumentError, MissingThresholdError
 from spherecv.thresholds import GIVEN, Threshold
@@ -58,6 +59,8 @@ class Rates:
 
     far: float | None
     known: tuple[Threshold, ...]
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         if self.far is not None:

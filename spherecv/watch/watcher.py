@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from spherecv.brief import brief
 from spherecv.checks import check_rate, shown
 from spherecv.errors import GalleryMismatchError, InvalidArgumentError
 from spherecv.metrics import distance
@@ -64,6 +65,8 @@ class Seen:
     tracked: TrackedFrame | None
     decisions: dict[int, Decision]
     events: tuple[Event, ...]
+
+    __repr__ = brief
 
 
 class FaceWatcher:

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from spherecv.brief import brief
 from spherecv.checks import shown
 from spherecv.errors import InvalidArgumentError, ModelFileError, ModelNotFoundError
 from spherecv.files import read_toml
@@ -37,6 +38,8 @@ class Manifest:
 
     models: dict[str, ModelInfo]
     recipes: dict[str, Recipe]
+
+    __repr__ = brief
 
 
 def models_dir() -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from spherecv.brief import brief
 from spherecv.checks import Metric
 from spherecv.zoo.probability import ProbabilityCurve
 
@@ -102,6 +103,8 @@ class ModelFile:
     known_forms: tuple[KnownForm, ...] = ()
     identity: str = ""
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True, kw_only=True)
 class KnownThreshold:
@@ -149,6 +152,8 @@ class KnownThreshold:
     source: str
     measured_far: float | None = None
 
+    __repr__ = brief
+
     @property
     def chosen_for(self) -> str:
         """What the threshold was chosen for, in words."""
@@ -194,6 +199,8 @@ class KnownClustering:
     fingerprint: str
     source: str
 
+    __repr__ = brief
+
     @property
     def measured(self) -> str:
         """What it is worth, in words."""
@@ -231,6 +238,8 @@ class KnownProbability:
     recipe: str
     fingerprint: str
     source: str
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,6 +299,8 @@ class KnownPrecision:
     cosine: tuple[float, float]
     shifts: tuple[Shift, ...]
     source: str
+
+    __repr__ = brief
 
     @property
     def is_small(self) -> bool:
@@ -370,6 +381,8 @@ class ModelInfo:
     int8: str = ""
     clustering: tuple[KnownClustering, ...] = ()
     earlier: tuple[str, ...] = ()
+
+    __repr__ = brief
 
     @property
     def size(self) -> int | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+from spherecv.brief import brief
 from spherecv.errors import InvalidArgumentError
 
 _MAX_LOG_ODDS = 700.0
@@ -35,6 +36,8 @@ class ProbabilityCurve:
     distances: tuple[float, ...]
     log_ratios: tuple[float, ...]
     ece: Mapping[str, float]
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         if self.method not in ("logistic", "isotonic"):

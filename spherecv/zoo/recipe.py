@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from spherecv.brief import brief
 from spherecv.checks import check_choice
 from spherecv.errors import InvalidArgumentError
 from spherecv.files import read_toml
@@ -104,6 +105,8 @@ class Recipe:
     normalize: bool = False
     output: str | None = None
     name: str = "custom"
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         check_choice("color", self.color, ("BGR", "RGB", "GRAY"))
