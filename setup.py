@@ -14,11 +14,14 @@ from setuptools.command.sdist import sdist
 HERE = Path(__file__).resolve().parent
 
 
-def readme_for_an_index() -> str:
-    """README with absolute links: an index shows it without the files beside it."""
+def project_address() -> str:
     config = configparser.ConfigParser()
     config.read(HERE / "setup.cfg", encoding="utf-8")
-    source = dict(re.findall(r"(\w+) = (\S+)", config["metadata"]["project_urls"]))["Source"]
+    return config["metadata"]["url"]
+
+
+def readme_for_an_index(source: str) -> str:
+    """README with absolute links: an index shows it without the files beside it."""
     text = (HERE / "README.md").read_text(encoding="utf-8")
     text = re.sub(r"(!\[[^\]]*\]\()(?!https?:|#)", rf"\1{source}/raw/main/", text)
     return re.sub(r"((?<!!)\[[^\]]*\]\()(?!https?:|#)", rf"\1{source}/blob/main/", text)
@@ -53,10 +56,17 @@ class ReproducibleSdist(sdist):
 
 
 if __name__ == "__main__":
+    address = project_address()
     setup(
         packages=[*find_packages(include=["spherecv", "spherecv.*"]), "spherecv.models"],
         package_dir={"spherecv.models": "models"},
-        long_description=readme_for_an_index(),
+        project_urls={
+            "Source": address,
+            "Documentation": f"{address}/tree/main/docs",
+            "Changelog": f"{address}/blob/main/CHANGELOG.md",
+            "Issues": f"{address}/issues",
+        },
+        long_description=readme_for_an_index(address),
         long_description_content_type="text/markdown",
         cmdclass={"sdist": ReproducibleSdist},
     )

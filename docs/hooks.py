@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import re
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,10 @@ _LINK = re.compile(r"(!?\[[^\]]*\]\()((?:\.\./|deploy)[^)#\s]*)")
 
 
 def on_config(config: Any, **_: Any) -> Any:
-    """Pages that mkdocs.yml does not name stand at the end of "In depth"."""
+    """Pages that mkdocs.yml does not name stand at the end of "In depth"; the project's address is setup.cfg's."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    config["repo_url"], config["repo_name"] = setup["metadata"]["url"], "Source"
     named = repr(config["nav"])
     rest = [path.name for path in sorted((ROOT / "docs").glob("*.md")) if f"'{path.name}'" not in named]
     (depth,) = [part["In depth"] for part in config["nav"] if "In depth" in part]

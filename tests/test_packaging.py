@@ -24,7 +24,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = configparser.ConfigParser()
 CONFIG.read(ROOT / "setup.cfg", encoding="utf-8")
-URL = "https://github.com/spherecv/spherecv"
+URL = CONFIG["metadata"]["url"]
 # What only a machine with a GPU installs.
 NOT_HERE = {"gpu", "cuda"}
 MODULES = {
@@ -333,9 +333,11 @@ def test_what_the_container_copies_is_enough_to_build_it_and_its_commands_run(tm
 def test_the_communitys_files_can_be_read() -> None:
     import yaml
 
+    elsewhere = [name for name in tracked_files() if name.endswith((".md", ".yml", ".cff", ".py", ".toml", ".cfg"))]
+    assert [name for name in elsewhere if URL in (ROOT / name).read_text(encoding="utf-8")] == ["setup.cfg"]
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == metadata.version("spherecv")
-    assert citation["repository-code"] == URL
+    assert "repository-code" not in citation  # the address has one place: setup.cfg
     for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"):
         form = yaml.safe_load(path.read_text(encoding="utf-8"))
         assert path.stem == "config" or {"name", "description", "body"} <= set(form), path

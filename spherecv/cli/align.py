@@ -37,11 +37,16 @@ def align(
     ] = "sphereface",
     *,
     detector: AlignDetector,
-    face: Annotated[str, typer.Option("--face", help="Which of several: center or largest.")] = "center",
-    no_face: Annotated[
-        str, typer.Option("--no-face", help="Images without a face: skip, center (crop the middle) or fail.")
-    ] = "skip",
-    image_format: Annotated[str, typer.Option("--format", help="Of the crops: jpg or png.")] = "jpg",
+    face: Annotated[
+        str,
+        typer.Option(
+            "--face", help="Which of several: center or largest.", autocompletion=options.one_of("center", "largest")
+        ),
+    ] = "center",
+    no_face: subjects.NoFace = "skip",
+    image_format: Annotated[
+        str, typer.Option("--format", help="Of the crops: jpg or png.", autocompletion=options.one_of("jpg", "png"))
+    ] = "jpg",
     quality: Annotated[int, typer.Option("--quality", help="Of JPEG, 1..100.")] = 95,
     table: Annotated[
         Path | None, typer.Option("--table", help="Where the table goes: .csv or .parquet.  [default: OUT/faces.csv]")

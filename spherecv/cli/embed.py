@@ -30,7 +30,9 @@ def embed(
         int | None, typer.Option("--processes", "-j", help="Shards: workers; by default one for each core.")
     ] = None,
     shard_images: Annotated[int, typer.Option("--shard-images", help="Shards: images to each.")] = 2000,
-    shard_format: Annotated[str, typer.Option("--format", help="Shards: npy or parquet.")] = "npy",
+    shard_format: Annotated[
+        str, typer.Option("--format", help="Shards: npy or parquet.", autocompletion=options.one_of("npy", "parquet"))
+    ] = "npy",
     engine: Annotated[str, typer.Option("--engine", help="Shards: local processes, or ray.")] = "local",
     address: Annotated[
         str | None, typer.Option("--address", help="Of a Ray cluster, as auto; by default Ray starts on this machine.")

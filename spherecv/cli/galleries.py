@@ -18,7 +18,22 @@ if TYPE_CHECKING:
 Location: TypeAlias = Annotated[
     str, typer.Argument(metavar="GALLERY", help="The gallery's file, or milvus://host:port/collection.")
 ]
-Index: TypeAlias = Annotated[str, typer.Option("--index", help="How to search: auto, exact, hnsw or ivf.")]
+Index: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--index",
+        help="How to search: auto, exact, hnsw or ivf.",
+        autocompletion=options.one_of("auto", "exact", "hnsw", "ivf"),
+    ),
+]
+Template: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--template",
+        help="A gallery's person of several images: best or mean.",
+        autocompletion=options.one_of("best", "mean"),
+    ),
+]
 
 
 def open_gallery(location: str | Path, pipeline: options.PipelineOptions, **settings: Any) -> FaceGallery:

@@ -102,7 +102,7 @@ def identify(
     pipeline: options.PipelineOptions,
     decision: options.DecisionOptions,
     k: Annotated[int, typer.Option("-k", help="Candidates to name for each face.")] = 5,
-    template: Annotated[str, typer.Option("--template", help="A person of several images: best or mean.")] = "best",
+    template: galleries.Template = "best",
     classify: Annotated[bool, typer.Option("--classify", help="Ask the classifier that was fitted.")] = False,
     index: galleries.Index = "auto",
     face: options.EveryFaceOptions,
@@ -239,7 +239,9 @@ def cluster(
 @app.command("fit")
 def fit(
     location: galleries.Location,
-    kind: Annotated[str, typer.Option("--kind", help="logistic or svm.")] = "logistic",
+    kind: Annotated[
+        str, typer.Option("--kind", help="logistic or svm.", autocompletion=options.one_of("logistic", "svm"))
+    ] = "logistic",
     strangers: Annotated[
         float, typer.Option("--strangers", help="Share of strangers' faces that may be given a name.")
     ] = 0.01,
@@ -259,7 +261,14 @@ def fit(
 @app.command("index")
 def index_(
     location: galleries.Location,
-    kind: Annotated[str, typer.Option("--kind", help="hnsw (fastest) or ivf (built sooner, smaller).")] = "hnsw",
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--kind",
+            help="hnsw (fastest) or ivf (built sooner, smaller).",
+            autocompletion=options.one_of("hnsw", "ivf"),
+        ),
+    ] = "hnsw",
     metric: options.Metric = "cosine",
 ) -> None:
     """Build a FAISS index, for galleries of some 100,000 faces and more."""

@@ -13,7 +13,7 @@ from spherecv.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from spherecv.zoo import ModelInfo
-    from spherecv.zoo.model import KnownPrecision
+    from spherecv.zoo.model import KnownPrecision, KnownThreshold
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A model of `spherecv models list`.")]
 
@@ -22,7 +22,14 @@ app = typer.Typer(no_args_is_help=True, help="Models by name: those that SphereC
 
 @app.command("list")
 def list_models(
-    kind: Annotated[str | None, typer.Option("--kind", help="embedder or detector; both by default.")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            "--kind",
+            help="embedder or detector; both by default.",
+            autocompletion=options.one_of("embedder", "detector"),
+        ),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """List the models, with their licence, their terms of use, and whether they are on this machine."""
@@ -38,12 +45,34 @@ def list_models(
 
 
 @app.command("info")
-def info_of_model(name: Name, as_json: options.Json = False) -> None:
-    """Tell all that is known of a model: files, terms, recipe, and thresholds with where they come from."""
+def info_of_model(
+    name: Name,
+    *,
+    everything: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="Addresses and hashes of the files, the recipe's values, every threshold with its interval, what "
+            "precisions lose at each, and the model's card.",
+        ),
+    ] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Show a model's terms, files, recipe and thresholds, and what these were measured on.
+
+    Examples:
+
+      spherecv models info sface
+
+      spherecv models info sface --all
+    """
     from spherecv.zoo import model_info
 
     info = model_info(name)
-    typer.echo(json.dumps(_entry(info)) if as_json else "\n".join(_description(info)))
+    if as_json:
+        typer.echo(json.dumps(_entry(info)))
+        return
+    typer.echo("\n".join(_description(info) if everything else _summary(info)))
 
 
 @app.command("download")
@@ -168,11 +197,10 @@ def _print_table(infos: list[ModelInfo]) -> None:
     typer.echo("\nModels of your own: `spherecv models add`; or their files and --recipe, without a name.")
 
 
-def _description(info: ModelInfo) -> list[str]:
-    from spherecv.zoo import expected_paths, get_recipe, models_dir, own_dir, state_of
+def _head(info: ModelInfo) -> list[str]:
+    from spherecv.zoo import state_of
 
-    paths = expected_paths(info)
-    lines = [
+    return [
         f"{info.name}: {info.title}",
         f"  kind       {info.kind}, {info.format}, {_megabytes(info.size)}, {state_of(info)}",
         f"  licence    {info.licence}",
@@ -180,6 +208,60 @@ def _description(info: ModelInfo) -> list[str]:
         f"  trained on {info.training_data}",
         f"  home       {info.homepage}",
     ]
+
+
+def _summary(info: ModelInfo) -> list[str]:
+    """What one reads before using a model, on one screen."""
+    from spherecv.zoo import expected_paths, get_recipe
+
+    paths = expected_paths(info)
+    lines = _head(info) + [f"  {file.role:10} {paths[file.role]}" for file in info.files if file.role in paths]
+    if info.recipe:
+        recipe = get_recipe(info.recipe)
+        lines.append(f"  recipe     {recipe.name}, fingerprint {recipe.fingerprint}")
+    lines += _thresholds_at_a_glance(info)
+    lines += [f"  precision  {_loss_in_short(loss)}" for loss in info.precisions]
+    for row in info.clustering:
+        found = f"precision {row.precision:.3f}, recall {row.recall:.3f}"
+        lines.append(f"  grouping   {row.metric} distance {row.distance:g}: {found}")
+    lines += _calibrated(info)
+    return [*lines, "", f"`spherecv models info {info.name} --all` shows everything that is known of it."]
+
+
+def _thresholds_at_a_glance(info: ModelInfo) -> list[str]:
+    """One line for each rate, the default's first; below them what they were measured on, once."""
+    rows: dict[tuple[str, bool, str], dict[str, list[KnownThreshold]]] = {}
+    for row in sorted(info.thresholds, key=lambda row: -(row.far or 1)):
+        data = row.dataset.partition(",")[0]
+        place = f"on {data}, recipe {row.recipe}, detector {row.detector}"
+        rows.setdefault((place, row.reproduced, row.source), {}).setdefault(row.chosen_for, []).append(row)
+    lines = []
+    for (place, reproduced, source), by_rate in rows.items():
+        for chosen_for, alike in by_rate.items():
+            measured = next((row.measured_far for row in alike if row.measured_far is not None), None)
+            rate = "" if measured is None else f", FAR {measured:.3g}"
+            distances = ", ".join(f"{row.metric} {row.threshold:.6g}" for row in alike)
+            lines.append(f"  threshold  {distances}, for {chosen_for}{rate}")
+        lines += [f"             {place}", f"             {_who_measured(reproduced)}: {source}"]
+    return lines
+
+
+def _calibrated(info: ModelInfo) -> list[str]:
+    from spherecv.zoo import own_dir
+
+    if info.calibration:
+        return ["  calibration", *(own_dir() / info.name / info.calibration).read_text(encoding="utf-8").splitlines()]
+    if info.recipe and not info.thresholds:
+        return ["  thresholds none known: measure one with `spherecv calibrate`, or pass --threshold"]
+    return []
+
+
+def _description(info: ModelInfo) -> list[str]:
+    """All that is known of a model."""
+    from spherecv.zoo import expected_paths, get_recipe, models_dir
+
+    paths = expected_paths(info)
+    lines = _head(info)
     for file in info.files:
         lines.append(f"  {file.role:10} {paths.get(file.role, f'in the package {file.wheel}, which is not installed')}")
         lines += [f"             from {source}" for source in (*file.urls, file.index, file.manual) if source]
@@ -195,10 +277,7 @@ def _description(info: ModelInfo) -> list[str]:
     lines += [line for loss in info.precisions for line in _precision_lines(loss)]
     for row in info.clustering:
         lines.append(f"  grouping   {row.metric} distance {row.distance:g} (recipe {row.recipe}): {row.measured}")
-    if info.calibration:
-        lines += ["  calibration", *(own_dir() / info.name / info.calibration).read_text(encoding="utf-8").splitlines()]
-    elif info.recipe and not info.thresholds:
-        lines.append("  thresholds none known: measure one with `spherecv calibrate`, or pass --threshold")
+    lines += _calibrated(info)
     if info.card:
         lines += ["", (models_dir() / info.card).read_text(encoding="utf-8")]
     return lines
@@ -211,16 +290,25 @@ def _threshold_lines(row: dict[str, Any]) -> list[str]:
     return [
         f"  threshold  {row['metric']} {row['threshold']:.6g}, for {row['chosen_for']}{measured}",
         f"             on {row['dataset']}, {row['pairs']:,} pairs, recipe {row['recipe']}, detector {row['detector']}",
-        f"             {'measured by this project' if row['reproduced'] else 'NOT reproduced'}: {row['source']}",
+        f"             {_who_measured(row['reproduced'])}: {row['source']}",
     ]
 
 
-def _precision_lines(loss: KnownPrecision) -> list[str]:
-    (accuracy, accuracy_then), (tar, tar_then), (mean, least) = loss.accuracy, loss.tar, loss.cosine
-    kept = "may" if loss.is_comparable else "may not"
+def _who_measured(reproduced: bool) -> str:
+    return "measured by this project" if reproduced else "NOT reproduced"
+
+
+def _loss_in_short(loss: KnownPrecision) -> str:
+    (accuracy, accuracy_then), (tar, tar_then) = loss.accuracy, loss.tar
     rates = f"accuracy {accuracy_then:.2%} (float32 {accuracy:.2%}), TAR at FAR 0.001 {tar_then:.2%} ({tar:.2%})"
+    return f"{loss.precision}: {rates}"
+
+
+def _precision_lines(loss: KnownPrecision) -> list[str]:
+    mean, least = loss.cosine
+    kept = "may" if loss.is_comparable else "may not"
     lines = [
-        f"  precision  {loss.precision}: {rates}",
+        f"  precision  {_loss_in_short(loss)}",
         f"             cosine to float32 {mean:.5f}, at least {least:.5f}; {kept} be compared with float32",
         f"             on {loss.dataset}, detector {loss.detector}, {' and '.join(loss.backends)}: {loss.source}",
     ]

@@ -27,16 +27,16 @@ def _models() -> list[str]:
     return model_names("embedder")
 
 
-def _one_of(*values: str) -> Callable[[], list[str]]:
+def one_of(*values: str) -> Callable[[], list[str]]:
     """What the shell completes."""
     return lambda: list(values)
 
 
-_DETECTORS = _one_of("mtcnn", "yunet", "retinaface", "ssd")
-_BACKENDS = _one_of("opencv", "onnxruntime", "openvino", "auto")
-_DEVICES = _one_of("cpu", "cuda", "auto")
-_PRECISIONS = _one_of("float32", "bfloat16", "int8", "auto")
-PRESETS = _one_of("fast", "sphereface")
+_DETECTORS = one_of("mtcnn", "yunet", "retinaface", "ssd")
+_BACKENDS = one_of("opencv", "onnxruntime", "openvino", "auto")
+_DEVICES = one_of("cpu", "cuda", "auto")
+_PRECISIONS = one_of("float32", "bfloat16", "int8", "auto")
+PRESETS = one_of("fast", "sphereface")
 _FACES = ("largest", "center", "only", "whole")
 
 Source: TypeAlias = Annotated[
@@ -93,9 +93,9 @@ MinSize: TypeAlias = Annotated[
     int | None, typer.Option("--min-size", help="Smallest face looked for, in pixels.", show_default=False)
 ]
 _WHICH = "Which of several faces: largest, center, only (several are an error){}; whole: the image is a crop."
-Face: TypeAlias = Annotated[str, typer.Option("--face", help=_WHICH.format(""), autocompletion=_one_of(*_FACES))]
+Face: TypeAlias = Annotated[str, typer.Option("--face", help=_WHICH.format(""), autocompletion=one_of(*_FACES))]
 AnyFace: TypeAlias = Annotated[
-    str, typer.Option("--face", help=_WHICH.format(", all"), autocompletion=_one_of(*_FACES, "all"))
+    str, typer.Option("--face", help=_WHICH.format(", all"), autocompletion=one_of(*_FACES, "all"))
 ]
 OneFace: TypeAlias = Annotated[
     bool, typer.Option("--one-face", help="Refuse images that show several faces: the same as --face only.")
@@ -144,7 +144,7 @@ DetectorPrecision: TypeAlias = Annotated[
     ),
 ]
 Metric: TypeAlias = Annotated[
-    str, typer.Option("--metric", help="cosine or euclidean.", autocompletion=_one_of("cosine", "euclidean"))
+    str, typer.Option("--metric", help="cosine or euclidean.", autocompletion=one_of("cosine", "euclidean"))
 ]
 Threshold: TypeAlias = Annotated[
     float | None,

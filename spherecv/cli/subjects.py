@@ -29,10 +29,20 @@ Recipes: TypeAlias = Annotated[
     typer.Option("--recipe", help="One for all models, or one for each, in their order.", show_default=False),
 ]
 Face: TypeAlias = Annotated[
-    str, typer.Option("--face", help="Which of several: center, largest; whole takes images as ready crops.")
+    str,
+    typer.Option(
+        "--face",
+        help="Which of several: center, largest; whole takes images as ready crops.",
+        autocompletion=options.one_of("center", "largest", "whole"),
+    ),
 ]
 NoFace: TypeAlias = Annotated[
-    str, typer.Option("--no-face", help="Images without a face: skip, center (take the middle) or fail.")
+    str,
+    typer.Option(
+        "--no-face",
+        help="Images without a face: skip, center (take the middle) or fail.",
+        autocompletion=options.one_of("skip", "center", "fail"),
+    ),
 ]
 Preset: TypeAlias = Annotated[
     str | None,

@@ -57,9 +57,7 @@ def watch(
         str | None, typer.Option("--gallery", "-g", help="Whom to look for: a gallery.", show_default=False)
     ] = None,
     face: options.FaceOptions,
-    template: Annotated[
-        str, typer.Option("--template", help="A gallery's person of several images: best or mean.")
-    ] = "best",
+    template: galleries.Template = "best",
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Write the video with names: .mp4, .mkv, .avi, .webm", show_default=False),

@@ -404,6 +404,15 @@ def test_help_shows_examples_that_can_be_copied(run) -> None:
         ("verify --backend o", {"opencv", "onnxruntime", "openvino"}),
         ("align --preset ", {"fast", "sphereface"}),
         ("gallery identify --face ", {"largest", "center", "only", "whole", "all"}),
+        ("gallery identify --template ", {"best", "mean"}),
+        ("watch --template ", {"best", "mean"}),
+        ("gallery index --kind ", {"hnsw", "ivf"}),
+        ("align --face ", {"center", "largest"}),
+        ("align --no-face ", {"skip", "center", "fail"}),
+        ("align --format ", {"jpg", "png"}),
+        ("evaluate pairs --face ", {"center", "largest", "whole"}),
+        ("calibrate --no-face ", {"skip", "center", "fail"}),
+        ("models list --kind ", {"embedder", "detector"}),
     ],
 )
 def test_the_shell_completes_values(typed: str, offered: set[str]) -> None:

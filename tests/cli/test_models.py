@@ -50,7 +50,7 @@ def test_list_as_json(run) -> None:
 
 
 def test_info_tells_thresholds_with_where_they_come_from(run, cache) -> None:
-    text = run("info", "sphereface-20").stdout
+    text = run("info", "sphereface-20", "--all").stdout
     assert "NOT reproduced: https://sefiks.com" in text
     assert "17.2122" in text
     assert str(cache / "models" / "sphereface-20" / "sphereface_model.caffemodel") in text
@@ -60,6 +60,21 @@ def test_info_tells_thresholds_with_where_they_come_from(run, cache) -> None:
     assert entry["recipe"]["fingerprint"] == "0b154b1b95bb"
     assert entry["files"][1]["path"].startswith(str(cache))
     assert [row["reproduced"] for row in entry["thresholds"]] == [False, False]
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_info_fits_a_screen_and_says_what_it_leaves_out(run, name: str) -> None:
+    text = run("info", name).stdout
+    assert text.count("\n") <= 24
+    assert text.endswith(f"\n`spherecv models info {name} --all` shows everything that is known of it.\n")
+    info = model_info(name)
+    assert {info.terms, info.licence} <= {part.partition(" ")[2].strip() for part in text.split("\n  ")}
+    for row in info.thresholds:
+        assert f"{row.metric} {row.threshold:.6g}" in text
+        assert f"for {row.chosen_for}" in text
+        assert row.source in text
+    everything = run("info", name, "--all").stdout
+    assert all(digest in everything for file in info.files for _, digest in file.digests)
 
 
 @pytest.mark.parametrize("name", model_names())
@@ -116,6 +131,7 @@ def test_the_card_is_shown_if_there_is_one(run, monkeypatch, tmp_path) -> None:
     object.__setattr__(info, "card", "card.md")
     monkeypatch.setattr("spherecv.zoo.models_dir", lambda: tmp_path)
     try:
-        assert "# What it is for" in run("info", "yunet").stdout
+        assert "# What it is for" in run("info", "yunet", "--all").stdout
+        assert "# What it is for" not in run("info", "yunet").stdout
     finally:
         object.__setattr__(info, "card", "")
