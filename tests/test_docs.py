@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
 import importlib.util
 import json
@@ -26,13 +27,8 @@ SERVICE = "http://127.0.0.1:8000"
 _FENCE = re.compile(
     r"(?:^<!-- (?P<skip>not run: [^\n]+) -->\n)?^```(?P<kind>\w*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
 )
-# Pages whose examples other tests run, on files of their own making, and pages that have none.
+# Pages whose examples other tests run, on files of their own making.
 ELSEWHERE = {"caffe-on-opencv5.md": "tests/caffe/test_migration.py", "caffe.md": "tests/caffe/test_docs.py"}
-WITHOUT = {
-    "architecture.md", "detection.md", "losses.md", "precision.md", "privacy.md", "protocols.md",
-    "reliability.md", "scale.md", "training.md",
-}  # fmt: skip
-"""Pages in depth: facts and tables, with at most sketches of calls that their guides show in full."""
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
@@ -135,8 +131,6 @@ def test_the_examples_of_a_page_run(
     if page.name in ELSEWHERE:
         assert page.name in (ROOT / ELSEWHERE[page.name]).read_text(encoding="utf-8")
         return
-    if page.name in WITHOUT:
-        return
     found = blocks(page)
     if page.parent == DOCS and f" {page.name}\n" not in (ROOT / "mkdocs.yml").read_text(encoding="utf-8"):
         return  # a page in depth that names itself
@@ -232,6 +226,34 @@ def test_every_public_name_has_a_docstring_and_a_place() -> None:
             told = [one for one in [found, *parts] if one.is_class or one.is_function]
             silent += [one.path for one in told if not one.has_docstring]
     assert not silent
+
+
+def test_names_that_differ_in_json_are_told() -> None:
+    """The table of names: what it says is so, and of the records that it names nothing is left out."""
+    page = (DOCS / "commands.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| `(\w+)` \| (.+) \| (.+) \|$", page, re.MULTILINE)
+    told: dict[str, tuple[set[str], set[str]]] = {}
+    for record, in_json, in_python in table:
+        theirs, ours = told.setdefault(record, (set(), set()))
+        theirs |= set(re.findall(r"`(\w+)`", in_json.partition(", in `")[0]))
+        ours |= set(re.findall(r"`(\w+)`", in_python))
+    found = set()
+    for path in (ROOT / "spherecv").rglob("*.py"):
+        for record in ast.parse(path.read_text(encoding="utf-8")).body:
+            if not isinstance(record, ast.ClassDef) or record.name not in told:
+                continue
+            parts = [part for part in record.body if isinstance(part, ast.FunctionDef)]
+            writes = [part for part in parts if part.name == "to_dict"]
+            if not writes:
+                continue
+            fields = {part.target.id for part in record.body if isinstance(part, ast.AnnAssign)}
+            names = fields | {part.name for part in parts}
+            keys = {key.value for one in ast.walk(writes[0]) if isinstance(one, ast.Dict) for key in one.keys if key}
+            theirs, ours = told[record.name]
+            assert ours <= names, record.name
+            assert keys - names - {"img1", "img2", "image", "error"} <= theirs <= keys, record.name
+            found.add(record.name)
+    assert found == set(told)
 
 
 def test_every_command_is_in_the_reference() -> None:
