@@ -19,7 +19,7 @@ _LONGEST = 60
 
 
 def check_metric(metric: str) -> Metric:
-    """Return `metric`, or raise `InvalidArgumentError` where there is none of that name."""
+    """Return `metric`, or raise `InvalidArgumentError` where it is unknown."""
     return check_choice("metric", metric, METRICS)
 
 
@@ -91,7 +91,7 @@ def check_stage(what: str, value: Any, method: str) -> None:
 
 
 def batch_of(name: str, values: Iterable[T]) -> Iterator[T]:
-    """Go through a batch, or raise `InvalidArgumentError` for what is none, one image instead of several above all."""
+    """Iterate over a batch, or raise `InvalidArgumentError` for what is not one, such as a single image."""
     single: Any = values
     wanted = f"{name} must be several, in a list or another iterable"
     if isinstance(single, str | os.PathLike):

@@ -20,12 +20,12 @@ _DISPLAY = 2.2
 _UNSEEN_EXPONENT = 0.05
 
 
-def as_srgb(picture: PILImage, info: dict[Any, Any]) -> PILImage:
+def as_srgb(image: PILImage, info: dict[Any, Any]) -> PILImage:
     """Turn colours into sRGB where the file says that they are others.
 
     Parameters
     ----------
-    picture : PIL image
+    image : PIL image
         Decoded, of mode RGB, L or CMYK; others are returned as they are.
     info : dict
         What the file said: `icc_profile`; `gamma` of a PNG without a profile, as its gAMA chunk has it.
@@ -37,14 +37,14 @@ def as_srgb(picture: PILImage, info: dict[Any, Any]) -> PILImage:
         another kind of image.
     """
     profile = info.get("icc_profile")
-    if profile and picture.mode in _SPACES:
+    if profile and image.mode in _SPACES:
         from PIL import ImageCms
 
-        transform = _transform(bytes(profile), picture.mode)
-        return picture if transform is None else ImageCms.applyTransform(picture, transform) or picture
-    if picture.mode in ("RGB", "L") and "gamma" in info and "srgb" not in info:
-        return _with_gamma(picture, info["gamma"])
-    return picture
+        transform = _transform(bytes(profile), image.mode)
+        return image if transform is None else ImageCms.applyTransform(image, transform) or image
+    if image.mode in ("RGB", "L") and "gamma" in info and "srgb" not in info:
+        return _with_gamma(image, info["gamma"])
+    return image
 
 
 @lru_cache(maxsize=16)
@@ -76,11 +76,11 @@ def _transform(profile: bytes, mode: str) -> Any:
     return transform if changed > _UNSEEN else None
 
 
-def _with_gamma(picture: PILImage, gamma: Any) -> PILImage:
+def _with_gamma(image: PILImage, gamma: Any) -> PILImage:
     if not isinstance(gamma, float) or not gamma > 0:
-        return picture
+        return image
     exponent = 1 / (_DISPLAY * gamma)
     if abs(exponent - 1) < _UNSEEN_EXPONENT or not 1 / _DISPLAY <= exponent <= _DISPLAY:  # nobody writes such
-        return picture
+        return image
     table = np.rint(255 * (np.arange(256) / 255) ** exponent).astype(int).tolist()
-    return picture.point(table * len(picture.getbands()))
+    return image.point(table * len(image.getbands()))

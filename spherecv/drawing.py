@@ -1,4 +1,4 @@
-"""Pictures of results, drawn with Pillow alone: faces on a photo, and a verification at a glance."""
+"""Drawings of results, made with Pillow alone: faces on a photo, and a verification at a glance."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def draw_verification(
     distance, threshold : float
         In the unit of `metric`; the people are the same up to the threshold.
     metric : {"cosine", "euclidean"}
-        Decides where the scale ends: at 1.5 for cosine, at twice the threshold for Euclidean, so that the pictures of
+        Decides where the scale ends: at 1.5 for cosine, at twice the threshold for Euclidean, so that the drawings of
         several pairs can be laid side by side.
     heading : str
         Drawn at the top: what compared them.
@@ -187,12 +187,12 @@ def draw_verification(
 
 
 def save_picture(picture: Image.Image, path: str | os.PathLike[str]) -> None:
-    """Save a picture in the format that the path's suffix names.
+    """Save an image in the format that the path's suffix names.
 
     Raises
     ------
     InvalidArgumentError
-        No picture format has this suffix.
+        No image format has this suffix.
     StorageError
         The file cannot be written.
     """
@@ -214,7 +214,7 @@ def check_picture_path(path: str | os.PathLike[str]) -> None:
     Raises
     ------
     InvalidArgumentError
-        No picture format has this suffix.
+        No image format has this suffix.
     StorageError
         The path is a folder, or its folder cannot be made or written to.
     """
@@ -226,19 +226,19 @@ def _check_suffix(path: str | os.PathLike[str]) -> None:
     suffix = Path(path).suffix.lower()
     registered = Image.registered_extensions()  # which fills SAVE, too
     if registered.get(suffix) not in Image.SAVE:
-        raise InvalidArgumentError(f"{path}: no picture format has the suffix {suffix!r}; use .png or .jpg")
+        raise InvalidArgumentError(f"{path}: no image format has the suffix {suffix!r}; use .png or .jpg")
 
 
 class Picture(Image.Image):
-    """A picture whose `save` fails as everything here does: with one line that says what to do."""
+    """An image whose `save` fails with one line that says what to do."""
 
     def save(self, fp: Any, format: str | None = None, **params: Any) -> None:  # noqa: A002 - Pillow's name
-        """Write the picture to a path or a file object, as Pillow does.
+        """Write the image to a path or a file object, as Pillow does.
 
         Raises
         ------
         InvalidArgumentError
-            No picture format has the path's suffix.
+            No image format has the path's suffix.
         StorageError
             The file cannot be written.
         """

@@ -150,7 +150,7 @@ def load_image(
     ImageError
         The image is missing, broken, too large, or not an image.
     InvalidArgumentError
-        `source`, `color` or an array's shape, dtype or range is none of the above.
+        `source`, `color`, or an array's shape, dtype or range is not one of the above.
 
     Examples
     --------
@@ -398,7 +398,7 @@ def _from_pil(picture: PILImage, label: str, max_pixels: int) -> NDArray[np.uint
 
 
 def believed_shape(across: Any, down: Any) -> float:
-    """Width of a pixel over its height, where a source states it as a fraction; 1 where the statement is none."""
+    """Width of a pixel over its height, where a source states it as a fraction; 1 where it states none."""
     try:
         shape = float(across) / float(down)
     except (TypeError, ValueError, ArithmeticError):
@@ -570,7 +570,7 @@ def find_images(source: str | os.PathLike[str]) -> list[Path]:
 
 
 class Survey(NamedTuple):
-    """What a source was found to name: its images, and the files that are none."""
+    """What a source names: its images, and its other files."""
 
     images: list[Path]
     passed_over: list[Path]
@@ -670,7 +670,7 @@ def _is_rare_image(stream: IO[bytes], head: bytes) -> bool:
     stream.seek(0)
     try:
         return Image.open(stream, formats=known).size > (0, 0)
-    except Exception:  # whatever a header that is none makes a reader raise
+    except Exception:  # whatever a broken header makes a reader raise
         return False
 
 

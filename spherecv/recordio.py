@@ -1,4 +1,4 @@
-"""RecordIO files of MXNet, as CASIA-WebFace and MS1M are handed round: `.rec` read without MXNet."""
+"""RecordIO files of MXNet, as CASIA-WebFace and MS1M are distributed: `.rec` read without MXNet."""
 
 from __future__ import annotations
 

@@ -296,7 +296,7 @@ class Calibration:
         Raises
         ------
         MissingThresholdError
-            The rate is none of those measured; the message lists them.
+            The rate was not measured; the message lists those that were.
         """
         for row in self.thresholds:
             if far is None or (row.far is not None and math.isclose(row.far, far, rel_tol=1e-9)):
@@ -340,7 +340,7 @@ class Calibration:
             warnings.warn(text, ThresholdWarning, stacklevel=2)
         stated = values.pop("format", None)
         if isinstance(stated, bool) or stated != FORMAT:  # true == 1
-            raise CalibrationError(f"{file} is no calibration of format {FORMAT}: measure again")
+            raise CalibrationError(f"{file} is not a calibration of format {FORMAT}: measure again")
         try:
             return _from_table(values)
         except (InvalidArgumentError, AttributeError, KeyError, TypeError, ValueError) as error:

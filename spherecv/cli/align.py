@@ -62,8 +62,7 @@ def align(
 ) -> None:
     """Align a data set as the SphereFace authors did: detect, take the face nearest the centre, cut it out.
 
-    A run that was broken off goes on where it stopped when the same command is given again. Exit code 2 where there is
-    no crop at all.
+    An interrupted run resumes when the same command is given again. Exit code 2 where there is no crop at all.
 
     Examples:
 

@@ -37,9 +37,9 @@ COMMANDS = {
     "watch": ("watch", "Track the people in a video and say who they are, when the evidence over frames is..."),
     "train": ("train", "Train nets, with Caffe's own files."),
     "serve": ("serve", "Serve verification, detection, embeddings and a gallery over HTTP, with a page to try..."),
-    "convert": ("convert", "Convert a Caffe model to ONNX, with no Caffe at hand; the numbers stay Caffe's."),
+    "convert": ("convert", "Convert a Caffe model to ONNX without Caffe; the numbers stay Caffe's."),
     "models": ("models", "Models by name: those that SphereCV knows, and your own."),
-    "doctor": ("doctor", "Look over this machine: OpenCV, backends, devices, models, caches."),
+    "doctor": ("doctor", "Check this machine: OpenCV, backends, devices, models, caches."),
     "demo": ("demo", "Detect, align and verify, and draw every step into a folder."),
 }
 """Every command: the module that holds it, and what `spherecv --help` says of it. Only the one that runs is imported:
@@ -54,7 +54,7 @@ _RULES = {
     "must be in the range {}": r"not in the range (\S+?)\.?$",
     "must be {}": r"should be (.+?)\.?$",
 }
-"""What typer says of a value, as patterns, by what is said here."""
+"""Our words for what is wrong with a value, by patterns of typer's."""
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """Wrong usage: of its families typer names only the one of values."""
 

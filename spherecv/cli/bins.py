@@ -50,8 +50,8 @@ def evaluate_bin(
     VAL is the share of genuine pairs accepted at the threshold that gives the FAR on the other folds; AUC and EER as
     FaceNet's script prints them.
 
-    Nothing in a .bin is run: only lists of bytes and booleans are read from it, whatever wrote it. A run that was
-    broken off goes on where it stood. Several models are compared on the same pairs (McNemar, paired bootstrap).
+    Nothing in a .bin is run: only lists of bytes and booleans are read from it, whatever wrote it. An
+    interrupted run resumes. Several models are compared on the same pairs (McNemar, paired bootstrap).
 
     Examples:
 

@@ -1,4 +1,4 @@
-"""`spherecv convert`: a Caffe model to ONNX, and the proof that the numbers stay."""
+"""`spherecv convert`: a Caffe model to ONNX, with a proof that the numbers agree."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def convert(
     recipe: options.Recipe = None,
     as_json: options.Json = False,
 ) -> None:
-    """Convert a Caffe model to ONNX, with no Caffe at hand; the numbers stay Caffe's.
+    """Convert a Caffe model to ONNX without Caffe; the numbers stay Caffe's.
 
     Examples:
 

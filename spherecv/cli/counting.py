@@ -1,4 +1,4 @@
-"""How far long work is, with rate and time left: a bar on a terminal, elsewhere a line each ten seconds."""
+"""Progress of long work, with rate and time left: a bar on a terminal, elsewhere a line each ten seconds."""
 
 from __future__ import annotations
 

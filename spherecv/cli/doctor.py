@@ -1,4 +1,4 @@
-"""`spherecv doctor`: the state of this installation, and the mend for each fault."""
+"""`spherecv doctor`: the state of this installation, and the fix for each fault."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MARKS: dict[State, str] = {"ok": "ok   ", "note": "note ", "fault": "FAULT"}
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: how it is, and the command that mends it where something is wrong."""
+    """One check: its state, and the command that fixes what is wrong."""
 
     about: str
     state: State
@@ -31,7 +31,7 @@ class Finding:
 
 
 def doctor(as_json: options.Json = False) -> None:
-    """Look over this machine: OpenCV, backends, devices, models, caches. Exit code 2 where something is broken."""
+    """Check this machine: OpenCV, backends, devices, models, caches. Exit code 2 where something is broken."""
     findings = [_python(), *_opencv(), *_onnxruntime(), _cache(), _network(), *_models(), *_runtime()]
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings]))
@@ -39,9 +39,9 @@ def doctor(as_json: options.Json = False) -> None:
         for finding in findings:
             typer.echo(f"{_MARKS[finding.state]} {finding.about}: {finding.detail}")
             if finding.mend:
-                typer.echo(f"      mend: {finding.mend}")
+                typer.echo(f"      fix: {finding.mend}")
     if any(finding.state == "fault" for finding in findings):
-        raise SphereCVError("something is broken: see the mends above")
+        raise SphereCVError("something is broken: see the fixes above")
 
 
 def _python() -> Finding:

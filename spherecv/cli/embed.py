@@ -42,8 +42,8 @@ def embed(
     """Embed faces into one .npz: embeddings, paths, boxes, scores, qualities; no pickle in it.
 
     With a folder for --out, into shards, by all cores: for images by the million, which may lie in .tar files. The same
-    command goes on where a run was broken off. It compares names, not contents: where images have changed under their
-    old names, embed into a new folder.
+    command resumes an interrupted run. It compares names, not contents: where images have changed under their old
+    names, embed into a new folder.
 
     An image without a face is reported and the rest goes on; exit code 2 only where none could be embedded.
 

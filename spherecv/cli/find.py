@@ -35,16 +35,16 @@ def find(
     ] = None,
     face: options.AnyFaceOptions,
     forget: Annotated[
-        Path | None, typer.Option("--forget", metavar="FOLDER", help="Delete what is kept of a folder, and do no more.")
+        Path | None, typer.Option("--forget", metavar="FOLDER", help="Delete the index of a folder, nothing else.")
     ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Find images of the person on PHOTO in FOLDER, the nearest first.
 
-    The first call looks at every image of the folder and keeps what it saw; later ones look only at new and changed
-    images, and forget those that are gone. What is kept of a folder, one that is gone too, goes with --forget; of a
-    folder that was moved or renamed it goes by itself, when the new place is asked. `spherecv gallery caches` lists all
-    that is kept.
+    The first call embeds every image of the folder and keeps an index; later calls read only new and changed images,
+    and drop those that are gone. --forget deletes the index, also of a folder that is gone; the index of a folder that
+    was moved or renamed is deleted when the folder is searched in its new place. `spherecv gallery caches` lists all
+    indexes.
 
     Examples:
 

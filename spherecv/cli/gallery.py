@@ -147,7 +147,7 @@ def list_(location: galleries.Location, as_json: options.Json = False) -> None:
 def remove(
     location: galleries.Location,
     identity: Annotated[
-        str | None, typer.Argument(metavar="IDENTITY", help="Whom to forget; none for a nameless image.")
+        str | None, typer.Argument(metavar="IDENTITY", help="The person; left out for an image without a name.")
     ] = None,
     image: Annotated[Path | None, typer.Option("--image", help="One image only.", show_default=False)] = None,
     as_json: options.Json = False,

@@ -58,8 +58,8 @@ def ijb(
 ) -> None:
     """IJB-B and IJB-C: TAR at FAR 1e-6 to 1e-1 of template pairs, ranks and TPIR at FPIR on each gallery.
 
-    Images of one medium are averaged, then the media of a template, as the field's reference evaluation does. A run
-    that was broken off goes on where it stood; embeddings are kept on the disk, so memory stays bounded.
+    Images of one medium are averaged, then the media of a template, as the field's reference evaluation does. An
+    interrupted run resumes; embeddings are kept on the disk, so memory stays bounded.
 
     Examples:
 

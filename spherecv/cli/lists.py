@@ -58,7 +58,7 @@ def unpack(
 ) -> None:
     """Write the images of a RecordIO file into a folder for each identity; training reads the .rec itself.
 
-    A run that was broken off goes on where it stood.
+    An interrupted run resumes.
 
     Example:
 

@@ -79,7 +79,7 @@ def info_of_model(
 def download(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Models of `spherecv models list`.")],
 ) -> None:
-    """Download models, or what is missing or broken of them. An interrupted download goes on where it stopped.
+    """Download models, or what is missing or broken of them. An interrupted download resumes.
 
     Examples:
 

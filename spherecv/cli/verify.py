@@ -35,8 +35,8 @@ def verify(
     Either side may be several images of one person, as a folder or a list (.txt), or a clip. Of an image with several
     faces the largest counts; the answer says so.
 
-    The default threshold of the model that comes along lets 1.4 % of pairs of different people through; --far chooses
-    another measured rate (0.01, 0.001, 0.0001), and --threshold the distance itself.
+    The default threshold of the default model accepts 1.4 % of pairs of different people; --far chooses another
+    measured rate (0.01, 0.001, 0.0001), and --threshold the distance itself.
 
     Examples:
 

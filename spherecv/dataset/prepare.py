@@ -127,7 +127,7 @@ def align_dataset(
 ) -> AlignSummary:
     """Cut the faces out of a data set, into the same tree.
 
-    A run that was broken off goes on from the next image when it is called again with the same settings. Every crop is
+    An interrupted run resumes at the next image when it is called again with the same settings. Every crop is
     written whole or not at all.
 
     Parameters
@@ -231,7 +231,7 @@ def _processes(processes: int | None) -> int:
 
 
 def _is_done(row: State | None, goal: Path) -> bool:
-    """Failures are tried again: the disk may have come back, the file been mended."""
+    """Failures are tried again: the disk may be back, the file repaired."""
     if row is None or row.status == "failed":
         return False
     return row.crop is None or (goal / row.crop).is_file()

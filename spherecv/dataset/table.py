@@ -74,7 +74,7 @@ class TableRow:
 
 
 class State(NamedTuple):
-    """What is held of a row: its status, its crop, and where its line begins."""
+    """What is kept of a row: its status, its crop, and where its line begins."""
 
     status: str
     crop: str | None
@@ -145,7 +145,7 @@ def _write_parquet(stream: IO[bytes], table: Iterable[dict[str, Any]]) -> None:
 class Journal:
     """Rows as they come, a line each, so that a run that ends anywhere goes on from there.
 
-    Of each row only what resuming needs is held; the rest is read back when the table is written.
+    Of each row only what resuming needs is kept in memory; the rest is read back when the table is written.
 
     Parameters
     ----------

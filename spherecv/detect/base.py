@@ -74,7 +74,7 @@ def check_score(name: str, value: float) -> float:
     Raises
     ------
     InvalidArgumentError
-        It is no number within 0..1.
+        It is not a number within 0..1.
     """
     return check_number(name, value, 0.0, 1.0)
 
@@ -85,7 +85,7 @@ def check_number(name: str, value: float, low: float, high: float = float("inf")
     Raises
     ------
     InvalidArgumentError
-        It is no number, or not within `low..high`; the message says what is.
+        It is not a number, or not within `low..high`; the message says what is.
     """
     is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     try:

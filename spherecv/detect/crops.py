@@ -55,14 +55,14 @@ def _patch(image: Image, x1: int, y1: int, x2: int, y2: int) -> FloatArray:
     return patch
 
 
-def as_net_input(pictures: FloatArray) -> FloatArray:
-    """Bring pictures into the form that the three nets were trained on.
+def as_net_input(images: FloatArray) -> FloatArray:
+    """Bring images into the form that the three nets were trained on.
 
     MATLAB stores columns first, so Caffe saw every image transposed: x runs along the rows of the net's input.
 
     Parameters
     ----------
-    pictures : ndarray of float32, shape (N, H, W, 3)
+    images : ndarray of float32, shape (N, H, W, 3)
         BGR, 0..255.
 
     Returns
@@ -70,7 +70,7 @@ def as_net_input(pictures: FloatArray) -> FloatArray:
     ndarray of float32, shape (N, 3, W, H)
         RGB, `(x - 127.5) / 128`, C-contiguous.
     """
-    planes = np.empty((len(pictures), 3, pictures.shape[2], pictures.shape[1]), np.float32)
-    np.subtract(pictures[..., ::-1].transpose(0, 3, 2, 1), np.float32(127.5), out=planes)
+    planes = np.empty((len(images), 3, images.shape[2], images.shape[1]), np.float32)
+    np.subtract(images[..., ::-1].transpose(0, 3, 2, 1), np.float32(127.5), out=planes)
     planes *= np.float32(1 / 128)
     return planes

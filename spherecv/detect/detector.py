@@ -37,13 +37,13 @@ class FaceDetector:
     kind : {"mtcnn", "yunet", "retinaface", "ssd"}
         `mtcnn` is what the SphereFace authors used; it runs on any backend, and its weights come with the installation.
         `yunet` is OpenCV's own, faster and less exact, for video; its file of 233 kB is downloaded when it is first
-        used. `retinaface` is the package retina-face, for the hardest pictures, slow; it downloads 109 MB.
+        used. `retinaface` is the package retina-face, for the hardest images, slow; it downloads 109 MB.
         `ssd` is OpenCV's SSD face detector of Caffe's days (res10), for one or a few large faces; its file of 11 MB is
         downloaded when it is first used. Its landmarks are found by the third net of MTCNN.
     preset : {"fast", "sphereface"}, optional
         Of `mtcnn` only. `fast`, the default: faces from a twelfth of the image's shorter side, and from 20 pixels.
         `sphereface`: as the SphereFace authors cut their faces out, from 20 pixels whatever the image, with scales
-        closer together; five times slower on a photograph of 640x480. For small faces in large pictures set
+        closer together; five times slower on a photograph of 640x480. For small faces in large images set
         `min_size`.
     min_size : float, optional
         Side of the smallest face to look for, in pixels, from 10; of `mtcnn` only.
@@ -139,7 +139,7 @@ class FaceDetector:
         Raises
         ------
         ImageError
-            It is not a readable picture.
+            It is not a readable image.
         """
         return self.detect_batch([image])[0]
 

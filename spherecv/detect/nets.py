@@ -29,7 +29,7 @@ class Net(Protocol):
 
 
 class Outputs(NamedTuple):
-    """What a net of the cascade says of N pictures, or of N maps of squares."""
+    """What a net of the cascade says of N images, or of N maps of squares."""
 
     scores: FloatArray
     offsets: FloatArray
@@ -39,7 +39,7 @@ class Outputs(NamedTuple):
 class NetPool:
     """Copies of one net, made when they are first needed, so that several threads can run it side by side.
 
-    There are at most as many as cores: with more, nothing is faster, and each holds the buffers of the largest picture.
+    There are at most as many as cores: with more, nothing is faster, and each holds the buffers of the largest image.
 
     Parameters
     ----------

@@ -67,7 +67,7 @@ class ByScore:
         self._upright = upright
 
     def asked(self, image: Image, found: Detections) -> dict[int, float]:  # noqa: ARG002 - see TurnRule
-        """Every turn, where no face is certain; where there is none at all, only a certain one is believed."""
+        """Every turn, where no face is certain; where no face is found at all, only a certain one is accepted."""
         top = found.scores.max(initial=0)
         if top >= self.certain:
             return {} if top >= self._upright else {2: 0.0}

@@ -1,4 +1,4 @@
-"""Protocols, figures with intervals, calibration and reports: what a model is worth, and at which error rate."""
+"""Protocols, figures with intervals, calibration and reports."""
 
 from spherecv.evaluate.allpairs import AllPairs, compare_all
 from spherecv.evaluate.calibration import calibrate_all, calibrate_pairs, information_gain

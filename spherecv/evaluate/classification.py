@@ -1,4 +1,4 @@
-"""Closed-set classification over folds: who, or which expression; accuracy, and what is taken for what."""
+"""Closed-set classification over folds: identities or expressions; accuracy and confusion."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def evaluate_crops(
     distance, subtract_mean
         As for `grid_figures`: FaceNet's `distance_metric` and `subtract_mean`.
     saved : str, optional
-        File of `RowStore`; a run that was broken off goes on from it.
+        File of `RowStore`; an interrupted run resumes from it.
     replicates : int
         Of the bootstrap over people; 0 leaves the intervals out.
     progress : callable, optional

@@ -38,7 +38,7 @@ def read_features(path: str | os.PathLike[str]) -> NDArray[np.floating]:
     Raises
     ------
     DatasetError
-        The file cannot be read, its header is none, or its length does not fit.
+        The file cannot be read, has no such header, or its length does not fit.
     """
     file = Path(path)
     try:

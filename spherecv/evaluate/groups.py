@@ -1,4 +1,4 @@
-"""False match rates by group: whom a threshold treats worse."""
+"""False match rates by group."""
 
 from __future__ import annotations
 

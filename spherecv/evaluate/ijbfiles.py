@@ -1,4 +1,4 @@
-"""The files of IJB-B and IJB-C, as the field hands them round: media, template pairs, landmarks, galleries."""
+"""The files of IJB-B and IJB-C, as the field distributes them: media, template pairs, landmarks, galleries."""
 
 from __future__ import annotations
 

@@ -206,7 +206,7 @@ def evaluate_ijb(
     detector_scores : bool
         Weigh images by the scores beside the landmarks, where there are any.
     saved : callable, optional
-        Where to keep embeddings, given what `MediaImages.stamp` says; a run that was broken off goes on from there.
+        Where to keep embeddings, given what `MediaImages.stamp` says; an interrupted run resumes from there.
     replicates : int
         Of the bootstrap over people.
     progress : callable, optional

@@ -1,4 +1,4 @@
-"""Figures in the manner of NIST and ISO/IEC 19795: FNMR at FMR, failures counted, groups, what a quality is worth."""
+"""Figures in the manner of NIST and ISO/IEC 19795: FNMR at FMR, failures counted, groups, error versus discard."""
 
 from __future__ import annotations
 

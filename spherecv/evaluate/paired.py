@@ -1,4 +1,4 @@
-"""Two models on the same pairs: whether what lies between them is more than chance."""
+"""Two models on the same pairs: tests of whether their difference is more than chance."""
 
 from __future__ import annotations
 

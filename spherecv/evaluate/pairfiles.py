@@ -1,4 +1,4 @@
-"""Reads pair files: LFW's form, CSV, `path path label` lists, and the authors' pairs.mat."""
+"""Readers of pair files: LFW's form, CSV, `path path label` lists, and the authors' pairs.mat."""
 
 from __future__ import annotations
 

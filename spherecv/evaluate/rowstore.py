@@ -1,4 +1,4 @@
-"""Rows of embeddings on the disk, written in their order, so that work that was broken off goes on where it stood."""
+"""Rows of embeddings on the disk, written in order, so that interrupted work resumes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkup of a gallery: everything in its files is read, and what is damaged is said."""
+"""Checkup of a gallery: everything in its files is read, and damage is listed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from spherecv.gallery.database import Database, structure
 from spherecv.gallery.sqlite_rows import Rows
 
 _MOST_FAULTS = 20
-"""Faults of the structure that are told: one damaged page makes hundreds."""
+"""Faults of the structure that are listed: one damaged page makes hundreds."""
 
 
 @dataclass(frozen=True)

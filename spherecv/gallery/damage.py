@@ -1,4 +1,4 @@
-"""Check of what a gallery's file gives back: what is damaged is left out and said, or is an error."""
+"""Checks of stored rows: a damaged one is left out with a warning, or is an error."""
 
 from __future__ import annotations
 

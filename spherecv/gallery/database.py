@@ -20,7 +20,7 @@ from spherecv.gallery import checksums, log, upgrade
 from spherecv.gallery.damage import Damage, OnDamage
 from spherecv.gallery.locks import FileInUse
 
-_APPLICATION = 0x53434756  # "SCGV", by which a gallery is told from other SQLite files
+_APPLICATION = 0x53434756  # "SCGV", which marks a gallery among SQLite files
 FORMAT, _UNCHECKED = 2, 1
 """What is written, and what was written before rows had checksums: it is read, and upgraded with the first change."""
 PAGE = 16_384  # seven embeddings of 512 numbers a page; at SQLite's 4096 bytes it would be one, and half of it air

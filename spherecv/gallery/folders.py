@@ -30,7 +30,7 @@ class Photo(NamedTuple):
 
 
 class Labelled(NamedTuple):
-    """Images of people, and the files beside them that are none."""
+    """Images of people, and other files beside them."""
 
     photos: list[Photo]
     passed_over: list[Path]
@@ -176,7 +176,7 @@ class Run:
                 # What was asked for may be another face, or quality, next time: such images are looked at again.
                 entries.append(Entry(photo.identity, key, problem=str(found)))
         added = self._store.add(entries, self._stages.origin) if entries else Added()
-        # An image without a face is kept as seen, but is no image of the person.
+        # An image without a face is remembered, but is not an image of the person.
         idle = sum(1 for entry in entries if entry.problem)
         sums = (a + b for a, b in zip(self._total, added._replace(images=max(0, added.images - idle)), strict=True))
         self._total = Added(*sums)

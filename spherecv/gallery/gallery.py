@@ -555,7 +555,7 @@ class FaceGallery:
         template: Template = "mean",
         face: WhichFace = "largest",
     ) -> Match:
-        """Say whether an image shows the person it is said to show.
+        """Verify that an image shows a named person.
 
         Parameters
         ----------
@@ -746,7 +746,7 @@ class FaceGallery:
         ----------
         threshold : float, optional
             Faces at most so far apart are neighbours. By default the distance that was measured for grouping faces with
-            this model (`spherecv models info`); the answer's `measured` says what it is worth.
+            this model (`spherecv models info`); the answer's `measured` says how well it groups.
         far : float, optional
             Take the distance measured at this false accept rate. Among N faces there are N^2 / 2 pairs: for a thousand
             faces a rate of 1e-5 still gives a handful of wrong links.
@@ -783,7 +783,7 @@ class FaceGallery:
     def clustering_distance(
         self, *, threshold: float | Threshold | None = None, far: float | None = None
     ) -> tuple[float, str]:
-        """Settle how far apart neighbours may be for `cluster`, with what it is worth in words, empty if given."""
+        """Choose how far apart neighbours may be for `cluster`, with its measured quality in words; empty if given."""
         if threshold is not None or far is not None:
             return self._stages.threshold(threshold, far).value, ""
         known = self._stages.clustering

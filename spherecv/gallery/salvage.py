@@ -1,4 +1,4 @@
-"""Rewriting of a gallery's file from all that can still be read of it: the way out where SQLite gives up."""
+"""Rewriting of a gallery's file from all that can still be read of it, where SQLite gives up."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def _copy(
 
 
 def _insert(fresh: sqlite3.Connection, table: str, row: Row) -> None:
-    # A damaged row may hold a text that is none; it stays damaged as bytes.
+    # A damaged row may hold bytes that are not text; they stay as they are.
     row = tuple(value.encode(errors="surrogateescape") if _is_broken(value) else value for value in row)
     marks = ", ".join("?" * len(row))
     fresh.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)  # noqa: S608 - a name of ours

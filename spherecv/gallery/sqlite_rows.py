@@ -192,7 +192,7 @@ class Rows:
         return gone
 
     def _how(self) -> str:
-        """What a statement that removes is told of indexes: not to trust damaged ones."""
+        """Hint for statements that remove: do not use indexes, which may be damaged."""
         return "" if self._database.is_whole() else "NOT INDEXED"
 
     def remove_image(self, connection: sqlite3.Connection, owner: int | None, path: str) -> Gone | None:
@@ -423,7 +423,7 @@ class Rows:
         return self._database.checked(connection)
 
     def _is_face(self, connection: sqlite3.Connection, row: Sequence[Any]) -> bool:
-        """Whether the row of a face (its columns, and the id of its owner) is what was written; else it is said."""
+        """Whether the row of a face (its columns, and the id of its owner) is what was written; damage is reported."""
         number, image, box, score, quality, told, _, owner, *_ = row
         if _fits(checksums.of_face(number, image, owner, box, score, quality), told):
             return True
@@ -433,7 +433,7 @@ class Rows:
     def vectors(
         self, connection: sqlite3.Connection, faces: Sequence[int], sealed: Sequence[Any], sums: Sequence[Any] | None
     ) -> tuple[list[int], Any]:
-        """Open embeddings; returns the places of the whole ones, and these. The others are said to be damaged.
+        """Open embeddings; returns the places of the whole ones, and these. The others are reported as damaged.
 
         `sums` are their checksums; None in a file whose rows have none.
         """
@@ -469,7 +469,7 @@ class Rows:
             return None
 
     def _read_person(self, row: Sequence[Any]) -> Person | None:
-        """What is known of a person, from all columns; None where the name is damaged, which is said."""
+        """What is known of a person, from all columns; None where the name is damaged, which is reported."""
         owner, lookup, sealed, metadata, told = row
         name = self._name(lookup, sealed)
         if name is None:
@@ -487,7 +487,7 @@ class Rows:
         return Person(name, value)
 
     def _person_of(self, connection: sqlite3.Connection, owner: Any) -> Person | None:
-        """What is known of an owner; None where they are not there, or their name is damaged, which is said."""
+        """What is known of an owner; None where they are not there, or their name is damaged, which is reported."""
         row = connection.execute(
             f"SELECT {self._identity(connection)} FROM identities p WHERE id = ?", (owner,)  # noqa: S608
         ).fetchone()
@@ -512,7 +512,7 @@ class Rows:
         return None if person is None else StoredFace(-1, person.name, "", None, person.metadata)
 
     def describe(self, connection: sqlite3.Connection, face: int) -> StoredFace | None:
-        """What is known of a face; None where it was removed meanwhile, or is damaged, which is said."""
+        """What is known of a face; None where it was removed meanwhile, or is damaged, which is reported."""
         row = connection.execute(
             f"SELECT {self._face(connection)}, {self._image(connection)}, {self._identity(connection)} FROM faces f "  # noqa: S608
             "LEFT JOIN images i ON i.id = f.image LEFT JOIN identities p ON p.id = i.identity WHERE f.id = ?",

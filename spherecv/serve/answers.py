@@ -147,7 +147,7 @@ class EmbedAnswer(_Timed):
 
 
 class CandidateAnswer(BaseModel):
-    """Somebody whom a face may be of."""
+    """A person whose face this may be."""
 
     model_config = _with_example(**_CANDIDATE)
 

@@ -148,7 +148,7 @@ def add_key(path: str | os.PathLike[str], name: str) -> str:
     Raises
     ------
     InvalidArgumentError
-        A name that is taken or is none.
+        The name is taken or not valid.
     StorageError
         The file cannot be written.
     """

@@ -25,7 +25,7 @@ from spherecv.serve.uploads import Upload
 
 Task: TypeAlias = WhichFace | Literal["detect"]
 Observer: TypeAlias = Callable[[int, float], None]
-"""Told the images and the seconds of every batch."""
+"""Called with the images and seconds of every batch."""
 
 _DEEP = 4
 """Images that wait for each worker from which on they are taken in batches."""
@@ -84,7 +84,7 @@ class PipelinePool(FacePipeline):
     batch : int
         Most images in a batch.
     observe : callable, optional
-        Told the number of images and the seconds of every batch.
+        Called with the number of images and the seconds of every batch.
     """
 
     def __init__(self, pipelines: Sequence[FacePipeline], *, batch: int = 8, observe: Observer | None = None) -> None:

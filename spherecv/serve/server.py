@@ -55,7 +55,7 @@ def run(
     certificate, private_key : path, optional
         For HTTPS, in PEM.
     ready : callable, optional
-        Told the address when the service listens.
+        Called with the address when the service listens.
 
     Raises
     ------

@@ -68,7 +68,7 @@ class OpenedCapture:
     Raises
     ------
     VideoError
-        It cannot be opened, its frames are too large, or OpenCV does not turn them into pictures.
+        It cannot be opened, its frames are too large, or OpenCV does not decode them.
     """
 
     def __init__(self, source: str | int, label: str) -> None:
@@ -97,7 +97,7 @@ class OpenedCapture:
         if isinstance(source, str) and "://" not in source and _is_unconverted(cv2, source):
             self.release()
             raise VideoError(
-                f"{label} cannot be turned into pictures by this OpenCV, as recordings of half pictures (interlaced): "
+                f"{label} cannot be decoded by this OpenCV, as interlaced recordings often cannot: "
                 "convert it first, for example with `ffmpeg -i FILE -vf yadif OUT.mp4`"
             )
         rate, length = self._capture.get(cv2.CAP_PROP_FPS), self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
@@ -105,7 +105,7 @@ class OpenedCapture:
         self.length: int | None = int(length) if 0 < length < 1e9 else None
 
     def _pixel_shape(self, cv2: Any) -> float:
-        """Width of a pixel over its height, as frames are handed over: OpenCV may turn them."""
+        """Width of a pixel over its height, of the frames as delivered: OpenCV may turn them."""
         shape = believed_shape(self._capture.get(cv2.CAP_PROP_SAR_NUM), self._capture.get(cv2.CAP_PROP_SAR_DEN))
         turned = self._capture.get(cv2.CAP_PROP_ORIENTATION_AUTO) > 0
         return 1 / shape if turned and self._capture.get(cv2.CAP_PROP_ORIENTATION_META) % 180 == 90 else shape
@@ -116,7 +116,7 @@ class OpenedCapture:
         Raises
         ------
         VideoError
-            The decoder hands over what is no picture.
+            The decoder delivers what is not an image.
         """
         good, image = self._capture.read()
         if not good or image is None or not image.size:
@@ -149,11 +149,11 @@ def _as_picture(frame: NDArray[Any], label: str, rows: float) -> Image:
     packed = rows != 1 and frame.size == max(frame.shape)
     data = frame.tobytes() if packed else b""
     if packed and not data.startswith(_PACKED):
-        raise VideoError(f"{label} hands over its frames as {data[:4].hex(' ')}..., {len(data):,} bytes not decoded")
+        raise VideoError(f"{label} delivers its frames as {data[:4].hex(' ')}..., {len(data):,} bytes not decoded")
     try:
         return load_image(data if packed else frame)
     except SphereCVError as error:
-        raise VideoError(f"{label} hands over frames that are no pictures: {error}") from None
+        raise VideoError(f"{label} delivers frames that are not images: {error}") from None
 
 
 def _is_unconverted(cv2: Any, path: str) -> bool:
@@ -189,7 +189,7 @@ def _is_unconverted(cv2: Any, path: str) -> bool:
 
 
 def _is_brightness(decoded: NDArray[np.float64], seen: NDArray[np.float64]) -> bool:
-    """Whether a picture in grey can be what was decoded; flat ones by their value, all others by their likeness."""
+    """Whether a grey image can be what was decoded; flat ones by their value, all others by their likeness."""
     if not decoded.any() and not seen.any():  # fresh memory
         return False
     contrasts = [float(one.std()) for one in (decoded, seen)]
@@ -200,7 +200,7 @@ def _is_brightness(decoded: NDArray[np.float64], seen: NDArray[np.float64]) -> b
 
 @contextmanager
 def quiet_opencv(cv2: Any) -> Iterator[None]:
-    """What goes wrong is said in one line, by us."""
+    """An error is reported in one line, by us."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET; read when OpenCV first opens a video
     with silent_opencv(cv2):
         yield

@@ -1,4 +1,4 @@
-"""What a source is, told by its name: an image, a set of them, or a video."""
+"""Kinds of sources by their names: an image, a set of images, or a video."""
 
 from __future__ import annotations
 

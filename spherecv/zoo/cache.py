@@ -90,7 +90,7 @@ def digests_of(path: Path, algorithms: list[str]) -> dict[str, str]:
 
 @contextlib.contextmanager
 def storing(path: Path) -> Iterator[None]:
-    """Turn what goes wrong while `path` is written into a StorageError that says how to mend it."""
+    """Turn what goes wrong while `path` is written into a StorageError that says how to fix it."""
     try:
         yield
     except OSError as error:

@@ -62,7 +62,7 @@ def download(file: ModelFile, path: Path, *, progress: Progress | None = None, b
     path : Path
         Where it shall lie. Until it is whole and verified it lies beside, as `NAME.part`.
     progress : callable, optional
-        Told the bytes that are there, now and then.
+        Called with the bytes that are there, now and then.
     by_hand : str
         What the messages tell the user to do instead.
 

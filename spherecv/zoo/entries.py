@@ -1,4 +1,4 @@
-"""Reads the entries of a manifest strictly: a word that nobody asked for is a mistake, and so is a missing one."""
+"""Strict reading of a manifest's entries: unknown and missing words are errors."""
 
 from __future__ import annotations
 

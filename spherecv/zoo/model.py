@@ -203,7 +203,7 @@ class KnownClustering:
 
     @property
     def measured(self) -> str:
-        """What it is worth, in words."""
+        """How well it groups people, in words."""
         return (
             f"precision {self.precision:.3f} and recall {self.recall:.3f} over the pairs of {self.faces:,} faces of "
             f"{self.people:,} people ({self.dataset}; {self.source})"

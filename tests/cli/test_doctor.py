@@ -191,15 +191,15 @@ def test_whether_downloads_are_allowed(findings: Findings, monkeypatch: pytest.M
     assert (allowed["state"], allowed["detail"]) == ("ok", "when a named model is first used")
 
 
-def test_faults_are_marked_and_their_mend_follows(run, failure, packages, states) -> None:
+def test_faults_are_marked_and_their_fix_follows(run, failure, packages, states) -> None:
     result = run("doctor")
     assert result.exit_code == 0, result.output
     assert f"ok    OpenCV: {cv2.__version__}" in result.stdout
     assert "FAULT" not in result.stdout
-    assert "mend:" not in result.stdout
+    assert "fix:" not in result.stdout
     states["mtcnn"] = "broken"
     result = run("doctor")
     lines = result.stdout.splitlines()
     (place,) = [place for place, line in enumerate(lines) if line.startswith("FAULT model mtcnn: broken; ")]
-    assert lines[place + 1] == "      mend: spherecv models download mtcnn"
+    assert lines[place + 1] == "      fix: spherecv models download mtcnn"
     assert "something is broken" in failure(result)

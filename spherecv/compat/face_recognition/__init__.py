@@ -71,7 +71,7 @@ def use(verifier: FaceVerifier) -> None:
 
 
 def load_image_file(file: str | IO[bytes], mode: str = "RGB") -> NDArray[np.uint8]:
-    """Load a picture as RGB of shape (H, W, 3), or with `mode="L"` as grey of shape (H, W); a JPEG may break off."""
+    """Load an image as RGB of shape (H, W, 3), or with `mode="L"` as grey of shape (H, W); a JPEG may break off."""
     check_choice("mode", mode, ("RGB", "L"))
     image = load_image(file, truncated=True)  # as face_recognition sets Pillow
     if mode == "RGB":

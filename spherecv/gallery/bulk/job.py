@@ -71,7 +71,7 @@ def embed_images(
     progress: Callable[[int, int], None] | None = None,
     **settings: Unpack[BulkSettings],
 ) -> EmbedSummary:
-    """Embed very many images into a folder of shards with a manifest; an interrupted job goes on where it stopped.
+    """Embed very many images into a folder of shards with a manifest; an interrupted job resumes.
 
     Parameters
     ----------
