@@ -201,8 +201,8 @@ def test_a_calibration_refuses_what_it_was_not_measured_on() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda text: "", "no calibration of format 1"),
-        (lambda text: text.replace("format = 1", "format = 2"), "no calibration of format 1"),
+        (lambda text: "", "not a calibration of format 1"),
+        (lambda text: text.replace("format = 1", "format = 2"), "not a calibration of format 1"),
         (lambda text: text[:200], "is not"),
         (lambda text: text.replace('metric = "cosine"', 'metric = "fuzzy"'), "metric must be one of"),
         (lambda text: text.replace("mirror = true", "mirror = false"), "recipe is not the one that its key names"),
