@@ -60,9 +60,10 @@ def align(
     restart: Annotated[bool, typer.Option("--restart", help="Do everything again.")] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Align a data set as the SphereFace authors did: detect, take the face nearest the centre, cut it out.
+    """Align a data set as the SphereFace authors did.
 
-    An interrupted run resumes when the same command is given again. Exit code 2 where there is no crop at all.
+    Of each image the face nearest the centre is cut out, turned upright by its landmarks. An interrupted run resumes
+    when the same command is given again. Exit code 2 where there is no crop at all.
 
     Examples:
 

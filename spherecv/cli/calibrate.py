@@ -47,10 +47,10 @@ def calibrate(
     replicates: subjects.Replicates = 1000,
     as_json: options.Json = False,
 ) -> None:
-    """Measure thresholds and a probability on pairs of your own, for `FaceVerifier(calibration=...)`.
+    """Measure thresholds and a probability on pairs of your own.
 
-    A rate is refused where fewer than 30 false accepts stand behind it. The file is used with this model, recipe,
-    metric and detector only.
+    The file is for --calibration, and for `FaceVerifier(calibration=...)`. A rate is refused where fewer than 30 false
+    accepts stand behind it. The file is used with this model, recipe, metric and detector only.
 
     Examples:
 

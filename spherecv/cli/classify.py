@@ -11,6 +11,7 @@ import typer
 from spherecv.cli import options
 from spherecv.cli.counting import counting
 from spherecv.cli.faces import Failures
+from spherecv.cli.wording import numbered
 from spherecv.errors import InvalidArgumentError, SphereCVError
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def _words(text: str) -> list[str]:
 
 
 def _text(path: Path, faces: list[ClassifiedFace]) -> str:
-    count = "no face" if not faces else "1 face" if len(faces) == 1 else f"{len(faces)} faces"
+    count = numbered(len(faces), "face") if faces else "no face"
     rows = []
     for one in faces:
         rows.append(f"  box {' '.join(f'{value:.0f}' for value in one.face.box)}")

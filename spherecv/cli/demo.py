@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from spherecv.cli import options
+from spherecv.cli.wording import numbered
 from spherecv.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _detect_and_align(verifier: FaceVerifier, portraits: dict[str, NDArray[np.ui
         faces = pipeline.detector.detect(image)
         goal = out / f"{who}.png"
         save_picture(draw_aligned(image, faces, pipeline.aligner.align(image, faces)), goal)
-        count = "1 face" if len(faces) == 1 else f"{len(faces)} faces"
+        count = numbered(len(faces), "face")
         score = f", score {max(face.score for face in faces):.3f}" if faces else ""
         typer.echo(f"   {who:22} {count}{score}    image: {goal}")
 

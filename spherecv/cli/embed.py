@@ -11,6 +11,7 @@ import typer
 from spherecv.cli import options
 from spherecv.cli.counting import counted, counting
 from spherecv.cli.faces import Failures, images_of
+from spherecv.cli.wording import numbered
 from spherecv.errors import InvalidArgumentError, SphereCVError
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ def embed(
     if as_json:
         typer.echo(json.dumps({**summary, "model": embedder.name, "recipe": embedder.recipe.fingerprint}))
     else:
-        typer.echo(f"wrote {len(writer)} embeddings of {len(paths)} images to {out}; {failures.count} images failed")
+        written = f"wrote {numbered(len(writer), 'embedding')} of {numbered(len(paths), 'image')} to {out}"
+        typer.echo(f"{written}; {numbered(failures.count, 'image')} failed")
 
 
 def _embed_in_shards(source: str, out: Path, config: PipelineConfig, job: dict[str, Any], as_json: bool) -> None:
@@ -94,8 +96,9 @@ def _embed_in_shards(source: str, out: Path, config: PipelineConfig, job: dict[s
     else:
         resumed = f", {done.resumed} of them from before" if done.resumed else ""
         typer.echo(
-            f"wrote {done.faces} embeddings of {done.images} images to {out}, {done.shards} shards{resumed}; "
-            f"{done.failures} images failed"
+            f"wrote {numbered(done.faces, 'embedding')} of {numbered(done.images, 'image')} to {out}, "
+            f"{numbered(done.shards, 'shard')}{resumed}; "
+            f"{numbered(done.failures, 'image')} failed"
         )
     if not done.faces:
         raise SphereCVError(f"none of the {done.images} images could be used: {out} says why for each")

@@ -12,6 +12,7 @@ import typer
 
 from spherecv.cli import options
 from spherecv.cli.counting import counting
+from spherecv.cli.wording import numbered
 from spherecv.errors import SphereCVError
 from spherecv.images import shown_source
 
@@ -137,7 +138,7 @@ def _goal(draw: Path, path: Path | str, paths: Sequence[Path | str]) -> Path:
 
 
 def _faces_text(path: Path | str, faces: list[Face], shape: tuple[int, ...]) -> str:
-    count = "no face" if not faces else "1 face" if len(faces) == 1 else f"{len(faces)} faces"
+    count = numbered(len(faces), "face") if faces else "no face"
     rows = [
         f"  box {' '.join(f'{value:.0f}' for value in face.box)}  {face.width:.0f}x{face.height:.0f} pixels"
         f"  score {face.score:.3f}" + ("" if face.quality is None else f"  quality {face.quality:.2f}")

@@ -13,6 +13,7 @@ import typer
 from spherecv.cli import options
 from spherecv.cli.counting import counted
 from spherecv.cli.verify import rate_row
+from spherecv.cli.wording import numbered
 from spherecv.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -125,6 +126,6 @@ def _forget(folder: Path, as_json: bool) -> None:
         typer.echo(json.dumps({"forgotten": [one.to_dict() for one in gone]}))
         return
     for one in gone:
-        typer.echo(f"forgot {one.images} images of {one.folder}")
+        typer.echo(f"forgot {numbered(one.images, 'image')} of {one.folder}")
     if not gone:
         typer.echo(f"nothing is kept of {folder}")

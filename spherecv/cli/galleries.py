@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from spherecv.cli import options
+from spherecv.cli.wording import numbered
 
 if TYPE_CHECKING:
     from spherecv.gallery import Enrolment, FaceGallery
@@ -62,7 +63,7 @@ def report(done: Enrolment, as_json: bool, *, quiet: bool = False) -> None:
     else:
         for image, error in done.failures:
             typer.echo(f"{image}: {error}", err=True)
-        parts = [f"{done.faces} faces of {done.images + done.replaced} images enrolled"]
+        parts = [f"{numbered(done.faces, 'face')} of {numbered(done.images + done.replaced, 'image')} enrolled"]
         parts += [f"{done.unchanged} unchanged"] if done.unchanged else []
         parts += [f"{done.removed} removed"] if done.removed else []
         parts += [f"{len(done.failures)} failed"] if done.failures else []
@@ -91,16 +92,16 @@ def identified_text(photo: str, matches: Sequence[Match]) -> str:
     first = matches[0]
     known = sum(match.identity is not None for match in matches)
     others = "" if (first.faces_found or 0) <= len(matches) else f" of {first.faces_found} found"
-    head = f"{shown_source(photo)}: {_several(len(matches), 'face')}{others}, {known} of them known to the gallery"
+    head = f"{shown_source(photo)}: {numbered(len(matches), 'face')}{others}, {known} of them known to the gallery"
     rows = [f"  {number}  {_who(match)}" for number, match in enumerate(matches, 1)]
-    limit = f"Known is who lies within the {first.metric} distance {first.threshold:.4f}: {first.threshold_source}."
+    limit = f"Known: within the {first.metric} distance {first.threshold:.4f}, {first.threshold_source}."
     if first.far is None:
         rate = "How often a stranger is given a name was not measured for this threshold."
     elif first.people is None:
         rate = f"False accepts: {rate_text(first.far)} (--far chooses another)."
     else:
         rate = (
-            f"False accepts: {rate_text(first.far)}; with the {_several(first.people, 'person', 'people')} enrolled, "
+            f"False accepts: {rate_text(first.far)}; with the {numbered(first.people, 'person')} enrolled, "
             f"about {100 * (first.fpir or 0.0):.2g} % of strangers are given a name (--far chooses another rate)."
         )
     return "\n".join([head, "", *rows, "", limit, rate])
@@ -117,7 +118,3 @@ def _who(match: Match) -> str:
     of = "" if image is None else f", by {Path(image).name}"
     then = f"; then {', '.join(near[1:3])}" if near[1:] else ""
     return f"{match.identity}: distance {match.candidates[0].distance:.4f}{sure}{of}{then}{where}"
-
-
-def _several(count: int, one: str, many: str = "") -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"

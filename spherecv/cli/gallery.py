@@ -13,11 +13,12 @@ import typer
 from spherecv.addresses import is_text_image
 from spherecv.cli import galleries, options
 from spherecv.cli.counting import counted
+from spherecv.cli.wording import numbered
 from spherecv.errors import InvalidArgumentError
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Keep faces of known people in one file (or on a Milvus server), and ask who is on an image.",
+    help="Keep known people in one file, or on a Milvus server; ask who is on an image.",
 )
 
 
@@ -140,7 +141,7 @@ def list_(location: galleries.Location, as_json: options.Json = False) -> None:
         return
     for person in people:
         note = f"  {json.dumps(dict(person.metadata), ensure_ascii=False)}" if person.metadata else ""
-        typer.echo(f"{person.name}: {person.images} images, {person.faces} faces{note}")
+        typer.echo(f"{person.name}: {numbered(person.images, 'image')}, {numbered(person.faces, 'face')}{note}")
 
 
 @app.command("remove")
@@ -165,7 +166,7 @@ def remove(
     if as_json:
         typer.echo(json.dumps(gone._asdict()))
         return
-    typer.echo(f"removed {gone.faces} faces of {gone.images} images")
+    typer.echo(f"removed {numbered(gone.faces, 'face')} of {numbered(gone.images, 'image')}")
     if not gone.erased:
         typer.echo("another process still reads the gallery: open it again when that is done, to erase the last copy")
 
@@ -227,9 +228,9 @@ def cluster(
         typer.echo(json.dumps(found.to_dict()))
         return
     for number, group in enumerate(found.groups, 1):
-        typer.echo(f"person {number}: {len(group)} faces")
+        typer.echo(f"person {number}: {numbered(len(group), 'face')}")
         typer.echo("\n".join(f"  {found.faces[face][0]}" for face in group))
-    typer.echo(f"{len(found.groups)} people; {int((found.labels < 0).sum())} faces alone")
+    typer.echo(f"{numbered(len(found.groups), 'person')}; {numbered(int((found.labels < 0).sum()), 'face')} alone")
     worth = f", measured: {found.measured}" if found.measured else " (given)"
     typer.echo(f"neighbours within a {gallery.metric} distance of {found.distance:.3f}{worth}")
     if found.f1 is not None:
@@ -276,7 +277,7 @@ def index_(
     from spherecv.metrics import check_metric
 
     with FaceGallery.open(location, create=False, metric=check_metric(metric)) as gallery:
-        typer.echo(f"{gallery.build_index(_any(kind))} faces in the index")
+        typer.echo(f"{numbered(gallery.build_index(_any(kind)), 'face')} in the index")
 
 
 @app.command("export")
@@ -287,7 +288,7 @@ def export(
 ) -> None:
     """Write the gallery to an .npz that `import` and NumPy read."""
     with galleries.open_plainly(location) as gallery:
-        typer.echo(f"wrote {gallery.export(out, decrypt=decrypt)} faces to {out}")
+        typer.echo(f"wrote {numbered(gallery.export(out, decrypt=decrypt), 'face')} to {out}")
 
 
 @app.command("import")
@@ -320,7 +321,8 @@ def check(location: galleries.Location, as_json: options.Json = False) -> None:
         typer.echo(json.dumps(found.to_dict()))
     else:
         typer.echo("\n".join(found.damaged) or "whole")
-        typer.echo(f"{found.identities} people, {found.images} images, {found.faces} faces read")
+        read = (numbered(found.identities, "person"), numbered(found.images, "image"), numbered(found.faces, "face"))
+        typer.echo(f"{', '.join(read)} read")
         if not found.checksums:
             typer.echo("it was written by an earlier version, without checksums: the next change adds them")
     raise typer.Exit(0 if found.whole else 1)
@@ -370,7 +372,7 @@ def caches(
         state = "" if row["exists"] or row["folder"] is None else "  (gone)"
         place = row["folder"] or f"no folder known (empty, or encrypted with another key): {row['index']}"
         typer.echo(f"{row['images']:>6} images  {row['bytes']:>10,} bytes  {place}{state}")
-    typer.echo(f"{len(shown)} indexes {'deleted' if clear or prune else 'kept'}")
+    typer.echo(f"{numbered(len(shown), 'index')} {'deleted' if clear or prune else 'kept'}")
 
 
 def _only(sources: list[str]) -> str:

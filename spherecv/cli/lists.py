@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from spherecv.cli import options
+from spherecv.cli.wording import numbered
 
 
 def write_list(
@@ -45,7 +46,7 @@ def write_list(
         values = {"out": str(made.path), "images": made.images, "identities": made.identities}
         typer.echo(json.dumps({**values, "excluded": list(made.excluded), "not_there": list(made.not_there)}))
         return
-    typer.echo(f"wrote {made.path}: {made.images:,} images of {made.identities:,} identities")
+    typer.echo(f"wrote {made.path}: {numbered(made.images, 'image')} of {numbered(made.identities, 'identity')}")
     if made.excluded or made.not_there:
         excluded, missing = ", ".join(made.excluded) or "nobody", ", ".join(made.not_there) or "none"
         typer.echo(f"left out: {excluded}; not there: {missing}")
@@ -73,4 +74,5 @@ def unpack(
         values = {"out": str(made.folder), "images": made.images, "identities": made.identities}
         typer.echo(json.dumps({**values, "written": made.written}))
         return
-    typer.echo(f"{made.folder}: {made.images:,} images of {made.identities:,} identities, {made.written:,} of them new")
+    found = f"{numbered(made.images, 'image')} of {numbered(made.identities, 'identity')}"
+    typer.echo(f"{made.folder}: {found}, {made.written:,} of them new")

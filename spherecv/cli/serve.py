@@ -54,7 +54,9 @@ def serve(
     max_upload: Annotated[float, typer.Option("--max-upload", help="Largest request, in megabytes.")] = 16.0,
     time_limit: Annotated[float, typer.Option("--time-limit", help="Seconds for a request.")] = 30.0,
 ) -> None:
-    """Serve verification, detection, embeddings and a gallery over HTTP, with a page to try them.
+    """Serve verification, detection, embeddings and a gallery over HTTP.
+
+    A page at the same address tries them.
 
     Images are kept nowhere; enrolled people as embeddings, until they are removed (docs/privacy.md). The log goes to
     standard error, a line of JSON for each request.

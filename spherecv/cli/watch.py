@@ -87,10 +87,10 @@ def watch(
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Track the people in a video and say who they are, when the evidence over frames is enough; a line for each event.
+    """Track the people in a video and say who they are.
 
-    A track is "same", "different" or still undecided, at the false accept rate asked for. Ctrl-C finishes the video and
-    the log properly.
+    A line for each event: a track is decided when the evidence over its frames is enough. It is "same", "different" or
+    still undecided, at the false accept rate asked for. Ctrl-C finishes the video and the log properly.
 
     Examples:
 

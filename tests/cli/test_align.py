@@ -97,7 +97,7 @@ def test_the_training_list_command(tmp_path: Path) -> None:
     alone.command()(write_list)
     arguments = [str(tmp_path / "crops"), "--out", str(tmp_path / "t.txt"), "--exclude", "casia-lfw"]
     result = CliRunner().invoke(alone, arguments)
-    assert "1 images of 1 identities" in result.output
+    assert "1 image of 1 identity" in result.output
     assert "left out: 0166921; not there: 1056413, 1193098" in result.output
     assert (tmp_path / "t.txt").read_text() == "crops/0000045/1.jpg 0\n"
     assert json.loads(CliRunner().invoke(alone, [*arguments, "--json"]).output)["excluded"] == ["0166921"]

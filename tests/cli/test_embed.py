@@ -19,7 +19,7 @@ def test_shards_then_a_gallery(run, data_dir: Path, model, tmp_path: Path) -> No
     first = run(*command)
     assert first.exit_code == 0, first.output
     assert "wrote 3 embeddings of 4 images" in first.stdout
-    assert "2 shards; 1 images failed" in first.stdout
+    assert "2 shards; 1 image failed" in first.stdout
     assert json.loads(run(*command, "--json").stdout)["resumed"] == 2
     assert [Path(path).name for shard in read_shards(tmp_path / "out") for path in shard.paths] == [
         "img1.jpg",
@@ -40,9 +40,9 @@ def test_one_file_then_a_gallery(run, failure, data_dir: Path, model, tmp_path: 
     shutil.copy(data_dir / "deepface-pairs" / "img1.jpg", tmp_path / "tree" / "Ann")
     file = tmp_path / "e.npz"
     assert run("embed", tmp_path / "tree", "--out", file, *model).exit_code == 0
-    assert "1 faces of 1 images enrolled" in run("gallery", "enrol", tmp_path / "g.db", file, *model).stdout
+    assert "1 face of 1 image enrolled" in run("gallery", "enrol", tmp_path / "g.db", file, *model).stdout
     assert run("gallery", "enrol", tmp_path / "g.db", file, *model, "--identity", "Bea").exit_code == 0
-    assert "of 1 images enrolled" in run("gallery", "enrol", tmp_path / "g.db", file, *model, "--unknown").stdout
+    assert "of 1 image enrolled" in run("gallery", "enrol", tmp_path / "g.db", file, *model, "--unknown").stdout
     listed = json.loads(run("gallery", "list", tmp_path / "g.db", "--json").stdout)
     assert [(person["identity"], person["faces"]) for person in listed] == [("Ann", 1), ("Bea", 1)]
     other = run("gallery", "enrol", tmp_path / "h.db", file, "--model", "sphereface-mini")

@@ -137,7 +137,7 @@ def test_what_find_keeps_is_listed_and_forgotten(
 
 def test_all_that_find_keeps_can_be_cleared(run, model, tree: Path, photos: Path, own_cache: Path) -> None:
     run("find", photos / "img5.jpg", tree, *model, "--threshold", 0.5)
-    assert "1 indexes deleted" in run("gallery", "caches", "--clear").stdout
+    assert "1 index deleted" in run("gallery", "caches", "--clear").stdout
     assert json.loads(run("gallery", "caches", "--json").stdout)["indexes"] == []
 
 
@@ -164,7 +164,7 @@ def test_indexes_of_folders_that_are_gone_are_pruned_together(
     shutil.copy(photos / "img8.jpg", gone)
     run("find", photos / "img5.jpg", gone, *model, "--threshold", 0.5)
     shutil.rmtree(gone)
-    assert "1 indexes deleted" in run("gallery", "caches", "--prune").stdout
+    assert "1 index deleted" in run("gallery", "caches", "--prune").stdout
     (left,) = json.loads(run("gallery", "caches", "--json").stdout)["indexes"]
     assert left["folder"] == str(tree)
 
