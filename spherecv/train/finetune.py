@@ -34,6 +34,10 @@ CLIP = 5.0
 _RATE, _RATE_FROM_NOTHING, _RATE_HEAD = 0.04, 0.01, 0.003
 _EPOCHS, _FEWEST, _MOST = 8, 60, 4000
 _LOOKS, _APART = 10, 200
+_EARLY = 4
+"""Looks while the rate is high, of a training's length: the net gets worse before it gets better."""
+_LOOKED_AT, _FEWEST_LOOKED_AT = 1000, 4
+"""Images and people that a look is content with."""
 _PATIENCE = 5
 NEARLY = 0.9
 """The share of the best separation so far from which on a later look at the people held out counts as the best."""
@@ -122,10 +126,13 @@ class FineTuning:
     held : Dataset or None
         The people held out.
     before, best : Validation or None
-        Of the people held out, before the first iteration and at the best.
+        Of the people held out, by image and mirror image: before the first iteration and with the weights kept.
     best_iteration : int
     looks : list of (int, Validation)
-        Every look at the people held out, with the iterations done.
+        Every look at the people held out, with the iterations done: by the images alone, and of very many by a
+        thousand or so. Weights that are the best by them and yet worse than before by `best` are given up.
+    look, measure : callable or None
+        Look at the people held out; measure them as `before` and `best` say.
     """
 
     trainer: Trainer
@@ -137,6 +144,7 @@ class FineTuning:
     best_iteration: int = 0
     looks: list[tuple[int, Validation]] = field(default_factory=list)
     look: Callable[[], Validation] | None = None
+    measure: Callable[[], Validation] | None = None
     _best_weights: list[Any] = field(default_factory=list, repr=False)
 
     def run(self, *, on_best: Callable[[], None] | None = None) -> float:
@@ -163,20 +171,21 @@ class FineTuning:
 
     def _run(self, save: Callable[[], None]) -> float:
         trainer = self.trainer
-        if self.look is None:
+        if self.look is None or self.measure is None:
             try:
                 loss = trainer.run()
             except TrainingError as error:
                 raise TrainingError(self._advice(error)) from None
             save()
             return loss
-        self.before = self._note(save)
+        self.before = self.measure()
+        self._note(save)
+        first = self._best_weights
         end, since = trainer.settings.max_iter, 0
-        every = max(1, min(_APART, end // _LOOKS))
         try:
             while trainer.iteration < end and since < _PATIENCE:
-                trainer.run(min(every, end - trainer.iteration))
-                gained = self._note(save) is self.best
+                trainer.run(_until_look(trainer.iteration, end))
+                gained = self._note(save)
                 # While the rate is high the net gets worse before it gets better: that is no reason to stop.
                 since = since + 1 if not gained and trainer.iteration > end // 2 else 0
         except TrainingError as error:
@@ -185,9 +194,15 @@ class FineTuning:
         if trainer.settings.snapshot_after_train:
             trainer.snapshot()
         self._restore()
+        self.best = self.measure()
+        if self.best.separation < self.before.separation:
+            self.best, self.best_iteration, self._best_weights = self.before, 0, first
+            self._restore()
+            save()
         return trainer.smoothed
 
-    def _note(self, save: Callable[[], None]) -> Validation:
+    def _note(self, save: Callable[[], None]) -> bool:
+        """Look, keep the weights where they are the best so far, and return whether they are."""
         assert self.look is not None  # noqa: S101 - `run` looks first
         found = self.look()
         self.looks.append((self.trainer.iteration, found))
@@ -196,12 +211,13 @@ class FineTuning:
         # nearly as good the latest counts: weights under a falling rate are the better ones for people not looked at.
         top = max(look.separation for _, look in self.looks)
         first = self.looks[0][1].separation
-        if self.best is None or found.separation > max(first, NEARLY * top):
-            self.best, self.best_iteration = found, done
+        gained = not self._best_weights or found.separation > max(first, NEARLY * top)
+        if gained:
+            self.best_iteration = done
             backend = self.trainer.net.backend
             self._best_weights = [np.array(backend.numpy(param.data)) for param in self.trainer.net.params]
             save()
-        return found
+        return gained
 
     def _restore(self) -> None:
         backend = self.trainer.net.backend
@@ -355,21 +371,36 @@ def open_finetuning(
             trainer.resume(course.resume)
         tuning = FineTuning(trainer, report, rescaling, held)
         if held is not None:
-            tuning.look = _looking(trainer, embedding, held, plain)
+            tuning.look, tuning.measure = _looking(trainer, embedding, held, plain)
         yield tuning
 
 
-def _looking(trainer: Trainer, embedding: str, held: Dataset, view: View) -> Callable[[], Validation]:
-    """Return what looks at the people held out, whose images are read once."""
-    images, labels = read_images(held, view)
-    mirrored = np.ascontiguousarray(images[:, :, ::-1])
+def _until_look(done: int, end: int) -> int:
+    """Return how many iterations there are until the next look at the people held out."""
+    early, late = max(1, end // _EARLY), max(1, min(_APART, end // _LOOKS))
+    every = early if done + early <= end // 2 else late
+    return min(every, end - done)
 
-    def look() -> Validation:
-        feed = trainer.feed
-        sides = [embed(trainer.net, embedding, feed.data, part, feed.pixels) for part in (images, mirrored)]
-        rows = np.concatenate(sides, axis=1)
+
+def _looking(
+    trainer: Trainer, embedding: str, held: Dataset, view: View
+) -> tuple[Callable[[], Validation], Callable[[], Validation]]:
+    """Return what looks at the people held out and what measures them. Their images are read once."""
+    images, labels = read_images(held, view)
+    step = max(1, min(math.ceil(len(images) / _LOOKED_AT), held.classes // _FEWEST_LOOKED_AT))
+    some = labels % step == 0  # whole people: of single images few pairs would be genuine
+
+    def embedded(part: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        rows = embed(trainer.net, embedding, trainer.feed.data, part, trainer.feed.pixels)
         if not np.isfinite(rows).all():
             raise TrainingError(f"the features are not numbers after iteration {trainer.iteration}")
-        return validate(rows, labels)
+        return rows
 
-    return look
+    def look() -> Validation:
+        return validate(embedded(images[some]), labels[some])
+
+    def measure() -> Validation:
+        sides = [embedded(images), embedded(np.ascontiguousarray(images[:, :, ::-1]))]
+        return validate(np.concatenate(sides, axis=1), labels)
+
+    return look, measure

@@ -110,11 +110,11 @@ class Solver:
 
     def gradient_length(self) -> float:
         """Return the length of all gradients together, summed over `iter_size` batches as Caffe's limit sees them."""
-        total = 0.0
+        xp, total = self.backend.xp, 0.0
         for param in self.params:
             if param.grad is not None and param.trainable:
-                flat = self.backend.xp.reshape(param.grad, (-1, 1))
-                total += float(self.backend.xp.sum(flat * flat))
+                squares = self.backend.blocks(lambda g: xp.sum(g * g, axis=0), (param.grad,), news=0, sums=1)
+                total += float(xp.sum(squares))
         return math.sqrt(total)
 
     def _clip_factor(self) -> float:

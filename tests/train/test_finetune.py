@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from spherecv.caffe.blobs import read_blob, write_blob
 from spherecv.caffe.builder import NetBuilder, constant, xavier
 from spherecv.caffe.writer import serialize
 from spherecv.errors import InvalidArgumentError, PrototxtError, TrainingError
+from spherecv.train import finetune
 from spherecv.train.backend import open_backend
 from spherecv.train.data import View, open_dataset
 from spherecv.train.finetune import RedFirst, annealed, open_finetuning, plan
@@ -122,6 +126,7 @@ def test_the_best_weights_by_the_people_held_out_are_kept(model: tuple[Path, Pat
         net = ready.trainer.net
         assert ready.held is not None
         assert (ready.held.classes, ready.trainer.loss.classes) == (3, 6)
+        ready.measure = ready.look  # noise looks unlike its mirror image
         ready.run(on_best=lambda: saved.append([np.array(param.data) for param in net.params]))
         top, kept = 0.0, ready.looks[0]
         for look in ready.looks:
@@ -132,6 +137,69 @@ def test_the_best_weights_by_the_people_held_out_are_kept(model: tuple[Path, Pat
         assert ready.before == ready.looks[0][1]
         assert all(np.array_equal(a, param.data) for a, param in zip(saved[-1], net.params, strict=True))
         assert len(ready.looks) > 3
+
+
+def test_weights_that_turn_out_worse_than_before_are_given_up(
+    model: tuple[Path, Path], crowd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[np.ndarray] = []
+    with open_finetuning(*model, open_dataset(crowd), SETTINGS, batch_size=8, workers=0, validate_share=0.3) as ready:
+        weight = ready.trainer.net.params[0]
+        start, found, measure = np.array(weight.data), iter((5.0, 4.0)), ready.measure
+        assert measure is not None
+        ready.measure = lambda: replace(measure(), separation=next(found))
+        ready.run(on_best=lambda: saved.append(np.array(weight.data)))
+    assert len(saved) > 2
+    assert not np.array_equal(saved[-2], start)
+    assert all(np.array_equal(array, start) for array in (saved[0], saved[-1], np.array(weight.data)))
+    assert (ready.best, ready.best_iteration) == (ready.before, 0)
+
+
+def test_looks_are_rare_while_the_rate_is_high_and_measures_see_mirror_images(
+    model: tuple[Path, Path], crowd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    embed = finetune.embed
+
+    def counted(net: Net, embedding: str, data: str, images: np.ndarray, pixels: Callable[..., Any]) -> np.ndarray:
+        seen.append(len(images))
+        return embed(net, embedding, data, images, pixels)
+
+    monkeypatch.setattr(finetune, "embed", counted)
+    monkeypatch.setattr(finetune, "_LOOKED_AT", 4)
+    monkeypatch.setattr(finetune, "_FEWEST_LOOKED_AT", 2)
+    settings = SETTINGS.replaced(max_iter=40)
+    with open_finetuning(*model, open_dataset(crowd), settings, batch_size=8, workers=0, validate_share=0.4) as ready:
+        assert ready.held is not None
+        assert ready.held.classes == 3
+        seen.clear()
+        ready.run()
+    done = [iteration for iteration, _ in ready.looks]
+    assert done == [0, 10, 20, 24, 28, 32, 36, 40][: len(done)]
+    looks = [12] * len(done)  # 12 images of 3 people: a look would be content with 4 of 2, and 3 // 2 is 1
+    assert seen == [12, 12, *looks, 12, 12]
+
+
+@pytest.mark.parametrize(("people", "looked_at"), [(12, 16), (4, 16)])
+def test_a_look_at_many_people_takes_some_of_them_whole(
+    people: int, looked_at: int, model: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    for person in range(people):
+        for number in range(4):
+            place = tmp_path / "many" / f"{person:02d}" / f"{number}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (12, 10, 3), dtype=np.uint8)).save(place)
+    monkeypatch.setattr(finetune, "_LOOKED_AT", 16)
+    held = open_dataset(tmp_path / "many")
+    with open_finetuning(*model, held, SETTINGS, batch_size=8, workers=0) as ready:
+        assert ready.trainer.embedding is not None
+        seen: list[np.ndarray] = []
+        monkeypatch.setattr(finetune, "validate", lambda _, labels: seen.append(labels))
+        for call in finetune._looking(ready.trainer, ready.trainer.embedding, held, View(12, 10)):
+            call()
+    assert [len(labels) for labels in seen] == [looked_at, 4 * people]
+    assert set(np.bincount(seen[0])) <= {0, 4}
 
 
 @pytest.mark.parametrize(("rate", "clip"), [(1e9, -1.0), (1e30, 5.0)])

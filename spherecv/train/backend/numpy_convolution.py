@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import as_strided
 
 from spherecv.train.backend.memory import Scratch
 from spherecv.train.backend.winograd import Winograd
@@ -110,8 +111,11 @@ class Columns:
             return x.reshape(-1, channels)
         padded = pad(x, window.pad, scratch)
         columns = scratch.take("columns", (count, *size, *window.kernel, channels), x.dtype)
-        for ky, kx, rows, cols in taps(window, size):
-            columns[:, :, :, ky, kx] = padded[:, rows, cols]
+        image, *pixel, number = padded.strides
+        move, reach = (
+            [step * by for step, by in zip(pixel, axis, strict=True)] for axis in (window.stride, window.dilation)
+        )
+        columns[...] = as_strided(padded, columns.shape, (image, *move, *reach, number), writeable=False)
         return columns.reshape(math.prod((count, *size)), -1)
 
     def _scatter(self, back: Floats, dx: Floats, window: Window, scratch: Scratch) -> None:

@@ -51,6 +51,9 @@ _KERNEL = {
     ],
 }
 
+_SMALL = 1 << 20
+"""Numbers of a weight's gradient up to which NumPy's product and a sum take less time than BLAS's that adds."""
+
 
 class Winograd:
     """The kernel for 3x3 windows without stride, dilation or groups.
@@ -117,8 +120,13 @@ class Winograd:
         if total is not None:
             values = self._transformed(x, window, (down, across), scratch)
         products = self._gradient_at_points(dy, (down, across), scratch)
-        if total is not None:
-            Accumulator(channels, filters, tiles, x.dtype).each(values, products, total, add=add)
+        if total is not None and (not add or total.size <= _SMALL):
+            term = scratch.take("term", total.shape, x.dtype) if add else total
+            np.matmul(values.transpose(0, 2, 1), products, out=term)
+            if add:
+                total += term
+        elif total is not None:
+            Accumulator(channels, filters, tiles, x.dtype).each(values, products, total, add=True)
         if dx is not None:
             np.matmul(products, ready.transpose(0, 2, 1), out=values)
             self._overlap(values, dx, window, (down, across), scratch)

@@ -110,12 +110,14 @@ class Augmentation:
         return np.asarray(moved, dtype=np.uint8)
 
     def _tint(self, image: Image, rng: np.random.Generator) -> Image:
+        import cv2
+
         gain = 1.0 + rng.uniform(-self.light, self.light)
         offset = 255.0 * rng.uniform(-self.light, self.light) / 2
         factors = gain * (1.0 + rng.uniform(-self.colour, self.colour, 3))
         levels = np.arange(256)[:, None]
         table = np.clip(np.rint((levels - 127.5) * factors + 127.5 + offset), 0, 255).astype(np.uint8)
-        return np.stack([table[image[..., channel], channel] for channel in range(3)], axis=-1)
+        return np.asarray(cv2.LUT(np.ascontiguousarray(image), table[None]), dtype=np.uint8)
 
 
 def _cover(image: Image, rng: np.random.Generator) -> Image:

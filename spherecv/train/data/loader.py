@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,7 @@ from spherecv.train.data.reading import View
 
 _ENDED = "a process that reads images has ended: see its message above, or use workers=0"
 _AHEAD = 2  # batches each worker prepares beforehand
+_PIPE = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,7 @@ class _Worker:
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own module
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
+        _widen(self._process.stdout)
         self._write({"view": view.to_dict(), "items": dataset.items, "names": dataset.names})
 
     def send(self, indices: npt.NDArray[np.int64], seed: tuple[int, int]) -> None:
@@ -240,3 +243,11 @@ class _Worker:
             stream.flush()
         except OSError:
             raise ImageError(_ENDED) from None
+
+
+def _widen(pipe: Any) -> None:
+    """Make a pipe hold most of a batch, where the system allows it: it then lies ready when it is asked for."""
+    with suppress(ImportError, AttributeError, OSError):
+        from fcntl import F_SETPIPE_SZ, fcntl
+
+        fcntl(pipe, F_SETPIPE_SZ, _PIPE)
