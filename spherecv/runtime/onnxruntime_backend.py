@@ -93,7 +93,7 @@ def _faster(model: Model) -> bytes | Path:
     source = model.source
     if all(node.operator != "PRelu" for node in model.signature.nodes):
         return source
-    return kept_form(model, "without-prelu", without_prelu)
+    return kept_form(model, "without-prelu-2", without_prelu)
 
 
 def _reason(error: Exception) -> str:

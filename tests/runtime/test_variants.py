@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from spherecv.runtime.normalise import normalise
 from spherecv.runtime.variants import without_prelu
 
 pytestmark = pytest.mark.runtime
@@ -102,3 +103,28 @@ def test_softmax_of_two_channels_is_a_sigmoid(channels: int, axis: int, groups: 
     ]
     weights = {"w": normal(4, 3, 3, 3), "v": normal(channels, 4 // groups, 1, 1), "u": normal(channels)}
     assert kind in assert_same(model(nodes, **weights), normal(2, 3, 6, 7))
+
+
+def test_weights_that_are_all_but_nothing_become_nothing() -> None:
+    """They are a hundred times as slow as others, and change no answer."""
+    weights = {"w": normal(8, 3, 3, 3), "b": normal(8), "s": np.full((8, 1, 1), 0.25)}
+    weights["w"][2:5] *= np.float32(1e-38)
+    weights["b"][2:5] = 1e-41
+    nodes = [helper.make_node("Conv", ["x", "w", "b"], ["c"]), helper.make_node("PRelu", ["c", "s"], ["y"])]
+    plain = model(nodes, **weights)
+    assert "PRelu" not in assert_same(plain, normal(2, 3, 6, 7))
+    for form in (without_prelu(plain), normalise(plain, "a model")):
+        held = {one.name: numpy_helper.to_array(one) for one in onnx.load_from_string(form).graph.initializer}
+        for name in ("w", "b"):
+            assert (held[name][2:5] == 0).all()
+            np.testing.assert_array_equal(held[name][[0, 1, 5, 6, 7]], np.float32(weights[name])[[0, 1, 5, 6, 7]])
+
+
+@pytest.mark.parametrize(("slope", "last"), [((-0.5, 0.25, 1.0), "Relu"), ((-0.5, 0.25, 1.5), "Mul")])
+def test_the_rectifier_ends_a_product_where_slopes_allow_it(slope: tuple[float, ...], last: str) -> None:
+    nodes = [helper.make_node("PRelu", ["x", "s"], ["y"])]
+    blob = model(nodes, s=np.reshape(slope, (-1, 1, 1)))
+    assert_same(blob, normal(2, 3, 6, 7))
+    other = onnx.load_from_string(without_prelu(blob)).graph.node
+    makers = {name: node.op_type for node in other for name in node.output}
+    assert makers[other[-1].input[1]] == last
