@@ -20,6 +20,7 @@ from spherecv.embed import blob_of
 from spherecv.errors import BackendError, InvalidArgumentError, ModelFileError, SphereCVError
 from spherecv.images import ImageSource, load_batches
 from spherecv.records import Face
+from spherecv.runtime.devices import usual_backend
 from spherecv.zoo import Recipe, get_recipe
 
 Image: TypeAlias = NDArray[np.uint8]
@@ -109,7 +110,7 @@ class FaceClassifier:
         crop: Literal["box", "square", "aligned", "whole"] = "box",
         margin: float = 0.0,
         detector: FaceDetector | str = "mtcnn",
-        backend: str = "opencv",
+        backend: str | None = None,
         device: str = "cpu",
         threads: int | None = None,
         precision: str = "float32",
@@ -135,7 +136,7 @@ class FaceClassifier:
         detector : FaceDetector or str
             What finds the faces.
         backend, device, threads, precision
-            As for `spherecv.runtime.Session`.
+            As for `spherecv.runtime.Session`; the backend by default as for `FaceEmbedder`.
 
         Returns
         -------
@@ -152,7 +153,8 @@ class FaceClassifier:
         """
         check_choice("crop", crop, CROPS)
         margin = check_number("margin", margin, 0.0, _MOST_MARGIN)
-        options = {"backend": backend, "device": device, "threads": threads, "precision": precision}
+        options = {"device": device, "threads": threads, "precision": precision}
+        options["backend"] = backend or usual_backend(device, precision)
         net = _Net(Path(prototxt), Path(caffemodel), labels, recipe, options)
         finder = None
         if crop != "whole":

@@ -18,7 +18,7 @@ from spherecv.errors import InvalidArgumentError
 from spherecv.files import read_toml, write_toml
 from spherecv.pipeline import FacePipeline
 from spherecv.records import Fingerprint
-from spherecv.runtime.devices import check_settings
+from spherecv.runtime.devices import check_settings, usual_backend
 from spherecv.zoo import DEFAULT_MODEL, ModelSource, Recipe, get_recipe, open_model
 
 PathLike: TypeAlias = str | os.PathLike[str]
@@ -61,7 +61,8 @@ class PipelineConfig:
         Side of the smallest face to look for, in pixels, from 10; of `mtcnn` only.
     backend : {"opencv", "onnxruntime", "openvino", "auto"}, optional
         What runs the nets: the embedder, and `mtcnn` and `ssd` too. (`yunet` and `retinaface` have but one.) By default
-        what each is fastest on of what is always installed: ONNX Runtime for `mtcnn`, OpenCV for the others.
+        what each is fastest on of what is always installed: ONNX Runtime for the embedder and `mtcnn`, OpenCV for
+        `ssd`; and "auto" for an embedder in another precision than float32, or on another device than the CPU.
     detector_backend : {"opencv", "onnxruntime", "openvino", "auto"}, optional
         What runs the detector, where that is to be another.
     device : {"cpu", "cuda", "auto"}
@@ -145,7 +146,7 @@ class PipelineConfig:
     @property
     def embedder_backend(self) -> str:
         """What the embedder is asked to run on."""
-        return self.backend or "opencv"
+        return self.backend or usual_backend(self.device, self.precision)
 
     @property
     def detector_name(self) -> str:

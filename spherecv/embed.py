@@ -28,7 +28,9 @@ class FaceEmbedder:
         The name of a model (`spherecv models list`), the path of an `.onnx` file, or an opened source.
     recipe : Recipe, str or path, optional
         How the model wants its input. A named model knows its own; an `.onnx` by path needs one.
-    backend : {"opencv", "onnxruntime", "openvino", "auto"}
+    backend : {"opencv", "onnxruntime", "openvino", "auto"}, optional
+        What runs the net: by default ONNX Runtime in float32 on the CPU, the fastest of what is always installed, and
+        "auto" otherwise. Embeddings agree to about 1e-6 between backends.
     device : {"cpu", "cuda", "auto"}
     threads : int, optional
         Threads that one call may use; all cores by default.
@@ -55,7 +57,7 @@ class FaceEmbedder:
         model: str | os.PathLike[str] | ModelSource,
         *,
         recipe: Recipe | str | os.PathLike[str] | None = None,
-        backend: str = "opencv",
+        backend: str | None = None,
         device: str = "cpu",
         threads: int | None = None,
         precision: str | None = None,

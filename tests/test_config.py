@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from spherecv import FaceVerifier
 from spherecv.cli.samples import altered_copy, sample_portrait
 from spherecv.config import PipelineConfig, describe
+from spherecv.detect import FaceDetector
 from spherecv.errors import InvalidArgumentError
 from spherecv.pipeline import FacePipeline
 from spherecv.runtime import Session
@@ -217,11 +218,35 @@ def test_one_backend_runs_the_detector_as_well(settings: dict[str, Any], expecte
     assert set(opened) == {expected}
 
 
-def test_mtcnn_runs_on_opencv_where_onnx_runtime_is_left_out(monkeypatch) -> None:
-    monkeypatch.setattr("spherecv.detect.mtcnn.find_spec", lambda _name: None)
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [({}, "onnxruntime"), ({"backend": "opencv"}, "opencv"), ({"backend": "openvino"}, "openvino")],
+)
+def test_the_embedder_runs_where_it_is_fastest_unless_a_backend_is_named(settings, expected) -> None:
+    config = PipelineConfig(**settings)
+    embedder = config.open_embedder()
+    assert embedder.backend == expected
+    assert config.fingerprint == PipelineConfig().fingerprint  # so that galleries and thresholds stay valid
+    crops = np.random.default_rng(0).integers(0, 256, (5, 112, 96, 3), np.uint8)
+    wanted = PipelineConfig(backend="opencv").open_embedder().embed(crops)
+    np.testing.assert_allclose(embedder.embed(crops), wanted, atol=2e-6 * np.abs(wanted).max())
+
+
+def test_everything_runs_on_opencv_where_onnx_runtime_is_left_out(monkeypatch) -> None:
+    monkeypatch.setattr("spherecv.runtime.devices.find_spec", lambda _name: None)
     opened = backends_opened(monkeypatch)
-    PipelineConfig().open_detector()
+    PipelineConfig().open()
+    FaceDetector(backend="auto")
     assert set(opened) == {"opencv"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [({"device": "auto"}, "auto"), ({"device": "cuda"}, "auto"), ({"precision": "bfloat16"}, "auto"),
+     ({"device": "cuda", "backend": "opencv"}, "opencv"), ({"precision": "int8", "backend": "opencv"}, "opencv")],
+)  # fmt: skip
+def test_elsewhere_and_otherwise_computed_the_backend_is_auto_unless_named(settings, expected) -> None:
+    assert PipelineConfig(**settings).embedder_backend == expected
 
 
 def test_a_detector_that_has_but_one_backend_keeps_it(monkeypatch) -> None:

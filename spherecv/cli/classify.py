@@ -56,8 +56,8 @@ def classify(
     paths = find_images(source)
     settings = detector.settings()
     chosen: dict[str, Any] = {"labels": _labels(labels), "recipe": recipe, "crop": crop, "margin": margin}
-    where = {name: value for name, value in options.where(detector.backend, precision).items() if value is not None}
-    chosen |= {"device": detector.device or "cpu", "threads": detector.threads, **where}
+    chosen |= {"backend": detector.backend, "device": detector.device or "cpu", "threads": detector.threads}
+    chosen |= {"precision": precision or "float32"}
     finder = PipelineConfig(**settings).open_detector() if crop != "whole" else "mtcnn"
     classifier = FaceClassifier.from_caffe(prototxt, caffemodel, detector=finder, **chosen)
     failures = Failures(len(paths), as_json)

@@ -56,8 +56,7 @@ def detect(
     if precision is None:
         finder = PipelineConfig(**given).open_detector()
     else:
-        where = options.where(given.pop("backend", None), precision)
-        finder = FaceDetector(given.pop("detector", "mtcnn"), **given, backend=where["backend"], precision=precision)
+        finder = FaceDetector(given.pop("detector", "mtcnn"), **given, precision=precision)
     failures = Failures(len(paths), as_json)
     drawn: list[Path] = []
     found = 0

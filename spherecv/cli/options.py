@@ -104,7 +104,7 @@ Backend: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--backend",
-        help="opencv, onnxruntime, openvino or auto.  [default: onnxruntime for mtcnn, opencv for other nets]",
+        help="opencv, onnxruntime, openvino or auto.  [default: the fastest of what is always installed, onnxruntime]",
         show_default=False,
         autocompletion=_BACKENDS,
     ),
@@ -258,8 +258,8 @@ class PipelineOptions(ImageOptions):
     def settings(self) -> dict[str, Any]:
         """The settings of a `PipelineConfig` that were given, but for the model."""
         detection = ("detector", "preset", "min_size", "detector_backend", "detector_precision")
-        names = ("recipe", *detection, "device", "threads")
-        given = {name: getattr(self, name) for name in names} | where(self.backend, self.precision)
+        names = ("recipe", *detection, "backend", "device", "threads", "precision")
+        given = {name: getattr(self, name) for name in names}
         return {name: value for name, value in given.items() if value is not None}
 
     def given_config(self) -> PipelineConfig | None:
@@ -308,13 +308,6 @@ class ProbabilityOptions(DecisionOptions):
     """What counts as the same person, and how probable it is."""
 
     prior: Prior = 0.5
-
-
-def where(backend: str | None, precision: str | None) -> dict[str, str | None]:
-    """Backend and precision as given; any but float32, which is all that the default backend knows, asks for "auto"."""
-    if backend is None and precision not in (None, "float32"):
-        backend = "auto"
-    return {"backend": backend, "precision": precision}
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:

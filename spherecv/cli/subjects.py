@@ -92,8 +92,8 @@ class SubjectOptions(options.ImageOptions):
             raise InvalidArgumentError(f"--recipe must be given once, or once for each of the {len(models)} models")
         given_recipes: list[str | None] = list(self.recipe or ()) or [None]
         recipes = given_recipes * len(models) if len(given_recipes) == 1 else given_recipes
-        names = ("detector", "min_size", "device", "threads")
-        asked = {name: getattr(self, name) for name in names} | options.where(self.backend, self.precision)
+        names = ("detector", "min_size", "backend", "device", "threads", "precision")
+        asked = {name: getattr(self, name) for name in names}
         given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
         given |= {"preset": self.preset, "face": self.face, "no_face": self.no_face}
         return [Subject.of(model, recipe=recipe, **given) for model, recipe in zip(models, recipes, strict=True)]

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from importlib.util import find_spec
 from math import ceil, sqrt
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -230,14 +229,12 @@ def open_mtcnn(
         As for `Session`.
     """
     from spherecv.runtime import Session
-    from spherecv.runtime.devices import usable_cores
+    from spherecv.runtime.devices import usable_cores, usual_backend
 
     models = _models(model)
-    options: dict[str, Any] = {"backend": backend or "auto", "device": device, "threads": threads}
-    options["precision"] = precision
-    if options["backend"] == "auto" and device == "cpu" and precision != "bfloat16":
-        # The fastest for these nets; where it was left out, as of programs that PyInstaller makes small, OpenCV.
-        options["backend"] = "onnxruntime" if find_spec("onnxruntime") else "opencv"
+    if backend in (None, "auto"):  # "auto" too: OpenVINO is slow where images change in size
+        backend = usual_backend(device, "float32" if precision == "auto" else precision)
+    options: dict[str, Any] = {"backend": backend, "device": device, "threads": threads, "precision": precision}
 
     def load(net: str) -> Net:
         return Session(models[net], **options)

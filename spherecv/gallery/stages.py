@@ -67,7 +67,7 @@ class Stages:
         if self._model is not None:
             return describe(self._model, **self._settings)
         precision = "float32" if self._store.origin is None else ModelKey.of(self._store.origin.key).precision
-        settings = {"precision": precision, "backend": "opencv" if precision == "float32" else "auto", **self._settings}
+        settings = {"precision": precision, **self._settings}
         return describe(self._held_model(), **settings)
 
     def _held_model(self) -> str:

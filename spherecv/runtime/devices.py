@@ -84,12 +84,36 @@ def backends_for(backend: str, device: str, precision: str = "float32") -> list[
     return with_cuda[:1] or [(names[-1], "cuda")]
 
 
+def usual_backend(device: str = "cpu", precision: str = "float32") -> str:
+    """Name the backend for a net of a face stage where nobody names one: the fastest of what is always installed.
+
+    OpenCV where ONNX Runtime was left out, as of programs that PyInstaller makes small; "auto" on another device or in
+    another precision.
+
+    Notes
+    -----
+    Measured by `benchmarks/precision.py speed`, 29 November 2026, 2 cores of a Xeon with AVX-512 and AMX, images a
+    second in float32, OpenVINO 2026.4 / ONNX Runtime 1.32 / OpenCV 5.0.0.93, one at a time and 32 at a time:
+
+    =============== ================== ==================
+    net             one                32
+    =============== ================== ==================
+    SphereFace-20   72 / 64 / 42       92 / 79 / 50
+    sphereface-mini 440 / 404 / 247    680 / 546 / 325
+    MobileFaceNet   326 / 300 / 277    452 / 0 / 303
+    SFace           158 / 118 / 101    186 / 136 / 108
+    =============== ================== ==================
+
+    MTCNN's nets, whose images change in size, are the fastest on ONNX Runtime: a portrait of 640x480 in 10 ms, 13 on
+    OpenVINO, 16 on OpenCV.
+    """
+    if device != "cpu" or precision != "float32":
+        return "auto"
+    return "onnxruntime" if find_spec("onnxruntime") else "opencv"
+
+
 def _fastest_on_cpu() -> str:
-    # Measured on 2 cores of a Xeon with AVX-512, images or pyramids a second, OpenVINO / OpenCV 5.0 / ONNX Runtime:
-    # SphereFace-20 98 / 63 / 72, MobileFaceNet 514 / 334 / 160, R-net 21,000 / 16,000 / 15,000, a P-net pyramid of
-    # 1920x1080 28 / 12 / 8. So OpenVINO for every kind of net, where it is installed; else OpenCV, which loses to ONNX
-    # Runtime only on SphereFace-20, and there by a margin that turned round on another machine.
-    return "openvino" if find_spec("openvino") else "opencv"
+    return "openvino" if find_spec("openvino") else usual_backend()
 
 
 def bfloat16_missing(backend: str, device: str) -> str:

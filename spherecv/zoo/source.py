@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from spherecv.checks import Metric, check_path
 from spherecv.errors import InvalidArgumentError, ModelFileError, ModelNotFoundError
 from spherecv.files import cache_dir
-from spherecv.runtime.devices import backends_for, bfloat16_missing, check_settings
+from spherecv.runtime.devices import backends_for, bfloat16_missing, check_settings, usual_backend
 from spherecv.runtime.signature import signature_of
 from spherecv.zoo.cache import digests_of, reading
 from spherecv.zoo.files import require
@@ -157,9 +157,9 @@ class ModelSource:
         digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()
         return str(ModelKey(digest[:_KEY_DIGITS], self.precision, self.recipe.fingerprint))
 
-    def computed_in(self, precision: str, *, backend: str = "opencv", device: str = "cpu") -> ModelSource:
+    def computed_in(self, precision: str, *, backend: str | None = None, device: str = "cpu") -> ModelSource:
         """Return the same model computed in a precision, "auto" settled for a backend and a device."""
-        settled = self._settled(precision, backend, device)
+        settled = self._settled(precision, backend or usual_backend(device, precision), device)
         return self if settled == self.precision else replace(self, precision=settled)
 
     def _settled(self, precision: str, backend: str, device: str) -> str:
@@ -256,8 +256,10 @@ class ModelSource:
         key = f"{_sha256(prototxt)[:32]}-{verified[:32]}{ending_key(outputs)}"
         return cached_file(key, lambda: caffe.load(prototxt, caffemodel, outputs=outputs).to_onnx(), cache_dir=folder)
 
-    def session(self, *, backend: str = "opencv", device: str = "cpu", threads: int | None = None) -> Session:
+    def session(self, *, backend: str | None = None, device: str = "cpu", threads: int | None = None) -> Session:
         """Open the model for running, in its precision; the options are those of `spherecv.runtime.Session`.
+
+        By default it runs where it is fastest: ONNX Runtime on the CPU, where that is installed, "auto" elsewhere.
 
         Raises
         ------
@@ -271,6 +273,7 @@ class ModelSource:
         outputs = [self.recipe.output] if self.recipe.output else None
         try:
             model = self._model()
+            backend = backend or usual_backend(device, self.precision)
             return Session(
                 model, backend=backend, device=device, threads=threads, precision=self.precision, outputs=outputs
             )

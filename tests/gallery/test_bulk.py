@@ -174,6 +174,11 @@ def test_only_what_changed_is_embedded_again(crops: Path, model, tmp_path: Path)
         list(read_shards(tmp_path / "out"))
     assert embed_images(crops, tmp_path / "out", **settings).resumed == 2
     assert sum(len(shard.paths) for shard in read_shards(tmp_path / "out")) == 20
+    job = json.loads((tmp_path / "out" / "job.json").read_text())
+    (tmp_path / "out" / "job.json").write_text(json.dumps(job | {"backend": "of an older version"}))
+    assert embed_images(crops, tmp_path / "out", **settings).resumed == 4
+    with pytest.raises(GalleryMismatchError, match="another backend"):
+        embed_images(crops, tmp_path / "out", **settings, backend="opencv")
     with pytest.raises(GalleryMismatchError, match="another face"):
         embed_images(crops, tmp_path / "out", **{**settings, "face": "center"})
 

@@ -105,6 +105,22 @@ def test_what_is_tried_and_in_which_order(backend, device, cuda, pairs, monkeypa
     assert devices.backends_for(backend, device) == pairs
 
 
+@pytest.mark.parametrize(
+    ("installed", "usual", "fastest"),
+    [
+        ((), "opencv", "opencv"),
+        (("onnxruntime",), "onnxruntime", "onnxruntime"),
+        (("onnxruntime", "openvino"), "onnxruntime", "openvino"),
+        (("openvino",), "opencv", "openvino"),
+    ],
+)
+def test_what_is_taken_where_nobody_names_a_backend(installed, usual, fastest, monkeypatch):
+    monkeypatch.setattr(devices, "find_spec", lambda name: name if name in installed else None)
+    assert devices.usual_backend() == usual
+    assert devices.usual_backend("cuda") == devices.usual_backend("cpu", "bfloat16") == "auto"
+    assert devices.backends_for("auto", "cpu") == [(fastest, "cpu")]
+
+
 def test_what_onnx_runtime_prints_on_import_is_kept_from_the_terminal(monkeypatch, capfd):
     """It warns of unknown GPUs from native code, straight to file descriptor 2."""
 

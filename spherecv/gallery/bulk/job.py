@@ -130,6 +130,7 @@ def embed_images(
             "shard_images": shard_images,
             "backend": config.embedder_backend,
         },
+        free=() if config.backend else ("backend",),  # what is usual may change: embeddings agree to 1e-6
     )
     job = Work(str(folder.resolve()), config, face, kind)
     notes: dict[int, Note] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -88,8 +88,8 @@ def finished(folder: Path, part: Part, kind: Format) -> dict[str, Any] | None:
     return note if whole and fits else None
 
 
-def begin(folder: Path, job: dict[str, Any]) -> bool:
-    """Claim a folder for a job (True), or make sure that it holds the same one.
+def begin(folder: Path, job: dict[str, Any], free: Collection[str] = ()) -> bool:
+    """Claim a folder for a job (True), or make sure that it holds the same one, but for what is free to differ.
 
     Raises
     ------
@@ -103,7 +103,8 @@ def begin(folder: Path, job: dict[str, Any]) -> bool:
         return True
     except (OSError, ValueError) as error:
         raise DatasetError(f"{folder / JOB} cannot be read ({error}): choose another folder") from None
-    different = [name for name, value in {"format": _FORMAT, **job}.items() if held.get(name) != value]
+    asked = {name: value for name, value in {"format": _FORMAT, **job}.items() if name not in free}
+    different = [name for name, value in asked.items() if held.get(name) != value]
     if different:
         name = different[0]
         raise GalleryMismatchError(
