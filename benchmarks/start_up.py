@@ -7,7 +7,8 @@ The two photos are 640x480, made of the sample portraits (extra `demo`).
     python benchmarks/start_up.py --beside FOLDER
 
 times fresh processes of `spherecv verify` with the default model in turn with those of another build, whose packages
-`spherecv` and `spherecv/models` lie in FOLDER (git archive): wall and processor time, and the median of the ratios.
+`spherecv` and `spherecv/models` lie in FOLDER (git archive): wall and processor time, and the median of the ratios;
+then `verify` warm, on loaded photos, in processes of both builds in turn.
 """
 
 from __future__ import annotations
@@ -73,22 +74,48 @@ def fresh(build: Path, photos: list[str], cache: Path) -> tuple[float, float]:
     return taken, used.ru_utime + used.ru_stime
 
 
+_WARM = """
+import statistics, sys, time
+from spherecv import FaceVerifier, load_image
+photos = [load_image(path) for path in sys.argv[1:]]
+verifier = FaceVerifier()
+for _ in range(5):
+    verifier.verify(*photos)
+taken = []
+for _ in range(25):
+    at = time.perf_counter(), time.process_time()
+    verifier.verify(*photos)
+    taken.append((time.perf_counter() - at[0], time.process_time() - at[1]))
+print(*(statistics.median(part) for part in zip(*taken)))
+"""
+
+
+def warm(build: Path, photos: list[str], cache: Path) -> tuple[float, float]:
+    """Median wall and processor seconds of `verify` in a process that has run it before."""
+    environment = {**os.environ, "PYTHONPATH": str(build), "SPHERECV_CACHE": str(cache)}
+    command = [sys.executable, "-c", _WARM, *photos]
+    told = subprocess.run(command, env=environment, cwd=cache, capture_output=True, text=True, check=True).stdout
+    wall, used = told.split()
+    return float(wall), float(used)
+
+
 def compare(other: Path, photos: list[str], repeats: int) -> None:
-    """Print fresh processes of this build and of another in turn."""
+    """Print processes of this build and of another in turn, fresh and warm."""
     builds = {"the other build": other.resolve(), "this build": Path(__file__).resolve().parent.parent}
-    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in builds}
     with tempfile.TemporaryDirectory() as folder:
-        for turn in range(-2, repeats):  # two that fill caches
-            for name in sorted(builds, reverse=bool(turn % 2)):
-                cache = Path(folder, name)
-                cache.mkdir(exist_ok=True)
-                taken[name].append(fresh(builds[name], photos, cache))
-    print("\n| fresh process, `spherecv verify` | wall ms | processor ms |\n| --- | ---: | ---: |")
-    theirs, ours = (np.array(pairs[2:]) * 1e3 for pairs in taken.values())
-    for name, times in zip(builds, (theirs, ours), strict=True):
-        print(f"| {name} | {np.median(times[:, 0]):.0f} | {np.median(times[:, 1]):.0f} |")
-    wall, used = np.median(ours / theirs, axis=0)
-    print(f"| this / the other, median of {repeats} pairs | {wall:.2f} | {used:.2f} |")
+        for what, run, number in (("fresh process, `spherecv verify`", fresh, repeats), ("`verify`, warm", warm, 5)):
+            taken: dict[str, list[tuple[float, float]]] = {name: [] for name in builds}
+            for turn in range(-2, number):  # two that fill caches
+                for name in sorted(builds, reverse=bool(turn % 2)):
+                    cache = Path(folder, name)
+                    cache.mkdir(exist_ok=True)
+                    taken[name].append(run(builds[name], photos, cache))
+            print(f"\n| {what} | wall ms | processor ms |\n| --- | ---: | ---: |")
+            theirs, ours = (np.array(pairs[2:]) * 1e3 for pairs in taken.values())
+            for name, times in zip(builds, (theirs, ours), strict=True):
+                print(f"| {name} | {np.median(times[:, 0]):.1f} | {np.median(times[:, 1]):.1f} |")
+            wall, used = np.median(ours / theirs, axis=0)
+            print(f"| this / the other, median of {number} pairs | {wall:.2f} | {used:.2f} |")
 
 
 def line(what: str, seconds: list[float]) -> str:
