@@ -26,6 +26,8 @@ _OVERLAP = 0.7
 _SMALL, _LARGE = 24, 48
 _CROPS = {_SMALL: 256, _LARGE: 64}
 """Crops that go through a net at once: 14 MB and 17 MB in its first layer."""
+_FEWEST = {_SMALL: 7, _LARGE: 3}
+"""Crops that are worth a call of a net of their own."""
 _MIRRORED = np.array([1, 0, 2, 4, 3])
 """Which landmark of a mirrored face is which of the face."""
 
@@ -86,7 +88,7 @@ class Cascade:
         """
         if sum(image.shape[0] * image.shape[1] for image in images) <= PIXELS_AT_ONCE:
             images = list(self.map(floating, images))  # once, for the scales of the first stage and all crops
-        proposer = Proposer(self.nets.pnet, self.thresholds[0], self.factor, self.progressive, self.map)
+        proposer = Proposer(self.nets.pnet, self.thresholds[0], self.factor, self.progressive, self.map, self.workers)
         return self._decided(images, self._refined(images, proposer.propose(images, min_sizes)))
 
     def _refined(self, images: Sequence[Image], proposed: Sequence[FloatArray]) -> list[FloatArray]:
@@ -136,13 +138,15 @@ class Cascade:
             crops = cut(images, owners[part], boxes[part], size)
             return as_net_input(crops[:, :, ::-1] if mirrored else crops)
 
-        # Dealt out by size, and cut here, one part while the net looks at another: the cuts are so short that threads
+        # Cut here, the small ones first, one part while the net looks at others: the cuts are so short that threads
         # would wait for each other.
-        order = np.argsort(boxes[:, 0] - boxes[:, 2], kind="stable")
-        count = -(-len(boxes) // max(1, min(_CROPS[size], -(-len(boxes) // self.workers))))
-        parts = [order[start::count] for start in range(count)]
+        order = np.argsort(boxes[:, 2] - boxes[:, 0], kind="stable")
+        pieces = min(3 * self.workers, len(boxes) // _FEWEST[size]) if self.workers > 1 else 1
+        count = max(pieces, -(-len(boxes) // _CROPS[size]), 1)
+        parts = np.array_split(order, count) if len(boxes) else []
         outputs = Outputs(*(np.empty((len(boxes), n), np.float32) for n in (2, 4, 10 if size == _LARGE else 0)))
-        for part, seen in zip(parts, self.map(net.run, map(pictures, parts)), strict=True):
+        spread = self.map if len(parts) > 1 else map
+        for part, seen in zip(parts, spread(net.run, map(pictures, parts)), strict=True):
             for whole, some in zip(outputs, seen, strict=True):
                 whole[part] = some
         return outputs

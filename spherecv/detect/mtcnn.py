@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from spherecv.checks import check_choice
 from spherecv.detect.base import Detections, check_number, check_score, detector_name
 from spherecv.detect.cascade import Cascade, Found, Nets
-from spherecv.detect.nets import Net, NetPool, worker_map
+from spherecv.detect.nets import Net, NetPool
 from spherecv.detect.proposals import PIXELS_AT_ONCE
 from spherecv.detect.pyramid import CELL
 from spherecv.detect.turns import CERTAIN, ByNets, with_turns
+from spherecv.detect.workers import Workers
 from spherecv.errors import InvalidArgumentError, ModelFileError
 
 Image = NDArray[np.uint8]
@@ -120,7 +121,7 @@ class Mtcnn:
         self._min_size = min_size
         self._factor = self._preset.factor if factor is None else check_number("factor", factor, 0.1, 0.95)
         self._thresholds = self._preset.thresholds if thresholds is None else _three(thresholds)
-        self._workers = min(workers, _MOST_WORKERS)
+        self._workers = Workers(min(workers, _MOST_WORKERS))
         given = {"preset": None if preset == "fast" else preset, "min_size": min_size, "factor": factor}
         given["thresholds"] = None if thresholds is None else "/".join(f"{value:g}" for value in self._thresholds)
         self.name = detector_name("mtcnn", **given)
@@ -163,20 +164,20 @@ class Mtcnn:
     def _cascaded(self, images: Sequence[Image], min_sizes: Sequence[float]) -> list[Found]:
         """Run the cascade over images side by side where there are several: one image alone keeps few cores busy."""
         small = sum(image.shape[0] * image.shape[1] for image in images) <= PIXELS_AT_ONCE
-        shares = min(self._workers, len(images)) if small else 1
-        workers = self._workers // shares
+        shares = min(self._workers.count, len(images)) if small else 1
+        workers = self._workers.count // shares
+        # Shares that fill all threads leave none to share their own work with.
+        inner = self._workers.map if workers > 1 else map
+        cascade = Cascade(self._nets, self._thresholds, self._factor, self._preset.progressive, workers, inner)
 
         def run(share: slice) -> list[Found]:
-            with worker_map(workers) as side_by_side:
-                progressive = self._preset.progressive
-                cascade = Cascade(self._nets, self._thresholds, self._factor, progressive, workers, side_by_side)
-                return cascade.run(images[share], min_sizes[share])
+            return cascade.run(images[share], min_sizes[share])
 
         found: dict[int, Found] = {}
-        with worker_map(shares) as side_by_side:
-            parts = [slice(first, None, shares) for first in range(shares)]
-            for part, some in zip(parts, side_by_side(run, parts), strict=True):
-                found.update(zip(range(len(images))[part], some, strict=True))
+        parts = [slice(first, None, shares) for first in range(shares)]
+        outer = self._workers.map if shares > 1 else map
+        for part, some in zip(parts, outer(run, parts), strict=True):
+            found.update(zip(range(len(images))[part], some, strict=True))
         return [found[place] for place in range(len(images))]
 
     def _plan(self, height: int, width: int, closer: int = 1) -> _Plan:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import partial
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,23 +103,3 @@ class NetPool:
         with self._free:
             self._idle.append(net)
             self._free.notify()
-
-
-@contextmanager
-def worker_map(workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
-    """Offer a `map` of one iterable that runs in so many threads, the caller's among them; with one, the built-in.
-
-    The threads live for one call of the detector: they cost 0.1 ms, and none is left behind to be forked or joined.
-    """
-    if workers == 1:
-        yield map
-        return
-    with ThreadPoolExecutor(workers - 1, thread_name_prefix="spherecv-detect") as pool:
-        yield partial(_side_by_side, pool)
-
-
-def _side_by_side(pool: ThreadPoolExecutor, work: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-    """Work in the pool from the first item on, and here from the last, for a thread takes its time to wake."""
-    given = [(pool.submit(work, item), item) for item in items]
-    own = {future: work(item) for future, item in reversed(given) if future.cancel()}
-    return [own[future] if future in own else future.result() for future, _ in given]

@@ -69,6 +69,8 @@ class Proposer:
         Whether each scale is made from the one before (`fastresize` of the MATLAB code) and not from the image.
     map : callable
         Like the built-in, and allowed to run things side by side.
+    workers : int
+        How many at a time.
     """
 
     net: NetPool
@@ -76,6 +78,7 @@ class Proposer:
     factor: float
     progressive: bool
     map: Callable[..., Iterable[Any]]
+    workers: int = 1
 
     def propose(self, images: Sequence[Image], min_sizes: Sequence[float]) -> list[FloatArray]:
         """Find the squares that may hold a face.
@@ -117,7 +120,8 @@ class Proposer:
         def parts() -> Iterator[tuple[FloatArray, int]]:
             for task in tasks:
                 for level, planes in _levels(sources[task.image], task):
-                    for start, stop in bands(*planes.shape[1:]):
+                    rows, columns = planes.shape[1:]
+                    for start, stop in bands(rows, columns, self.workers):
                         order.append(level)
                         yield planes[None, :, start:stop], start
 
@@ -148,18 +152,20 @@ def _levels(source: FloatArray, task: _Task) -> Iterator[tuple[_Level, FloatArra
         yield _Level(task.image, scale), planes
 
 
-def _corners(squares: _Squares, scale: float) -> FloatArray:
-    """Squares of one scale, in pixels of the image."""
-    corner = np.stack([squares.x, squares.y], axis=1) * STRIDE
+def _corners(scales: Sequence[tuple[_Squares, float]]) -> FloatArray:
+    """Squares of all scales, in pixels of the image."""
+    x, y = (np.concatenate([getattr(squares, axis) for squares, _ in scales]) * STRIDE for axis in "xy")
+    scale = np.repeat([scale for _, scale in scales], [len(squares.x) for squares, _ in scales])
     # In double precision, as in MATLAB, where only the result becomes single.
-    return np.trunc(np.hstack([corner + 1, corner + CELL]) / scale).astype(np.float32)
+    corners = np.stack([x + 1, y + 1, x + CELL, y + CELL], axis=1) / scale[:, None]
+    return np.asarray(np.trunc(corners), np.float32)
 
 
 def _merged(scales: Sequence[tuple[_Squares, float]]) -> FloatArray:
     """Boxes of all scales of an image, without those that a better one covers, moved and made square."""
     if not scales:
         return np.empty((0, 4), np.float32)
-    corners = np.concatenate([_corners(squares, scale) for squares, scale in scales])
+    corners = _corners(scales)
     scores = np.concatenate([squares.scores for squares, _ in scales])
     offsets = np.concatenate([squares.offsets for squares, _ in scales])
     best = _best_of_scales(corners, scores, [len(squares.scores) for squares, _ in scales])

@@ -20,6 +20,8 @@ _BAND_PIXELS = 48_000
 """Pixels of a scale that go through the first net at once. Its first layer makes ten maps of them: 2 MB, a core's
 second-level cache. On 1152x648 that took 47 ms for 66 ms, OpenCV 5, one thread of a Xeon; smaller bands lose to their
 overlap what they gain."""
+_SHARED_PIXELS = 10_000
+"""Pixels of a scale that are worth a thread of their own."""
 
 
 def scales_of(height: int, width: int, min_size: float, factor: float) -> list[float]:
@@ -82,7 +84,7 @@ def level_size(height: int, width: int, scale: float) -> tuple[int, int]:
     return max(CELL, ceil(height * scale)), max(CELL, ceil(width * scale))
 
 
-def bands(rows: int, columns: int) -> Iterator[tuple[int, int]]:
+def bands(rows: int, columns: int, workers: int = 1) -> Iterator[tuple[int, int]]:
     """Cut a level into bands of rows that the first net can take one by one.
 
     Every band begins on an even row and overlaps the one before by what a square needs, so that the squares of all
@@ -93,13 +95,17 @@ def bands(rows: int, columns: int) -> Iterator[tuple[int, int]]:
     ----------
     rows, columns : int
         Of the level.
+    workers : int
+        Threads that share the bands of a level that is large enough.
 
     Yields
     ------
     (start, stop) : tuple of int
     """
     squares = (rows - CELL + 1) // STRIDE + 1  # rounded up, as the pooling does
-    count = max(1, min(round(rows * columns / _BAND_PIXELS), squares // 16))
+    pixels = rows * columns
+    count = max(round(pixels / _BAND_PIXELS), min(workers, pixels // _SHARED_PIXELS))
+    count = max(1, min(count, squares // 16))
     edges = [squares * i // count for i in range(count + 1)]
     for start, stop in pairwise(edges):
         yield start * STRIDE, min((stop - 1) * STRIDE + CELL, rows)

@@ -83,7 +83,7 @@ def test_of_several_images_each_goes_through_the_nets_alone(sessions, lfw, monke
     shared_out = sorted(seen)
     seen.clear()
     detector.find([lfw[0], blank])
-    assert max(seen) == sum(sorted(shared_out)[-2:])
+    assert max(seen) == sum(count for count in shared_out if count > 4)  # with 4 it looks at how a face lies
     seen.clear()
     monkeypatch.setattr("spherecv.detect.mtcnn.PIXELS_AT_ONCE", blank.size // 3)  # unless they are too large together
     detector.find([lfw[0], blank])

@@ -7,7 +7,8 @@ import time
 import numpy as np
 import pytest
 
-from spherecv.detect.nets import NetPool, worker_map
+from spherecv.detect.nets import NetPool
+from spherecv.detect.workers import Workers
 from spherecv.errors import ModelFileError
 
 PICTURES = np.zeros((5, 3, 24, 24), np.float32)
@@ -53,8 +54,7 @@ def test_threads_never_share_a_net():
             return FakeNet(a=4, b=2).run(pictures)
 
     pool = NetPool(Alone, "first net", ("scores", "offsets"))
-    with worker_map(3) as side_by_side:
-        assert len(list(side_by_side(pool.run, [PICTURES] * 30))) == 30
+    assert len(list(Workers(3).map(pool.run, [PICTURES] * 30))) == 30
     assert 1 <= len(made) <= 3
 
 
@@ -72,11 +72,6 @@ def test_a_net_that_failed_once_is_used_again():
     with pytest.raises(RuntimeError, match="once"):
         pool.run(PICTURES)
     assert len(pool.run(PICTURES).scores) == 5
-
-
-def test_one_worker_is_no_thread():
-    with worker_map(1) as in_a_row:
-        assert set(in_a_row(lambda _: threading.current_thread(), range(3))) == {threading.current_thread()}
 
 
 def test_there_are_no_more_copies_than_cores(monkeypatch):
@@ -97,8 +92,7 @@ def test_there_are_no_more_copies_than_cores(monkeypatch):
             return super().run(pictures)
 
     pool = NetPool(Slow, "first net", ("scores", "offsets"))
-    with worker_map(16) as side_by_side:
-        assert len(list(side_by_side(pool.run, [PICTURES] * 100))) == 100
+    assert len(list(Workers(16).map(pool.run, [PICTURES] * 100))) == 100
     assert len(made) == 2
     assert max(most) == 2
 

@@ -52,15 +52,20 @@ def test_no_level_is_smaller_than_a_square(height, width, min_size, factor):
         assert min(level_size(height, width, scale)) >= 12
 
 
-@given(st.integers(12, 4000), st.integers(12, 4000))
-def test_bands_hold_every_square_once(rows, columns):
-    parts = list(bands(rows, columns))
+@given(st.integers(12, 4000), st.integers(12, 4000), st.integers(1, 8))
+def test_bands_hold_every_square_once(rows, columns, workers):
+    parts = list(bands(rows, columns, workers))
     assert parts[0][0] == 0
     assert parts[-1][1] == rows
     squares = [start // 2 + place for start, stop in parts for place in range((stop - start - 12 + 1) // 2 + 1)]
     assert squares == list(range((rows - 12 + 1) // 2 + 1))
     assert all(start % 2 == 0 for start, _ in parts)
     assert all((stop - start) % 2 == 0 for start, stop in parts[:-1])
+
+
+def test_a_level_that_is_large_enough_is_shared_by_all_workers():
+    assert [len(list(bands(192, 144, workers))) for workers in (1, 2, 8)] == [1, 2, 2]
+    assert len(list(bands(97, 73, 2))) == 1
 
 
 @pytest.mark.runtime
