@@ -16,7 +16,7 @@ from spherecv.files import cache_dir as default_cache_dir
 from spherecv.files import write_bytes
 
 # Part of every entry's name: raise it with any change to the bytes that `CaffeNet.to_onnx` makes.
-CONVERTER_VERSION = "4"
+CONVERTER_VERSION = "5"
 
 _SUFFIX = ".onnx-cache"
 _MAGIC = b"spherecv onnx cache\n"

@@ -12,6 +12,7 @@ from spherecv.caffe.fold import fold as fold_layers
 from spherecv.caffe.graph import Array, Layer, Shape, listed, single_assignment
 from spherecv.caffe.layers import SizeNeededError, Value, kind_of
 from spherecv.caffe.layers.base import Dims
+from spherecv.caffe.memory import written_through
 from spherecv.caffe.onnx_graph import OnnxGraph
 from spherecv.caffe.shapes import infer
 from spherecv.caffe.tail import Step, TailWriter
@@ -56,7 +57,7 @@ def export(
     for layer in layers:
         if "" in layer.tops:
             raise layer.unsupported("has a top without a name")
-    unique, final = single_assignment(layers, list(inputs))
+    unique, final = single_assignment(written_through(layers, inputs, outputs), list(inputs))
     wanted = {blob: final[blob] for blob in outputs}
     unique = _needed(unique, wanted.values())
     if fold:

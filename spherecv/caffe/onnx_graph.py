@@ -50,6 +50,10 @@ class OnnxGraph:
         self._nodes.append(_Node(operator, output, tuple(inputs), output, attributes))
         return output
 
+    def operator_of(self, value: str) -> str:
+        """Return what computes a value; nothing for an input or a constant."""
+        return next((node.operator for node in reversed(self._nodes) if node.output == value), "")
+
     def constant(self, array: npt.ArrayLike, label: str) -> str:
         """Add a constant and return its name."""
         name = self._fresh(label)

@@ -38,6 +38,7 @@ from spherecv.caffe.cache import cached_file
 from spherecv.caffe.fold import fold
 from spherecv.caffe.graph import single_assignment
 from spherecv.caffe.layers import kind_of
+from spherecv.caffe.memory import written_through
 from spherecv.caffe.shapes import infer
 from spherecv.errors import DeviceError, InvalidArgumentError, ModelFileError
 from spherecv.runtime import Session
@@ -56,7 +57,7 @@ Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 _LEGACY = "OPENCV_DNN_ONNX_USE_LEGACY_NAMES"
 """Without it OpenCV puts a word before every node's name. It reads the environment each time it reads a net."""
 _environment = threading.Lock()
-_FORMAT = 1
+_FORMAT = 2
 """Of conversions in the cache."""
 _OUTLINE_KEY = "spherecv.outline"
 _SETTLED_NS = 2_000_000_000
@@ -218,9 +219,14 @@ class _ReadNet:
         """Read a net: `(model, config, framework)` in either order of the files, or `(framework, model, config)`."""
         sources = [*given, *named.values()]
         words = [source for source in sources if isinstance(source, str)]
-        by_suffix = {Path(word).suffix.lower(): word for word in words}
-        if by_suffix.keys() & {".prototxt", ".caffemodel"}:
-            return readNetFromCaffe(by_suffix.get(".prototxt"), by_suffix.get(".caffemodel"))
+        files = [word for word in words if word and word.lower() != "caffe"]
+        suffixes = [Path(word).suffix.lower() for word in files]
+        if {".prototxt", ".caffemodel"} & {*suffixes}:
+            # As OpenCV 4 does, by one of the two suffixes: deploy.prototxt.txt is a usual name.
+            weights = [file for file, suffix in zip(files, suffixes, strict=True) if suffix == ".caffemodel"]
+            texts = [file for file, suffix in zip(files, suffixes, strict=True) if suffix == ".prototxt"]
+            rest = [file for file in files if file not in (*weights, *texts)]
+            return readNetFromCaffe(*[(found or rest or [None])[0] for found in (texts, weights)])
         framework = next((word for word in words if word.lower() == "caffe"), None)
         if framework is not None:
             weights, prototxt, *_ = [*(source for source in sources if source is not framework), None, None]
@@ -502,7 +508,8 @@ def _identity(source: str | bytes | None) -> str:
 def _convert(files: _Files, targets: tuple[str, ...] | None, shapes: Shapes) -> bytes:
     """Return a net as ONNX, with its outline in the metadata."""
     net = files.load(shapes or None)
-    unique, final = single_assignment(net.layers, list(net.inputs))
+    layers = written_through(net.layers, net.inputs, net.outputs)
+    unique, final = single_assignment(layers, list(net.inputs))
     makers = {top: place for place, layer in enumerate(unique) for top in layer.tops}
     ends = sorted({makers[final[blob]] for blob in net.outputs if final[blob] in makers})
     after = [

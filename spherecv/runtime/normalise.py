@@ -187,6 +187,8 @@ class _Graph:
             yield from self._tanh(node)
         elif kind == "PRelu":
             yield from self._prelu(node)
+        elif kind == "Elu" and self._divides(node.input[0]):
+            yield from self._elu(node)
         else:
             yield node
 
@@ -299,6 +301,17 @@ class _Graph:
         else:
             yield make("Clip", [node.input[0]], [f"{name}/cut"], min=-20.0, max=20.0)
         yield make("Tanh", [f"{name}/cut"], [name])
+
+    def _elu(self, node: Any) -> Iterator[Any]:
+        """OpenCV 5.0 ends the process where Elu lies between a division and a product, which it takes for Celu."""
+        between = f"{node.output[0]}/apart"
+        yield self._helper.make_node("Identity", [node.input[0]], [between])
+        apart = _copy(node)
+        apart.input[0] = between
+        yield apart
+
+    def _divides(self, name: str) -> bool:
+        return any(node.op_type == "Div" and name in node.output for node in self._net.graph.node)
 
     def _softplus(self, node: Any) -> Iterator[Any]:
         """OpenCV 5.0 gives infinity for 89 and more: max(x, 0) + log(1 + exp(-|x|)) is the same and has no such end."""

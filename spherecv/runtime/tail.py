@@ -137,7 +137,9 @@ class Tail:
             session = net(base64.b64decode(part["onnx"], validate=True), used)
 
             def run_net(arrays: list[FloatArray]) -> list[FloatArray]:
-                made = session.run(dict(zip(inputs, arrays, strict=True)))
+                given = dict(zip(inputs, arrays, strict=True))
+                # A blob that a layer reads for its size alone, as Crop does, is no input of the net.
+                made = session.run({name: given[name] for name in session.inputs})
                 return [made.get(name, np.empty(0, np.float32)) for name in outputs]
 
             return run_net

@@ -174,4 +174,4 @@ def test_the_version_is_raised_with_the_form_of_the_onnx(convert):
         form.append((node.op_type, node.name, list(node.input), list(node.output), settings))
     form += [(tensor.name, list(tensor.dims)) for tensor in graph.initializer]
     digest = hashlib.sha256(repr(form).encode()).hexdigest()
-    assert (cache.CONVERTER_VERSION, digest[:16]) == ("4", "9b931925c3da44cc")
+    assert (cache.CONVERTER_VERSION, digest[:16]) == ("5", "9b931925c3da44cc")

@@ -419,7 +419,13 @@ def test_read_net_takes_caffe_files_too_and_others_as_before(monkeypatch, tmp_pa
     text, stored = np.frombuffer(prototxt.read_bytes(), np.uint8), np.frombuffer(caffemodel.read_bytes(), np.uint8)
     wanted = readNetFromCaffe(str(prototxt), str(caffemodel))
     wanted.setInput(blob)
+    other_text, other_weights = tmp_path / "age.prototxt.txt", tmp_path / "age.bin"
+    other_text.write_bytes(prototxt.read_bytes())
+    other_weights.write_bytes(caffemodel.read_bytes())
     for net in (
+        cv2.dnn.readNet(str(other_text), str(caffemodel)),
+        cv2.dnn.readNet(str(caffemodel), str(other_text)),
+        cv2.dnn.readNet(str(other_weights), str(prototxt)),
         cv2.dnn.readNet(str(caffemodel), str(prototxt)),
         cv2.dnn.readNet(str(prototxt), str(caffemodel)),
         cv2.dnn.readNet(model=str(caffemodel), config=str(prototxt), framework="Caffe"),

@@ -252,3 +252,18 @@ def test_softplus_of_large_numbers(backend: str) -> None:
     x = np.linspace(-200, 200, 32, dtype=np.float32).reshape(1, 2, 4, 4)
     got = Session(model(one("Softplus"), [1, 2, 4, 4]), backend=backend).run(x)["y"]
     np.testing.assert_allclose(got, np.logaddexp(x.astype(np.float64), 0), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_elu_between_a_division_and_a_product(backend: str) -> None:
+    """OpenCV 5.0 takes the three for a Celu and ends the process."""
+    nodes = [
+        helper.make_node("Div", ["x", "two"], ["d"]),
+        helper.make_node("Elu", ["d"], ["e"], alpha=0.5),
+        helper.make_node("Mul", ["e", "two"], ["y"]),
+    ]
+    x = weights(1, 2, 4, 4)
+    blob = model(nodes, [1, 2, 4, 4], [("two", np.float32(2))])
+    half = x / 2
+    wanted = 2 * np.where(half > 0, half, 0.5 * np.expm1(half))
+    np.testing.assert_allclose(Session(blob, backend=backend).run(x)["y"], wanted, atol=1e-6)

@@ -145,7 +145,11 @@ class ELU(LayerKind):
     checked = f"{_GOLDEN}; OpenCV 4.14"
 
     def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
-        return [graph.node("Elu", [bottoms[0].name], alpha=float(layer.param.elu_param.alpha))]
+        # OpenCV 5.0 ends the process where Elu lies between a division and a product, which it takes for Celu.
+        value = bottoms[0].name
+        if graph.operator_of(value) == "Div":
+            value = graph.node("Mul", [value, graph.constant(np.float32(1), "one")])
+        return [graph.node("Elu", [value], alpha=float(layer.param.elu_param.alpha))]
 
 
 class Exp(LayerKind):

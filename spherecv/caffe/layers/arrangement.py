@@ -72,6 +72,9 @@ class Concat(LayerKind):
         first = bottoms[0]
         return [(*first[:axis], sum(shape[axis] for shape in bottoms), *first[axis + 1 :])]
 
+    def shares_memory(self, layer: Layer, bottoms: Sequence[Shape]) -> bool:
+        return len(bottoms) == 1
+
     def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
         if len(bottoms) == 1:
             return [bottoms[0].name]
@@ -115,6 +118,9 @@ class Slice(LayerKind):
             (*shape[:axis], high - low, *shape[axis + 1 :]) for low, high in pairwise(bounds)
         ]
 
+    def shares_memory(self, layer: Layer, bottoms: Sequence[Shape]) -> bool:
+        return len(layer.tops) == 1
+
     def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
         axis = self._axis(layer, len(bottoms[0].shape))
         bounds = self._points(layer, bottoms[0].shape[axis])
@@ -132,6 +138,9 @@ class Split(LayerKind):
 
     def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
         return [bottoms[0]] * len(layer.tops)
+
+    def shares_memory(self, layer: Layer, bottoms: Sequence[Shape]) -> bool:
+        return True
 
     def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
         return [bottoms[0].name] * len(layer.tops)
@@ -187,6 +196,9 @@ class Flatten(LayerKind):
         first, last = self._axes(layer, len(shape))
         return [(*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :])]
 
+    def shares_memory(self, layer: Layer, bottoms: Sequence[Shape]) -> bool:
+        return True
+
     def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
         name, shape = bottoms[0]
         first, last = self._axes(layer, len(shape))
@@ -225,6 +237,9 @@ class Reshape(LayerKind):
             raise layer.mistake(f"num_axes {param.num_axes} from axis {start} leaves a blob of {rank} axes")
         return start, end
 
+    def shares_memory(self, layer: Layer, bottoms: Sequence[Shape]) -> bool:
+        return True
+
     def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
         start, _ = self._span(layer, len(bottoms[0].shape))
         dims = layer.param.reshape_param.shape.dim
@@ -246,6 +261,9 @@ class Permute(LayerKind):
     def top_shapes(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
         shape = bottoms[0]
         return [tuple(shape[axis] for axis in self._order(layer, len(shape)))]
+
+    def shares_memory(self, layer: Layer, bottoms: Sequence[Shape]) -> bool:
+        return self._order(layer, len(bottoms[0])) == list(range(len(bottoms[0])))
 
     def emit(self, layer: Layer, bottoms: Sequence[Value], tops: Sequence[Dims], graph: OnnxGraph) -> list[str]:
         order = self._order(layer, len(bottoms[0].shape))

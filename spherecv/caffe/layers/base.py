@@ -88,6 +88,10 @@ class LayerKind:
         """Return the tops of a layer that is constant."""
         return None
 
+    def shares_memory(self, layer: Layer, bottoms: Sequence[Shape]) -> bool:
+        """Tell whether the tops lie where the first bottom lies in Caffe: what writes there in place changes both."""
+        return False
+
 
 class NumpyLayer(LayerKind):
     """A layer of one's own that a function computes after the net: see `spherecv.caffe.register`.
