@@ -125,7 +125,7 @@ class FaceAligner:
             raise InvalidArgumentError(
                 f"image must be an array, as load_image gives one, but got {type(image).__name__}"
             )
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise InvalidArgumentError(f"image must be uint8 of shape (H, W, 3), but got {image.dtype} {image.shape}")
         if not isinstance(faces, Sequence) or not all(isinstance(face, Face) for face in faces):
             raise InvalidArgumentError("faces must be a list of Face, as FaceDetector.detect gives one")

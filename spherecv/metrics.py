@@ -94,7 +94,7 @@ def similarity(distances: ArrayLike, metric: Metric = "cosine") -> NDArray[np.fl
     ndarray of float64
         The cosine similarity, -1..1, or 1 / (1 + Euclidean distance), 0..1.
     """
-    values = np.asarray(distances, dtype=np.float64)
+    values = _numbers("distances", distances)
     return 1.0 - values if check_metric(metric) == "cosine" else 1.0 / (1.0 + values)
 
 
@@ -105,7 +105,16 @@ def at_unit_length(rows: NDArray[Real]) -> NDArray[Real]:
 
 
 def _rows(name: str, value: Any) -> NDArray[np.float64]:
-    array = np.atleast_2d(np.asarray(value, dtype=np.float64))
+    array = np.atleast_2d(_numbers(name, value))
     if array.ndim != 2:
         raise InvalidArgumentError(f"{name} must have shape (N, D) or (D,), but got {array.shape}")
     return array
+
+
+def _numbers(name: str, value: Any) -> NDArray[np.float64]:
+    try:
+        return np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidArgumentError(
+            f"{name} must hold numbers, in rows of equal length, but got a value of type {type(value).__name__}"
+        ) from None

@@ -426,7 +426,8 @@ def _embeddings(faces: list[EmbeddedFace]) -> NDArray[np.float32]:
 
 
 def _check_pair(place: int, pair: object) -> None:
-    count = len(pair) if isinstance(pair, Sized) and not isinstance(pair, str | bytes) else None
+    single = isinstance(pair, str | bytes) or getattr(pair, "shape", None) == ()  # such an array has no length
+    count = len(pair) if isinstance(pair, Sized) and not single else None
     if count != 2:
         what = shown(pair) if count is None else f"{count} of them"
         raise InvalidArgumentError(f"pairs[{place}] must be two images, but got {what}")

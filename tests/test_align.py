@@ -119,6 +119,8 @@ def test_unusable_landmarks_are_refused() -> None:
         FaceAligner().align(np.zeros((9, 9, 3), np.uint8), [Face(box=(0, 0, 5, 5))])
     with pytest.raises(InvalidArgumentError, match="uint8"):
         FaceAligner().align(np.zeros((9, 9)), [])
+    with pytest.raises(InvalidArgumentError, match=r"\(0, 9, 3\)"):
+        FaceAligner().align(np.zeros((0, 9, 3), np.uint8), [])
     with pytest.raises(InvalidArgumentError, match="load_image"):
         FaceAligner().align("a.jpg", [])
     for faces in (None, Face(box=(0, 0, 5, 5)), [None], [np.zeros((5, 2))]):

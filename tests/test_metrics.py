@@ -66,5 +66,11 @@ def test_wrong_input_is_refused() -> None:
         distance(np.ones((2, 3)), np.ones((3, 3)))
     with pytest.raises(InvalidArgumentError, match="columns"):
         pairwise_distance(np.ones((2, 3)), np.ones((2, 4)))
+    for wrong in ("a", [[1, 2], [3]]):
+        for call in (distance, pairwise_distance):
+            with pytest.raises(InvalidArgumentError, match="a must hold numbers"):
+                call(wrong, [1.0, 2.0])
+        with pytest.raises(InvalidArgumentError, match="distances must hold numbers"):
+            similarity(wrong)
     with pytest.raises(InvalidArgumentError, match=r"\(N, D\)"):
         distance(np.ones((2, 3, 4)), np.ones((2, 3)))

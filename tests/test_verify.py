@@ -147,6 +147,7 @@ def test_settings_of_the_wrong_type_or_range_say_what_was_expected_and_got(setti
         (3, "pairs must be several, in a list or another iterable, but got 3"),
         ("a.jpg", "did you mean ['a.jpg']?"),
         (["ab"], "pairs[0] must be two images, but got 'ab'"),
+        ([np.array(5)], "pairs[0] must be two images, but got a value of type ndarray"),
         ([("a.jpg", "b.jpg"), ("a.jpg",)], "pairs[1] must be two images, but got 1 of them"),
         ([("a.jpg", "b.jpg", "c.jpg")], "pairs[0] must be two images, but got 3 of them"),
     ],

@@ -226,7 +226,7 @@ class _ReadNet:
             weights = [file for file, suffix in zip(files, suffixes, strict=True) if suffix == ".caffemodel"]
             texts = [file for file, suffix in zip(files, suffixes, strict=True) if suffix == ".prototxt"]
             rest = [file for file in files if file not in (*weights, *texts)]
-            return readNetFromCaffe(*[(found or rest or [None])[0] for found in (texts, weights)])
+            return readNetFromCaffe(next(iter(texts + rest), None), next(iter(weights + rest), None))
         framework = next((word for word in words if word.lower() == "caffe"), None)
         if framework is not None:
             weights, prototxt, *_ = [*(source for source in sources if source is not framework), None, None]

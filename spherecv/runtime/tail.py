@@ -40,6 +40,8 @@ class _Step:
 class Net(Protocol):
     """What runs a net of the tail: a Session is one."""
 
+    inputs: Mapping[str, Any]
+
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         """Return the outputs by name."""
 
