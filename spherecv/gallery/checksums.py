@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -17,6 +18,11 @@ _IMAGE = struct.Struct("<qqqqIIII").pack
 _FACE = struct.Struct("<qqqddi").pack
 _ID = struct.Struct("<q").pack
 _IDENTITY = struct.Struct("<qIII").pack
+_FACES = np.dtype([(name, "<i8") for name in ("number", "image", "owner")]
+                  + [("score", "<f8"), ("quality", "<f8"), ("box", "<i4")])
+"""What `_FACE` packs, for many rows."""
+_EMPTY = type(None)
+_FACE_TYPES: list[set[type]] = [{int}, {int}, {int, _EMPTY}, {bytes, _EMPTY}, {float, _EMPTY}, {float, _EMPTY}]
 _NONE = -1
 """Stands for a value that is missing: ids, sizes and times are positive, scores and qualities 0 to 1."""
 
@@ -81,10 +87,32 @@ def of_face(
         return None
 
 
+def of_faces(
+    numbers: Sequence[int],
+    images: Sequence[int],
+    owners: Sequence[int | None],
+    boxes: Sequence[bytes | None],
+    scores: Sequence[float | None],
+    qualities: Sequence[float | None],
+) -> list[int | None]:
+    """Checksums of many faces, in a quarter of the time that they take one by one."""
+    columns = (numbers, images, owners, boxes, scores, qualities)
+    if not all({*map(type, column)} <= types for column, types in zip(columns, _FACE_TYPES, strict=True)):
+        return [of_face(*row) for row in zip(*columns, strict=True)]
+    heads = np.empty(len(numbers), _FACES)
+    heads["number"], heads["image"] = numbers, images
+    heads["owner"] = [_NONE if owner is None else owner for owner in owners]
+    for name, column in (("score", scores), ("quality", qualities)):
+        heads[name] = [_NONE if value is None else value for value in column]
+    heads["box"] = [_NONE if box is None else len(box) for box in boxes]
+    packed = heads.view(f"V{heads.itemsize}").tolist()
+    return _all_signed([crc32(box or b"", crc32(head)) for box, head in zip(boxes, packed, strict=True)])
+
+
 def of_vectors(faces: Sequence[int], vectors: Sequence[bytes]) -> list[int]:
     """Checksums of embeddings, a third faster than one by one."""
     sums = [crc32(vector, crc32(_ID(face))) for face, vector in zip(faces, vectors, strict=True)]
-    return np.array(sums, np.uint32).view(np.int32).tolist()  # type: ignore[no-any-return]
+    return _all_signed(sums)
 
 
 def of_vector(face: int, vector: bytes) -> int | None:
@@ -93,6 +121,10 @@ def of_vector(face: int, vector: bytes) -> int | None:
         return _signed(crc32(vector, crc32(_ID(face))))
     except (struct.error, TypeError):
         return None
+
+
+def _all_signed(values: Sequence[int]) -> list[Any]:
+    return np.array(values, np.uint32).view(np.int32).tolist()  # type: ignore[no-any-return]
 
 
 def _signed(value: int) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from spherecv.errors import GalleryError
-from spherecv.gallery import FaceGallery
+from spherecv.gallery import FaceGallery, checksums
 from spherecv.gallery.damage import DamageWarning
 
 BAD = {
@@ -201,3 +201,16 @@ def test_a_damaged_name_is_left_out_or_an_error(tmp_path: Path, numbers) -> None
         pytest.raises(GalleryError, match="name of person 1"),
     ):
         gallery.identities()
+
+
+@pytest.mark.parametrize("row", [
+    (1, 2, 3, None, None, None),
+    (2**62, 1, None, b"0123456789abcdef", 0.5, 1.0),
+    (4, 5, 6, "a text", 0.5, None),  # as a damaged file gives it back
+    (4, 5, "6", None, 0.5, None),
+    (4, 5, 6, None, "0.5", 0.25),
+    (4, 5.0, 6, None, 0.5, 0.25),
+])  # fmt: skip
+def test_checksums_of_many_faces_are_those_of_each(row: tuple) -> None:
+    rows = [(7, 8, 9, b"box", 0.25, 0.75), row, (8, 8, None, b"", None, 0.75)]
+    assert checksums.of_faces(*zip(*rows, strict=True)) == [checksums.of_face(*one) for one in rows]
