@@ -29,9 +29,9 @@ _MOST_HASHES = 256
 def open_whole(path: str | os.PathLike[str], *, mode: int = 0o666) -> Iterator[IO[bytes]]:
     """Open a file for writing; it takes its place when the block ends well, and not at all otherwise.
 
-    On Linux it has no name until then, so that a killed process leaves nothing. On file systems without such files, as
-    shares of a network, it is `.NAME.part.SUFFIX` meanwhile; what a killed process leaves there is taken over by the
-    next that writes to the same place.
+    On Linux it has no name until then, so that a killed process leaves nothing, but for the instant in which it takes
+    the place of another. On file systems without such files, as shares of a network, it is `.NAME.part.SUFFIX`
+    meanwhile. What a killed process leaves there goes when the same place is written to next, or by `sweep_parts`.
 
     Parameters
     ----------
@@ -164,7 +164,11 @@ def _source(descriptor: int) -> Path:
 
 
 def _name(descriptor: int, goal: Path) -> None:
-    """Put a file without a name in its place; by way of another name where one is there, since a link replaces none."""
+    """Put a file without a name in its place; by way of another name where one is there, since a link replaces none.
+
+    A kill between the two leaves that name: the next that writes to the same place takes it away.
+    """
+    _taken_away(_part_of(goal))
     folder = os.open(goal.parent, os.O_RDONLY | os.O_CLOEXEC)
     try:
         # With a folder's descriptor Python calls linkat, which follows the link that the source is.
@@ -233,6 +237,12 @@ def _part_of(goal: Path, number: int | str = "") -> Path:
 def parts_of(goal: Path) -> Iterator[Path]:
     """What processes that were killed left of a file that they wrote; others may be at work on it."""
     yield from goal.parent.glob(f".{escape(goal.stem)}.part*{escape(goal.suffix)}")
+
+
+def sweep_parts(path: str | os.PathLike[str]) -> None:
+    """Take away what killed processes left of a file that they wrote; not what another one is at work on."""
+    for part in parts_of(Path(os.path.realpath(path))):
+        _taken_away(part)
 
 
 def _claimed(goal: Path, mode: int) -> tuple[Path, int | None]:

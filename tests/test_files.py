@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from spherecv import files
 from spherecv.errors import DatasetError, StorageError
-from spherecv.files import Part, Reading, check_writable, open_whole, read_toml, write_bytes, write_toml
+from spherecv.files import Part, Reading, check_writable, open_whole, read_toml, sweep_parts, write_bytes, write_toml
 
 
 @pytest.fixture(params=["nameless", "named"])
@@ -161,6 +161,24 @@ def test_a_name_that_a_killed_process_held_in_passing_is_no_hindrance(tmp_path: 
     (tmp_path / ".a.part.bin").write_bytes(b"whole, and not yet in place")
     write_bytes(tmp_path / "a.bin", b"new")
     assert ((tmp_path / "a.bin").read_bytes(), os.listdir(tmp_path)) == (b"new", ["a.bin"])
+
+
+def test_it_is_taken_away_where_the_place_is_empty_by_now(tmp_path: Path) -> None:
+    (tmp_path / ".a.part.bin").write_bytes(b"whole, and never in place")
+    write_bytes(tmp_path / "a.bin", b"new")
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="tells a killed process's by its lock")
+def test_what_killed_processes_left_is_swept_but_not_what_is_at_work(tmp_path: Path) -> None:
+    goal = tmp_path / "a.bin"
+    part = Part(goal)
+    for left in (".a.part1.bin", ".a.part-0123abcd.bin"):
+        (tmp_path / left).write_bytes(b"left")
+    (tmp_path / ".b.part.bin").write_bytes(b"of another file")
+    sweep_parts(goal)
+    assert sorted(os.listdir(tmp_path)) == [".a.part.bin", ".b.part.bin"]
+    part.drop()
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

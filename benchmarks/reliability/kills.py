@@ -9,7 +9,7 @@ files          embeddings, features, tables, reports, calibrations, pictures, vi
 A writer tells what it begins and what is done; it is killed by SIGKILL at an instant drawn with the seed. Another
 process then opens what is left. Lost: something that was told as done is not there. Corrupt: something between before
 and after, a file that cannot be read, a check of SQLite or of checksums that fails. Leftover: a file that nobody asked
-for, or the bytes of somebody removed, after the gallery was opened or the file written once more.
+for, or the bytes of somebody removed, after the gallery was opened and the file written or read once more.
 """
 
 from __future__ import annotations
@@ -139,8 +139,8 @@ def held(folder: Path, key: str | None) -> State:
     connection.close()
     export = folder / "out.npz"
     if export.exists():
-        with np.load(export) as content:
-            assert len(content["embeddings"]) == len(content["qualities"])
+        with tempfile.TemporaryDirectory() as aside, FaceGallery.open(Path(aside) / "g.db", model=ORIGIN) as other:
+            other.import_file(export)  # it is whole, and what a killed export left beside it goes
     return {name: sorted(images) for name, images in state.items()}
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from spherecv.errors import GalleryError, StorageError
 from spherecv.facetable import FaceTable, check_members
-from spherecv.files import open_whole
+from spherecv.files import open_whole, sweep_parts
 from spherecv.gallery.checks import plain_name
 from spherecv.gallery.intake import entries_of
 from spherecv.gallery.rows import Added, Entry, ImageKey, Origin, Table
@@ -85,7 +85,7 @@ def _described(store: Store, table: Table) -> dict[str, Any]:
 
 
 def import_store(store: Store, path: str | os.PathLike[str], *, if_exists: IfExists) -> Added:
-    """Take in what `export_store` wrote, all or nothing.
+    """Take in what `export_store` wrote, all or nothing; what a killed export left beside it goes.
 
     Raises
     ------
@@ -111,6 +111,7 @@ def import_store(store: Store, path: str | os.PathLike[str], *, if_exists: IfExi
     except _NOT_AN_EXPORT as error:
         reason = error if zipfile.is_zipfile(place) else "it is no .npz"  # of which NumPy says to unpickle it
         raise GalleryError(f"{place} is not an exported gallery, or a damaged one ({reason})") from None
+    sweep_parts(place)
     if not entries:
         return Added()  # an empty gallery has no model to be bound to
     check_origin(store.origin, origin, store.label)

@@ -35,6 +35,10 @@ def test_a_gallery_goes_out_and_comes_in(gallery: FaceGallery, tmp_path: Path, n
             other.import_file(out)
         again = other.import_file(out, if_exists="add")
         assert (again.faces, again.unchanged) == (0, 31)
+    (tmp_path / ".out.part.npz").write_bytes(b"of an export that was killed as it took its place")
+    with FaceGallery.open(tmp_path / "fourth.db", model=numbers.ORIGIN) as fourth:
+        fourth.import_file(out)
+    assert not (tmp_path / ".out.part.npz").exists()
     with FaceGallery.open(tmp_path / "third.db", model=Origin("other", "k9")) as third:
         third.enrol_embeddings(["x"], np.ones((1, 64)))
         with pytest.raises(GalleryMismatchError, match="cannot be compared"):
