@@ -15,6 +15,9 @@ from spherecv.serve.settings import ServiceSettings
 
 _T = TypeVar("_T")
 _LONGEST_WAIT = 60
+_WAITED = 0.5
+"""Share of the time limit that may be spent waiting: the rest is for the request's own work, and for a machine that
+gets slower meanwhile."""
 
 
 class Desk:
@@ -24,7 +27,7 @@ class Desk:
     ----------
     settings : ServiceSettings
     backlog : callable
-        Seconds of work that wait.
+        Seconds of work that wait, as the last requests went.
 
     Attributes
     ----------
@@ -43,9 +46,11 @@ class Desk:
         self.held = 0
 
     def check(self) -> None:
-        """Raise `Problem` (429) where no request can be let in."""
+        """Raise `Problem` (429) where no request can be let in: the queue is full, or would not be done in time."""
         if self.inside >= self._settings.queue:
             raise self._busy(f"{self.inside} requests are waiting already")
+        if self._backlog() > _WAITED * self._settings.time_limit:
+            raise self._busy("what waits would leave too little of the time limit")
 
     def hold(self, size: int) -> None:
         """Count bytes that a body brings; raises `Problem` (429) where they are too many for the memory set aside."""

@@ -28,7 +28,8 @@ class ServiceSettings:
     max_held : int
         Bytes of all bodies that are held at once, at least `max_body`. What goes beyond is answered 429.
     time_limit : float
-        Seconds from a request's arrival in the queue to its answer; then 503.
+        Seconds from a request's arrival in the queue to its answer; then 503. Where what waits takes more than half of
+        them, as the last images went, the next request is answered 429 at once.
     receive_limit : float
         Seconds for a request's head, and again for its body; then 408.
     batch : int
