@@ -96,10 +96,13 @@ class Log:
                 append_bytes(self._lines, line.encode())
 
     def announce(self, text: str) -> None:
-        """Say before the run what it starts from: on standard error at once, and in the file when it opens."""
+        """Say what a run starts from, or where it breaks off: on standard error at once, and in the file once open."""
         if self._live or self._reports:
             sys.stderr.write(f"{text}\n")
-        self._news.append(text)
+        if self._lines is None:
+            self._news.append(text)
+        else:
+            self.say(text)
 
     def iteration(self, progress: Progress, *, show: bool) -> None:
         """Note an iteration; `show` says whether it is one to display."""

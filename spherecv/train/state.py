@@ -47,7 +47,15 @@ class Rest:
     def changed(self, settings: Mapping[str, str]) -> list[str]:
         """Name the settings that are others now: ``base_lr 0.1 -> 0.01``."""
         both = ((name, before, settings.get(name, before)) for name, before in self.settings.items())
-        return [f"{name} {before} -> {now}" for name, before, now in both if before != now]
+        return [f"{name} {_short(before)} -> {_short(now)}" for name, before, now in both if before != now]
+
+
+def _short(value: str) -> str:
+    """A solver's number as its prototxt has it: 0.0005, where the float of 32 bits is 0.0005000000237487257."""
+    try:
+        return value if value.isdecimal() else str(np.float32(value))
+    except ValueError:
+        return value
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,7 @@ class Trainer:
         self.iteration = 0
         self.recent: deque[float] = deque(maxlen=settings.average_loss)
         self._stuck = 0
+        self._latest: str | Path | None = None
         group.share([param.data for param in self.params], self._take_data)
 
     @property
@@ -104,19 +105,31 @@ class Trainer:
         """
         end = self.settings.max_iter if iterations is None else self.iteration + iterations
         with self.log.running(max(end, self.settings.max_iter)):
-            while self.iteration < end:
-                if self._test_is_due and (self.iteration or self.settings.test_initialization):
-                    self.test()
-                self.step()
-                every = self.settings.snapshot
-                if every and self.iteration % every == 0:
-                    self.snapshot()
+            try:
+                self._run_to(end)
+            except KeyboardInterrupt:
+                self.log.announce(f"broken off in iteration {self.iteration}: {self._way_on()}")
+                raise
             finished = iterations is None and (not self.settings.snapshot or self.iteration % self.settings.snapshot)
             if finished and self.settings.snapshot_after_train:
                 self.snapshot()
             if iterations is None and self._test_is_due:
                 self.test()
         return self.smoothed
+
+    def _run_to(self, end: int) -> None:
+        every = self.settings.snapshot
+        while self.iteration < end:
+            if self._test_is_due and (self.iteration or self.settings.test_initialization):
+                self.test()
+            self.step()
+            if every and self.iteration % every == 0:
+                self.snapshot()
+
+    def _way_on(self) -> str:
+        if self._latest is None:
+            return "no snapshot was written yet (--snapshot, or the solver's field, says how often)"
+        return f"--resume {self._latest} goes on from the latest snapshot"
 
     def test(self) -> list[TestResult]:
         """Test each of the nets for it with the weights as they are, log what Caffe logs, and return what was found."""
@@ -164,7 +177,8 @@ class Trainer:
         """Write a snapshot and return its `.solverstate`; only the first of several trainers writes."""
         if self.group.rank != 0:
             return Path()
-        return write_snapshot(self.state(), prefix or self.settings.snapshot_prefix)
+        self._latest = write_snapshot(self.state(), prefix or self.settings.snapshot_prefix)
+        return self._latest
 
     def resume(self, solverstate: str | Path) -> None:
         """Go on from a snapshot: ours, exactly; or a bare one of Caffe's, with its weights, momentum and iteration.
@@ -176,6 +190,7 @@ class Trainer:
         """
         state = read_snapshot(solverstate)
         self.restore(state)
+        self._latest = solverstate
         self.log.announce(f"going on from {solverstate} at iteration {self.iteration} of {self.settings.max_iter}")
         changed = [] if state.rest is None else state.rest.changed(self._given())
         if changed:

@@ -66,7 +66,7 @@ def test_resuming_says_from_where_and_what_is_changed(small_run: Path, picture_f
     result = run("run", small_run, "--workers", "0", "--max-iter", "3", "--resume", state, *other)
     assert result.exit_code == 0, result.output
     (line,) = [line for line in result.stderr.splitlines() if "changed since" in line]
-    for word in ("batch size ", "-> 3", "base_lr ", "-> 0.002", "max_iter 2 -> 3", "-> 15 images of 3 people"):
+    for word in ("batch size ", "-> 3", "base_lr ", " -> 0.002,", "max_iter 2 -> 3", "-> 15 images of 3 people"):
         assert word in line
     assert "net" not in line
     logged = Path(f"{state.parent / 'small'}.log").read_text()

@@ -74,6 +74,29 @@ def test_a_loss_that_is_stuck_stops_with_advice(double: Backend) -> None:
         trainer.run()
 
 
+def test_a_run_that_is_broken_off_says_where_it_goes_on(
+    double: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "run.log"
+    trainer = _trainer(double, 0.1, log=Log(log))
+    step, last = trainer.step, [1, 3]
+
+    def broken_off() -> float:
+        if trainer.iteration == last[0]:
+            raise KeyboardInterrupt
+        return step()
+
+    monkeypatch.setattr(trainer, "step", broken_off)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    assert "broken off in iteration 1: no snapshot was written yet" in log.read_text()
+    state = trainer.snapshot(tmp_path / "small")
+    del last[0]
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    assert f"broken off in iteration 3: --resume {state} goes on" in log.read_text()
+
+
 def test_loss_and_embedding_belong_together(double: Backend) -> None:
     net = Net.from_prototxt(DENSE, double, shapes={"data": (2, 1, 2, 2)})
     with pytest.raises(InvalidArgumentError, match="belong together"):
