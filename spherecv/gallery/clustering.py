@@ -35,7 +35,8 @@ class Clustering:
     min_faces : int
         Neighbours, itself counted, that make a face the core of a group.
     measured : str
-        How well the distance groups people, in words, where it is the model's own; empty where the caller chose it.
+        How well the distance groups people, in words, where it is the model's own or of a rate; empty where the caller
+        gave it.
     precision, recall, f1 : float or None
         Where labels were given: of all pairs of faces in one group, the share that is of one person; of all pairs of
         one person, the share that is in one group; and their harmonic mean.

@@ -785,9 +785,13 @@ class FaceGallery:
     ) -> tuple[float, str]:
         """Choose how far apart neighbours may be for `cluster`, with its measured quality in words; empty if given."""
         if threshold is not None or far is not None:
-            return self._stages.threshold(threshold, far).value, ""
+            settled = self._stages.threshold(threshold, far)
+            rate = "" if settled.far is None else f"a false accept rate of {settled.far:g} for pairs ({settled.source})"
+            return settled.value, rate
         known = self._stages.clustering
-        return known.distance, known.measured
+        used = (self.store.origin or self._stages.origin).detector
+        other = used and used != known.detector
+        return known.distance, known.measured + f", with the detector {known.detector} and not {used}" * bool(other)
 
     def fit_classifier(
         self, kind: classifier.Kind = "logistic", *, strangers: float = 0.01

@@ -205,7 +205,8 @@ class KnownClustering:
     def measured(self) -> str:
         """How well it groups people, in words."""
         return (
-            f"precision {self.precision:.3f} and recall {self.recall:.3f} over the pairs of {self.faces:,} faces of "
+            f"precision {self.precision:.3f} (of pairs put together, those of one person) and recall "
+            f"{self.recall:.3f} (of pairs of one person, those put together) over the pairs of {self.faces:,} faces of "
             f"{self.people:,} people ({self.dataset}; {self.source})"
         )
 

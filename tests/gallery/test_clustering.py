@@ -74,7 +74,16 @@ def test_the_distance_of_grouping_is_the_models_own(tmp_path, numbers) -> None:
             assert found.distance == pytest.approx(distance)
             assert f"{known.precision:.3f}" in found.measured
             assert f"{known.recall:.3f}" in found.to_dict()["measured"]
-            assert gallery.cluster(threshold=0.3).measured == gallery.cluster(far=1e-4).measured == ""
+            assert "detector" not in found.measured
+            assert gallery.cluster(threshold=0.3).measured == ""
+            assert "false accept rate of 0.0001" in gallery.cluster(far=1e-4).measured
+
+
+def test_a_distance_measured_with_another_detector_says_so(tmp_path, numbers) -> None:
+    _, rows, images = numbers.crowd(20, 4)
+    with FaceGallery.open(tmp_path / "g.db", model=open_model("sphereface-mini"), detector="ssd") as gallery:
+        gallery.enrol_embeddings([None] * len(rows), rows, images=images)
+        assert "with the detector mtcnn and not ssd" in gallery.cluster().measured
 
 
 def test_a_model_without_a_distance_says_what_to_do(tmp_path, numbers) -> None:
