@@ -103,8 +103,14 @@ def _text(calibration: Calibration, out: Path) -> str:
     if curve is not None:
         errors = ", ".join(f"{name} {error:.4f}" for name, error in curve.ece.items())
         rows.append(f"  probability: {curve.method}; expected calibration error, cross-validated: {errors}")
+    notes = list(calibration.notes)
+    if any(not row.false_accepts for row in calibration.thresholds):
+        notes.append(
+            f"the rates hold for other people, and so count people, not pairs: {calibration.identities} people say "
+            "little of others; more people narrow them, more images of the same people do not"
+        )
     head = (
         f"wrote {out}: {calibration.model}, {calibration.genuine:,} genuine and {calibration.impostors:,} impostor "
         f"pairs ({calibration.impostor_pairs_from}), {calibration.identities} people"
     )
-    return "\n".join([head, *rows, *(f"note: {note}" for note in calibration.notes)])
+    return "\n".join([head, *rows, *(f"note: {note}" for note in notes)])

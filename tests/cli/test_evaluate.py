@@ -161,6 +161,8 @@ def test_a_calibration_names_the_images_that_could_not_be_used(run, world: Path,
     assert note.startswith("note: 1 of 24 images could not be used")
     assert first in note
     assert "not an image" in note
+    assert ("0 of" in result.stdout) == ("people, not pairs: " in result.stdout)
+    assert "0 of" in result.stdout
 
 
 def test_a_calibration_decides_and_gives_a_probability(run, world: Path, model, door: Path) -> None:

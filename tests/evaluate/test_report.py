@@ -78,6 +78,8 @@ def test_the_page_fits_a_phone(tmp_path, experiment, chromium) -> None:
         assert page.evaluate("window.innerWidth") == 375  # a page without a viewport is laid out at 980
         assert page.evaluate("[...document.images].every((image) => image.getBoundingClientRect().right <= 375)")
         assert page.evaluate("[...document.querySelectorAll('table')].every((t) => t.closest('.wide'))")
+        page.goto(write_report(tmp_path / "one", [experiment]).as_uri())
+        assert page.evaluate("(w => w.scrollWidth <= w.clientWidth)(document.querySelector('.wide'))")  # two columns
         browser.close()
 
 
