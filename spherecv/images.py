@@ -8,6 +8,7 @@ import os
 import re
 import stat
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -64,6 +65,8 @@ _BITS, _PHOTOMETRIC, _DESCRIPTION, _MAX_SAMPLE, _PLANAR, _WHITE_LEVEL = 258, 262
 and WhiteLevel of a DNG."""
 _APART = 2
 """PlanarConfiguration of colours in planes."""
+_SIGNIFICANT = "significant bits"
+"""In what Pillow holds of an image: a PNG's sBIT, which it passes over."""
 _SIGNIFICANT_BITS = re.compile(r'\bSignificantBits="(\d{1,2})"')
 """In a TIFF's description, as OME has it."""
 _REPEATED = (256, 257)
@@ -106,6 +109,10 @@ _DENSITY_TAGS = (0x011A, 0x011B)
 _DETOURS = {"P": "RGBA", "PA": "RGBA", "La": "LA", "RGBa": "RGBA"}
 
 
+class DepthWarning(UserWarning):
+    """Samples of 16 bits were taken for fewer bits, which nothing but their values says."""
+
+
 def load_image(
     source: ImageSource, *, color: Color = "bgr", max_pixels: int | None = None, truncated: bool | None = None
 ) -> NDArray[np.uint8]:
@@ -127,9 +134,10 @@ def load_image(
         Arrays of shape `(H, W)`, `(H, W, 1)`, `(H, W, 3)` or `(H, W, 4)`, uint8, uint16 or float (0..1); alpha is
         dropped. Cameras of 12 bits write 0..4095 into samples of 16: a TIFF's MaxSampleValue, a DNG's WhiteLevel or
         OME's SignificantBits says so. Where nothing does, white is the largest value of 8, 10, 12 or 14 bits, the
-        fewest that hold all pixels, if the brightest pixel reaches a third of it. Everything else has all 16 bits, as
-        has what was made of 8 by repeating them, and stays as dark as it is. Floats of a file, unlike those of an
-        array, may also lie within 0..255.
+        fewest that hold all pixels, if the brightest pixel reaches a third of it, and a `DepthWarning` says which.
+        A PNG's sBIT says so too, unless the samples were scaled to 16 bits, as its standard asks. Everything else has
+        all 16 bits, as has what was made of 8 by repeating them, and stays as dark as it is. Floats of a file, unlike
+        those of an array, may also lie within 0..255.
     color : {"bgr", "rgb"}
         The channel order of an *array*; files and PIL images say theirs themselves.
     max_pixels : int, optional
@@ -311,10 +319,10 @@ def _decode(stream: IO[bytes], label: str, max_pixels: int) -> NDArray[np.uint8]
     if halved or (planes and deep and image.max() < _DIM):
         # Pillow takes half of each plane for one of 8 bits, and OpenCV mixes the planes.
         raise ImageError(f"{label} keeps colours of 16 bits in planes, which cannot be read: save them pixel by pixel")
-    return _deep_colour(stream, image, _stated_depth(picture)) if deep and image.max() < _DIM else image
+    return _deep_colour(stream, image, picture) if deep and image.max() < _DIM else image
 
 
-def _deep_colour(stream: IO[bytes], image: NDArray[np.uint8], depth: int) -> NDArray[np.uint8]:
+def _deep_colour(stream: IO[bytes], image: NDArray[np.uint8], opened: PILImage) -> NDArray[np.uint8]:
     """Read colours of 16 bits again, of which Pillow keeps the upper 8: of 12-bit data that is next to nothing."""
     import cv2
 
@@ -323,7 +331,8 @@ def _deep_colour(stream: IO[bytes], image: NDArray[np.uint8], depth: int) -> NDA
     found = cv2.imdecode(np.frombuffer(stream.read(), np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     if found is None or found.dtype != np.uint16 or found.shape != image.shape:
         return image
-    return _to_bgr(_to_uint8(np.asarray(found), depth), "bgr")
+    samples = np.asarray(found, np.uint16)
+    return _to_bgr(_to_uint8(samples, _stated_depth(opened, samples)), "bgr")
 
 
 @contextlib.contextmanager
@@ -346,13 +355,31 @@ def _identify(stream: IO[bytes], max_pixels: int) -> PILImage:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        return Image.open(stream, formats=_COMMON_FORMATS)
+        picture = Image.open(stream, formats=_COMMON_FORMATS)
     except UnidentifiedImageError:
         stream.seek(0)
         if _HEIF.match(stream.read(16)):
             return _open_heif(stream, max_pixels)
         Image.init()  # imports all of Pillow's readers, which the common formats need not wait for
         return Image.open(stream, formats=[name for name in Image.ID if name not in _PROGRAMS])
+    if picture.format == "PNG" and ";16" in str(getattr(picture, "tile", "")):
+        picture.info[_SIGNIFICANT] = _significant_bits(stream)
+    return picture
+
+
+def _significant_bits(stream: IO[bytes]) -> int:
+    """Bits of a colour's sample of 16, as a PNG's sBIT states them; 0 without it. The stream stays where it stands."""
+    place = stream.tell()
+    stream.seek(8)
+    bits = 0
+    while len(head := stream.read(8)) == 8 and head[4:] not in (b"IDAT", b"IEND"):
+        size = int.from_bytes(head[:4], "big")
+        if head[4:] == b"sBIT" and 1 <= size <= 4:
+            bits = max(stream.read(size)[: 1 if size < 3 else 3], default=0)
+            break
+        stream.seek(size + 4, os.SEEK_CUR)
+    stream.seek(place)
+    return bits if _DEPTHS[0] <= bits <= 16 else 0
 
 
 def _open_heif(stream: IO[bytes], max_pixels: int) -> PILImage:
@@ -467,7 +494,8 @@ def _deep_grey(picture: PILImage, opened: PILImage) -> NDArray[np.uint8]:
         return _to_uint8(array / np.float32(255) if bytes_like else array)
     if array.size and (array.min() < 0 or array.max() > 65535):
         raise InvalidArgumentError(f"integer pixels must be within 0..65535, but reach {array.min()}..{array.max()}")
-    grey = _to_uint8(array.astype(np.uint16), _stated_depth(opened))
+    samples = array.astype(np.uint16)
+    grey = _to_uint8(samples, _stated_depth(opened, samples))
     tags = getattr(opened, "tag_v2", {})
     return 255 - grey if tags.get(_PHOTOMETRIC) == 0 else grey  # Pillow turns white to black for 8 bits only
 
@@ -479,8 +507,11 @@ def _from_array(array: NDArray[Any], color: Color, max_pixels: int) -> NDArray[n
     return _to_bgr(_to_uint8(array[..., :3] if array.ndim == 3 and array.shape[2] == 4 else array), color)
 
 
-def _stated_depth(picture: PILImage) -> int:
-    """Bits of a sample, as a TIFF states it; 0 where nothing is stated."""
+def _stated_depth(picture: PILImage, samples: NDArray[np.uint16]) -> int:
+    """Bits of a sample, as a TIFF or PNG states it; 0 where nothing is stated."""
+    significant = picture.info.get(_SIGNIFICANT)
+    if significant:
+        return 16 if _is_scaled(samples, significant) else significant
     tags = getattr(picture, "tag_v2", {})
     told = tags.get(_MAX_SAMPLE, tags.get(_WHITE_LEVEL, 0))
     values = [value for value in (told if isinstance(told, tuple) else (told,)) if isinstance(value, int)]
@@ -488,11 +519,28 @@ def _stated_depth(picture: PILImage) -> int:
     return max(values, default=0).bit_length() or (int(described[1]) if described else 0)
 
 
+def _is_scaled(samples: NDArray[np.uint16], bits: int) -> bool:
+    """Whether samples of so many bits fill 16: shifted up, or with their upper bits, rounded or not, below."""
+    below = samples & (2 ** (16 - bits) - 1)
+    repeated = np.abs(below.astype(np.int32) - (samples >> bits)) <= 1
+    return bool(not below.any() or repeated.all())
+
+
 def _white(brightest: int, depth: int) -> int:
     """The value of white: of the depth that is stated and holds all pixels, or of one that they make likely."""
     needed = max(depth, brightest.bit_length())
     white: int = 2 ** next((bits for bits in _DEPTHS if bits >= needed), 16) - 1
-    return white if depth or brightest * _BRIGHTEST >= white else 65_535
+    if depth or white == 65_535:
+        return white
+    if brightest * _BRIGHTEST < white:
+        return 65_535
+    warnings.warn(
+        f"an image of 16 bits whose samples fill {white.bit_length()} is taken for one of {white.bit_length()}: white "
+        f"is {white:,}; if that is wrong, scale its samples to 16 bits, or state their depth (a TIFF's MaxSampleValue)",
+        DepthWarning,
+        stacklevel=2,
+    )
+    return white
 
 
 def _filled_depth(array: NDArray[Any]) -> int:

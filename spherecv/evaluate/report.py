@@ -39,7 +39,7 @@ th { background: #f4f4f4; text-align: left } td.n { text-align: right; font-vari
 img { max-width: 100%; height: auto } .side { display: flex; flex-wrap: wrap; gap: 1rem }
 .pair { text-align: center; font-size: 12px; max-width: 100% }
 .pair img { height: 112px } pre { background: #f4f4f4; padding: .8rem; overflow-x: auto } .note { color: #853 }
-@media (max-width: 30rem) { body { margin: 1rem auto; padding: 0 .6rem } th, td { padding: .2rem .3rem; font-size: .8rem }
+@media (max-width: 30rem) { body { margin: 1rem auto; padding: 0 .6rem } th, td { padding: .2rem; font-size: .8rem }
   h1 { font-size: 1.5rem } .wide th { overflow-wrap: anywhere; min-width: 5rem } }
 """
 

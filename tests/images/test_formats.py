@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from spherecv.errors import ImageError, MissingDependencyError
-from spherecv.images import load_image
+from spherecv.images import DepthWarning, load_image
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "PPM", "TIFF", "TGA", "WEBP", "GIF", "JPEG2000"])
@@ -194,6 +194,37 @@ def test_a_dark_image_of_sixteen_bits_stays_dark(tmp_path: Path, brightest: int,
     shown = colour if channels > 1 else np.repeat(ramp[:, :, None], 3, axis=2)
     for source in (path, deep):
         np.testing.assert_allclose(load_image(source), np.rint(shown * (255.0 / white)), atol=1)
+
+
+def test_a_depth_that_was_guessed_is_said_once(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 700, 40 * 60).astype(np.uint16).reshape(40, 60)
+    with pytest.warns(DepthWarning, match=r"taken for one of 10: white is 1,023"):
+        load_image(ramp)
+    Image.fromarray(ramp).save(tmp_path / "stated.tif", tiffinfo={281: 1023})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_image(tmp_path / "stated.tif").max() == round(700 * 255 / 1023)
+        load_image(ramp // 10)  # dark, and left so
+        load_image(ramp * 90)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize(
+    ("up", "white"), [(lambda v: v, 4095), (lambda v: v << 4, 65_535), (lambda v: (v << 4) | (v >> 8), 65_535),
+                      (lambda v: np.rint(v * (65_535 / 4095)).astype(np.uint16), 65_535)],
+)  # fmt: skip
+@pytest.mark.parametrize("brightest", [250, 4000])
+def test_what_a_png_says_of_its_significant_bits(channels: int, up, white: int, brightest: int) -> None:
+    """Scaled to 16 bits, as the standard asks, or not, as cameras do: a dark image stays dark either way."""
+    ramp = np.linspace(0, brightest, 40 * 60).astype(np.uint16).reshape(40, 60)
+    deep = up(ramp) if channels == 1 else np.dstack([up(ramp)] * 3 + [np.full_like(ramp, 65_535)])[..., :channels]
+    data = cv2.imencode(".png", deep)[1].tobytes()
+    chunk = b"sBIT" + bytes([12] * channels)
+    block = struct.pack(">I", channels) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = load_image(data[:33] + block + data[33:])
+    np.testing.assert_allclose(found, np.repeat((up(ramp) * (255.0 / white))[:, :, None], 3, axis=2), atol=1)
 
 
 @pytest.mark.parametrize("orientation", [3, 6])
