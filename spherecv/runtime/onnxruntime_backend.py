@@ -22,10 +22,11 @@ from spherecv.runtime.variants import without_prelu
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _NOTHING_BELOW_FATAL = 4
 
-_under_way = Gate()
+under_way = Gate()
+"""Of every call of ONNX Runtime, also to open a model."""
 if hasattr(os, "register_at_fork"):
     # A child that is forked in the middle of a call would wait for good for what other threads hold of its memory.
-    os.register_at_fork(before=_under_way.close, after_in_parent=_under_way.open)
+    os.register_at_fork(before=under_way.close, after_in_parent=under_way.open)
 
 
 class OnnxRuntimeBackend:
@@ -56,16 +57,19 @@ class OnnxRuntimeBackend:
         # in a container that may use only some of them.
         if settings.threads or usable != os.cpu_count():
             options.intra_op_num_threads = self.threads
-        fitting = model.source if cuda else _faster(model)
-        source = fitting if isinstance(fitting, bytes) else str(fitting)
         try:
             if cuda and hasattr(onnxruntime, "preload_dlls"):
                 with redirect_stdout(io.StringIO()):  # it prints what it does not find
                     onnxruntime.preload_dlls()  # of pip's nvidia packages
-            with _under_way:
-                self._session = onnxruntime.InferenceSession(
-                    source, options, providers=[_CUDA, _CPU] if cuda else [_CPU], enable_fallback=0
-                )
+            providers = [_CUDA, _CPU] if cuda else [_CPU]
+            faster = model.source if cuda else _faster(model)
+            try:
+                self._session = _opened(onnxruntime, faster, options, providers)
+            except Exception:  # its exceptions have no base of their own
+                if faster is model.source:
+                    raise
+                # Releases before 1.19 or so do not know the larger of two bytes.
+                self._session = _opened(onnxruntime, model.source, options, providers)
         except Exception as error:  # its exceptions have no base of their own
             what = f"ONNX Runtime {onnxruntime.__version__} cannot load {model.where}"
             raise backend_error(what, _reason(error)) from None
@@ -80,7 +84,7 @@ class OnnxRuntimeBackend:
     def run(self, feeds: dict[str, FloatArray]) -> list[NDArray[np.generic]]:
         """Run the session; see `Backend`."""
         try:
-            with _under_way:
+            with under_way:
                 answers: list[Any] = self._session.run(self._outputs, feeds)
         except Exception as error:  # its exceptions have no base of their own
             version = self._onnxruntime.__version__
@@ -88,12 +92,18 @@ class OnnxRuntimeBackend:
         return answers
 
 
+def _opened(onnxruntime: Any, source: bytes | Path, options: Any, providers: list[str]) -> Any:
+    content = source if isinstance(source, bytes) else str(source)
+    with under_way:
+        return onnxruntime.InferenceSession(content, options, providers=providers, enable_fallback=0)
+
+
 def _faster(model: Model) -> bytes | Path:
     """The form of a model that it computes fastest on the CPU."""
     source = model.source
     if all(node.operator != "PRelu" for node in model.signature.nodes):
         return source
-    return kept_form(model, "without-prelu-2", without_prelu)
+    return kept_form(model, "without-prelu-3", without_prelu)
 
 
 def _reason(error: Exception) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from spherecv.protobuf import Buffer, Span, encode_bytes, fields, messages
 from spherecv.runtime.backend import FloatArray, Model, backend_error
 from spherecv.runtime.devices import import_onnxruntime, usable_cores
+from spherecv.runtime.onnxruntime_backend import under_way
 
 _GRAPH, _INITIALIZER = 7, 5
 _RAW, _EXTERNAL, _LOCATION = 9, 13, 14
@@ -51,7 +52,8 @@ class Reference:
         options.add_session_config_entry("session.force_spinning_stop", "1")
 
         def opened(source: bytes | str) -> Any:
-            return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+            with under_way:
+                return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
         if isinstance(model.source, Path):
             folder = str(model.source.absolute().parent)
@@ -67,7 +69,8 @@ class Reference:
     def run(self, feeds: dict[str, FloatArray]) -> list[NDArray[np.generic]]:
         """Return the outputs; raises `BackendError`."""
         try:
-            answers: list[Any] = self._session.run(self._outputs, feeds)
+            with under_way:
+                answers: list[Any] = self._session.run(self._outputs, feeds)
         except Exception as error:
             raise backend_error(self._what, error) from None
         return answers

@@ -20,6 +20,7 @@ _FEW_NUMBERS = 32
 """Numbers under a convolution's kernel up to which a channel costs less than a pass over what it gives."""
 _TINY = 1e-30
 """A weight below which, times any number that a net holds, nothing is left in a sum of float32."""
+_AROUND = ["DequantizeLinear", "QuantizeLinear"]
 _PRODUCTS = {"QLinearConv": "Conv", "QLinearMatMul": "MatMul"}
 _INTEGER = ("Conv", "Gemm", "MatMul", "DequantizeLinear")
 
@@ -111,8 +112,8 @@ def without_prelu(model: bytes) -> bytes:
     """Write PRelu as a rectifier and sums, and Softmax of two channels as Sigmoid, as ONNX Runtime computes them fast.
 
     Half of the time of a MobileFaceNet is its PRelu, and a third of that of MTCNN's first net, which work number by
-    number on one thread; a Softmax over the channels of a map goes by way of its transpose. Slopes that are no
-    constants stay. Weights that are all but 0 become 0.
+    number on one thread; a Softmax over the channels of a map goes by way of its transpose. Of quantised nets PRelu is
+    computed in integers. Slopes that are no constants stay. Weights that are all but 0 become 0.
     """
     import onnx
 
@@ -121,7 +122,8 @@ def without_prelu(model: bytes) -> bytes:
     rewriting = _Rewriting(net.graph)
     nodes = [part for node in list(net.graph.node) for part in rewriting.of(node)]
     _put(net.graph, nodes)
-    read = {name for node in nodes for name in node.input}
+    _drop_unread(net.graph)
+    read = {name for node in net.graph.node for name in node.input}
     _keep(net.graph, "initializer", [tensor for tensor in net.graph.initializer if tensor.name in read])
     return bytes(net.SerializeToString())
 
@@ -151,6 +153,8 @@ class _Rewriting:
 
         self._graph = graph
         self._weights = {item.name: item for item in graph.initializer if item.data_type == onnx.TensorProto.FLOAT}
+        kinds = (onnx.TensorProto.FLOAT, onnx.TensorProto.UINT8)
+        self._steps = {item.name: item for item in graph.initializer if item.data_type in kinds}
         self._makers = {name: node for node in graph.node for name in node.output}
         self._readers: dict[str, list[Any]] = {port.name: [port] for port in graph.output}  # nobody's alone
         for node in graph.node:
@@ -164,7 +168,7 @@ class _Rewriting:
             return []
         if node.op_type == "PRelu" and node.input[1] in self._weights:
             slope = self._values(node.input[1])
-            return self._pooled(node, slope) or self._rectified(node, slope)
+            return self._in_integers(node, slope) or self._pooled(node, slope) or self._rectified(node, slope)
         if node.op_type == "Softmax":
             return self._sigmoid(node) or [node]
         return [node]
@@ -185,6 +189,40 @@ class _Rewriting:
             _node("Mul", [given, self._weight(f"{name}/slope", slope)], f"{name}/sloped"),
             _node("Add", [f"{name}/sloped", f"{name}/more"], name),
         ]
+
+    def _in_integers(self, node: Any, slope: FloatArray) -> list[Any]:
+        """PRelu between a DequantizeLinear and a QuantizeLinear, without leaving the integers.
+
+        Up to a slope of 1, PRelu(x) is the larger of x and slope x. Rounding keeps the order, so the larger of both
+        rounded is what would be rounded. Both are convolutions of one weight for each channel: 127, by a scale of
+        slope / 127, which stands for the slope as exactly as float32 does.
+        """
+        before, (after, *others) = self._makers.get(node.input[0]), self._readers[node.output[0]]
+        if before is None or others or [before.op_type, getattr(after, "op_type", "")] != _AROUND:
+            return []
+        steps = [*before.input[1:], *after.input[1:]]
+        channels = slope.size
+        held = all(self._is_step(name) for name in steps) and len(steps) == 4
+        if not held or slope.shape != (channels, 1, 1) or channels == 1 or slope.max() > 1:
+            return []
+        name, zeros = node.output[0], np.zeros(channels, np.int8)
+        self._done.append(after.output[0])
+        nodes = []
+        for part, gain in (("itself", np.ones(channels, np.float32)), ("sloped", slope.reshape(-1))):
+            scale = np.where(gain == 0, 1, np.abs(gain)) / 127
+            weights = [
+                self._constant(f"{name}/{part}/weights", (127 * np.sign(gain)).astype(np.int8).reshape(-1, 1, 1, 1)),
+                self._weight(f"{name}/{part}/scale", scale.astype(np.float32)),
+                self._constant(f"{name}/{part}/zero", zeros),
+            ]
+            node = _node("QLinearConv", [*before.input, *weights, *after.input[1:]], f"{name}/{part}")
+            nodes.append(_with(node, group=channels, kernel_shape=[1, 1]))
+        return [*nodes, _node("Max", [node.output[0] for node in nodes], after.output[0])]
+
+    def _is_step(self, name: str) -> bool:
+        """Whether a name is of a constant scale, or of a constant zero point of unsigned bytes, for a whole tensor."""
+        tensor = self._steps.get(name)
+        return tensor is not None and int(np.prod(tensor.dims)) == 1
 
     def _pooled(self, node: Any, slope: FloatArray) -> list[Any]:
         """PRelu after the pooling that follows it, where there is a fraction of the numbers.
@@ -265,10 +303,12 @@ class _Rewriting:
         return np.asarray(numpy_helper.to_array(self._weights[name]))
 
     def _weight(self, name: str, values: FloatArray) -> str:
+        return self._constant(name, np.ascontiguousarray(values, np.float32))
+
+    def _constant(self, name: str, values: NDArray[Any]) -> str:
         from onnx import numpy_helper
 
-        array = np.ascontiguousarray(values, np.float32)
-        self._graph.initializer.append(numpy_helper.from_array(array, name))
+        self._graph.initializer.append(numpy_helper.from_array(values, name))
         return name
 
 
@@ -297,6 +337,13 @@ def _node(operator: str, given: list[str], gives: str) -> Any:
     from onnx import helper
 
     return helper.make_node(operator, given, [gives])
+
+
+def _with(node: Any, **settings: Any) -> Any:
+    from onnx import helper
+
+    node.attribute.extend(helper.make_attribute(name, value) for name, value in settings.items())
+    return node
 
 
 def _filled(channels: int) -> int:

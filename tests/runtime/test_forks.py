@@ -9,10 +9,16 @@ import time
 from collections.abc import Callable
 
 import cv2
+import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
+from spherecv.runtime.backend import Model
 from spherecv.runtime.forks import ForkLock, Gate
+from spherecv.runtime.onnxruntime_backend import under_way
 from spherecv.runtime.opencv_settings import nets
+from spherecv.runtime.reference import Reference
+from spherecv.runtime.signature import read_signature
 
 pytestmark = [
     pytest.mark.runtime,
@@ -122,6 +128,29 @@ def test_a_fork_waits_for_calls_under_the_gate() -> None:
     gate.open()
     thread.join()
     waiting.join()
+
+
+def test_a_fork_waits_for_the_reference_of_a_check() -> None:
+    """Opened and asked while another thread is about to fork: both wait until the fork is over."""
+    node = helper.make_node("Relu", ["x"], ["y"])
+    ports = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, [1])] for name in "xy"]
+    made = helper.make_model(helper.make_graph([node], "g", *ports), opset_imports=[helper.make_opsetid("", 13)])
+    made.ir_version = 8
+    blob = made.SerializeToString()
+    steps: list[object] = []
+
+    def check() -> None:
+        steps.append(found := Reference(Model(blob, read_signature(blob, "net"), "net"), ["y"]))
+        steps.append(found.run({"x": np.ones(1, np.float32)}))
+
+    under_way.close()
+    thread = threading.Thread(target=check)
+    thread.start()
+    thread.join(0.3)
+    assert not steps
+    under_way.open()
+    thread.join(20)
+    assert len(steps) == 2
 
 
 ONNX = """

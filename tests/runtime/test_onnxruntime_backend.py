@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from types import SimpleNamespace
 
+import numpy as np
 import onnxruntime
 import pytest
 
@@ -78,3 +79,20 @@ def test_threads_are_passed_on(models, opened, monkeypatch):
 def test_reasons_come_without_codes():
     error = RuntimeError("[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : No graph was found in the protobuf.")
     assert _reason(error) == "No graph was found in the protobuf."
+
+
+def test_a_release_that_does_not_know_the_quick_form_gets_the_model_itself(models, noise, monkeypatch):
+    x = noise(2, 3, 28, 24)
+    wanted = Session(models["dense"], backend="onnxruntime").run(x)["fc5"]
+    real, given = onnxruntime.InferenceSession, []
+
+    def older(source, *rest, **settings):
+        given.append(source)
+        if len(given) == 1:
+            raise RuntimeError("Could not find an implementation for Max(13)")
+        return real(source, *rest, **settings)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", older)
+    session = Session(models["dense"], backend="onnxruntime")
+    assert len(given) == 2
+    np.testing.assert_allclose(session.run(x)["fc5"], wanted, rtol=1e-4, atol=1e-5)

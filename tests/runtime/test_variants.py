@@ -18,7 +18,8 @@ RANDOM = np.random.default_rng(3)
 
 
 def model(nodes: list, outputs: tuple[str, ...] = ("y",), **weights: np.ndarray) -> bytes:
-    tensors = [numpy_helper.from_array(np.asarray(array, np.float32), name) for name, array in weights.items()]
+    kinds = {name: array.dtype if array.dtype.kind in "iu" else np.float32 for name, array in weights.items()}
+    tensors = [numpy_helper.from_array(np.asarray(array, kinds[name]), name) for name, array in weights.items()]
     given = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, "h", "w"])]
     gives = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * 4) for name in outputs]
     made = helper.make_model(
@@ -128,3 +129,45 @@ def test_the_rectifier_ends_a_product_where_slopes_allow_it(slope: tuple[float, 
     other = onnx.load_from_string(without_prelu(blob)).graph.node
     makers = {name: node.op_type for node in other for name in node.output}
     assert makers[other[-1].input[1]] == last
+
+
+def quantised(slope: np.ndarray, *, kind: type = np.uint8, reader: str | None = None) -> bytes:
+    """PRelu between a DequantizeLinear and a QuantizeLinear, in a net of bytes."""
+    low = 128 if kind is np.int8 else 0
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s1", "z1"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s1", "z1"], ["d"]),
+        helper.make_node("PRelu", ["d", "slope"], ["r"]),
+        helper.make_node("QuantizeLinear", ["r", "s2", "z2"], ["t"]),
+        helper.make_node("DequantizeLinear", ["t", "s2", "z2"], ["y"]),
+    ]
+    outputs = ("y",)
+    if reader:
+        nodes.append(helper.make_node(reader, ["r"], ["other"]))
+        outputs = ("y", "other")
+    zeros = {"z1": np.array(117 - low, kind), "z2": np.array(60 - low, kind)}
+    return model(nodes, outputs, s1=np.array(0.03), s2=np.array(0.021), slope=slope, **zeros)
+
+
+@given(st.lists(st.floats(-1.5, 1, width=32), min_size=3, max_size=3), st.integers(1, 4), st.integers(1, 9))
+@settings(max_examples=40, deadline=None)
+def test_prelu_of_integers_stays_in_integers(slopes, batch, side) -> None:
+    blob, x = quantised(np.reshape(np.float32(slopes), (3, 1, 1))), 2 * normal(batch, 3, side, side + 2)
+    other = without_prelu(blob)
+    onnx.checker.check_model(onnx.load_from_string(other))
+    assert operators(other) == ["QuantizeLinear", "QLinearConv", "QLinearConv", "Max", "DequantizeLinear"]
+    ((got,), (wanted,)) = answers(other, x), answers(blob, x)
+    steps = np.abs(got - wanted) / 0.021
+    assert steps.max() < 1.001  # where slope x lies in the middle between two steps, either may be taken
+    assert (steps > 0.5).mean() < 0.02
+
+
+@pytest.mark.parametrize(("slope", "settings"), [
+    ((0.25, 0.5, 1.5), {}), ((0.25,), {}), ((0.25, 0.5, 1.0), {"kind": np.int8}),
+    ((0.25, 0.5, 1.0), {"reader": "Neg"}),
+])  # fmt: skip
+def test_other_prelus_between_quantisers_leave_the_integers(slope, settings) -> None:
+    blob, x = quantised(np.reshape(np.float32(slope), (-1, 1, 1)), **settings), 2 * normal(2, 3, 6, 7)
+    other = without_prelu(blob)
+    assert not {"QLinearConv", "PRelu"} & set(operators(other))
+    assert np.abs(answers(other, x)[0] - answers(blob, x)[0]).max() < 0.0211
