@@ -115,9 +115,11 @@ def _runtime() -> list[Finding]:
 def _bfloat16() -> Finding:
     from spherecv.runtime.devices import bfloat16_missing
 
-    missing = bfloat16_missing("openvino", "cpu").partition(", or use precision")[0].partition(": use precision")[0]
-    detail = missing or "computed by this processor, through --backend openvino"
-    return Finding("precision bfloat16", "note" if missing else "ok", detail)
+    missing = bfloat16_missing("openvino", "cpu")
+    if missing is None:
+        return Finding("precision bfloat16", "ok", "computed by this processor, through --backend openvino")
+    reason, cure = missing
+    return Finding("precision bfloat16", "note", reason, cure)
 
 
 def _models() -> list[Finding]:

@@ -72,7 +72,7 @@ def backends_for(backend: str, device: str, precision: str = "float32") -> list[
     """
     if precision == "bfloat16":
         if missing := bfloat16_missing(backend, device):
-            raise DeviceError(missing)
+            raise DeviceError(": ".join(missing))
         return [("openvino", "cpu")]
     if device == "cpu":
         return [(_fastest_on_cpu() if backend == "auto" else backend, "cpu")]
@@ -116,19 +116,19 @@ def _fastest_on_cpu() -> str:
     return "openvino" if find_spec("openvino") else usual_backend()
 
 
-def bfloat16_missing(backend: str, device: str) -> str:
-    """Say why nets cannot be computed in bfloat16; nothing if they can."""
+def bfloat16_missing(backend: str, device: str) -> tuple[str, str] | None:
+    """Say why nets cannot be computed in bfloat16, and what to do; None if they can."""
     cure = "use precision='float32' (--precision float32)"
     if backend not in ("openvino", "auto") or device == "cuda":
         return (
-            f"backend {backend!r} on device {device!r} does not compute in bfloat16, only OpenVINO on the CPU: "
-            f"take backend='openvino' (--backend openvino), or {cure}"
+            f"backend {backend!r} on device {device!r} does not compute in bfloat16, only OpenVINO on the CPU",
+            f"take backend='openvino' (--backend openvino), or {cure}",
         )
     if not find_spec("openvino"):
-        return f"bfloat16 is computed by OpenVINO, which is missing: pip install 'spherecv[openvino]', or {cure}"
+        return "bfloat16 is computed by OpenVINO, which is missing", f"pip install 'spherecv[openvino]', or {cure}"
     if not computes_bfloat16():
-        return f"this processor does not compute in bfloat16 (it has neither AMX nor AVX-512 BF16): {cure}"
-    return ""
+        return "this processor does not compute in bfloat16 (it has neither AMX nor AVX-512 BF16)", cure
+    return None
 
 
 def import_cv2() -> Any:

@@ -100,6 +100,7 @@ def test_whether_bfloat16_is_computed_is_said(findings: Findings, monkeypatch: p
         assert found["state"] == state
         assert words in found["detail"]
         assert "float32" not in found["detail"]
+        assert ("--precision float32" in found["mend"]) is not computed
 
 
 def test_an_opencv_that_cannot_be_imported(findings: Findings, packages, monkeypatch: pytest.MonkeyPatch) -> None:
