@@ -98,10 +98,10 @@ def usual_backend(device: str = "cpu", precision: str = "float32") -> str:
     =============== ================== ==================
     net             one                32
     =============== ================== ==================
-    SphereFace-20   72 / 64 / 42       92 / 79 / 50
-    sphereface-mini 440 / 404 / 247    680 / 546 / 325
-    MobileFaceNet   322 / 352 / 274    466 / 334 / 309
-    SFace           158 / 118 / 101    186 / 136 / 108
+    SphereFace-20   75 / 70 / 45       101 / 91 / 54
+    sphereface-mini 467 / 463 / 285    737 / 617 / 351
+    MobileFaceNet   342 / 367 / 289    497 / 392 / 334
+    SFace           180 / 153 / 109    204 / 175 / 121
     =============== ================== ==================
 
     MTCNN's nets, whose images change in size, are the fastest on ONNX Runtime: a portrait of 640x480 in 10 ms, 13 on
