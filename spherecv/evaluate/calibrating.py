@@ -25,6 +25,7 @@ from spherecv.evaluate.run import AnyPath, SavedAt, keep_nothing
 from spherecv.evaluate.subject import Subject
 from spherecv.metrics import Metric, distance
 from spherecv.thresholds import Calibration
+from spherecv.zoo import Learnt, ModelSource
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,7 @@ def measure_subject(
         notes.append(
             f"{failed} of {len(names)} images could not be used, and the pairs that need them are left out ({first})"
         )
+    notes += _learnt(subject.source, [folder / name for name in names])
     calibration = Calibration(
         model=subject.source.name,
         model_key=subject.source.key,
@@ -157,6 +159,19 @@ def measure_subject(
         version=__version__,
     )
     return calibration, measured
+
+
+def _learnt(source: ModelSource, images: list[Path]) -> list[str]:
+    """Say where images were learnt by the weights, which tell these apart better than others."""
+    learnt = Learnt.beside(list(source.files.values())[-1])
+    count = 0 if learnt is None else learnt.count(images)
+    if not count:
+        return []
+    warning = (
+        f"WARNING: {source.name} was tuned on {count} of the {len(images)} images, which it tells apart better than "
+        "people it has not seen: thresholds and rates are too good to be true; calibrate on other people"
+    )
+    return [warning]
 
 
 def _listed(found: ImageEmbeddings, listed: PairList, subject: Subject, choice: Choice) -> Measured:

@@ -123,8 +123,8 @@ class FineTuning:
         What was taken from the caffemodel and what was not.
     rescaling : Rescaling or None
         What was done to the lengths of the features.
-    held : Dataset or None
-        The people held out.
+    known, held : Dataset, and Dataset or None
+        The people to learn, and those held out.
     before, best : Validation or None
         Of the people held out, by image and mirror image: before the first iteration and with the weights kept.
     best_iteration : int
@@ -137,6 +137,7 @@ class FineTuning:
 
     trainer: Trainer
     weights: LoadReport | None
+    known: Dataset
     rescaling: Rescaling | None = None
     held: Dataset | None = None
     before: Validation | None = None
@@ -369,7 +370,7 @@ def open_finetuning(
             objective.imprint(embed(net, embedding, data, images, feed.pixels), labels)
         if course.resume is not None:
             trainer.resume(course.resume)
-        tuning = FineTuning(trainer, report, rescaling, held)
+        tuning = FineTuning(trainer, report, known, rescaling, held)
         if held is not None:
             tuning.look, tuning.measure = _looking(trainer, embedding, held, plain)
         yield tuning

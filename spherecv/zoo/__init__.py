@@ -2,6 +2,7 @@
 
 from spherecv.files import cache_dir
 from spherecv.zoo.files import expected_paths, fetch, is_offline, locate, require, state_of
+from spherecv.zoo.learnt import Learnt
 from spherecv.zoo.manifest import (
     DEFAULT_MODEL,
     Manifest,
@@ -25,6 +26,7 @@ __all__ = [
     "DEFAULT_MODEL",
     "KnownClustering",
     "KnownThreshold",
+    "Learnt",
     "Manifest",
     "MeanImage",
     "ModelFile",

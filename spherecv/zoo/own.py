@@ -13,6 +13,7 @@ from typing import Any
 from spherecv.errors import InvalidArgumentError, ModelFileError, ModelNotFoundError, StorageError
 from spherecv.files import copy_file, locked_folder, refused, sha256_of, write_toml
 from spherecv.zoo.entries import NAME
+from spherecv.zoo.learnt import Learnt
 from spherecv.zoo.manifest import MANIFEST, get_recipe, model_info, own_dir, read_manifest, shipped_manifest
 from spherecv.zoo.model import ModelInfo
 from spherecv.zoo.recipe import Recipe
@@ -32,7 +33,7 @@ def add_model(
     """Keep a model under a name, which then works everywhere that a model is named.
 
     Its files are copied, and their hashes are kept and checked whenever the model is opened. The terms that lie beside
-    its weights (`Terms.beside`) are kept with it.
+    its weights (`Terms.beside`), and what they were tuned on (`Learnt.beside`), are kept with it.
 
     Parameters
     ----------
@@ -75,7 +76,8 @@ def add_model(
         if not path.is_file():
             raise ModelFileError(f"{path}: no such file")
     used = get_recipe(recipe)
-    terms = Terms.beside(paths["onnx" if "onnx" in paths else "caffemodel"]) or Terms()
+    weights = "onnx" if "onnx" in paths else "caffemodel"
+    terms, learnt = Terms.beside(paths[weights]) or Terms(), Learnt.beside(paths[weights])
     with _alone(), refused(goal):
         fresh, old = _beside(name, "new"), _beside(name, "old")
         try:
@@ -85,6 +87,8 @@ def add_model(
             write_toml(fresh / MANIFEST, _manifest(name, fresh, used, terms, CALIBRATION if calibration else ""))
             if calibration:
                 copy_file(Path(calibration), fresh / CALIBRATION)
+            if learnt is not None:
+                learnt.save(fresh / f"{name}.{weights}")
             read_manifest(fresh / MANIFEST)  # nothing is kept that could not be read again
             if goal.exists():
                 goal.replace(old)

@@ -141,6 +141,10 @@ def test_an_unknown_setting_of_a_known_layer_is_a_mistake():
 def test_unknown_fields_say_whose_they_are():
     with pytest.raises(PrototxtError, match=r":1:47: .*no field 'resize_param': SSD's Caffe .* has it"):
         read_prototxt(b'layer { type: "Convolution" transform_param { resize_param { prob: 1 height: 3 } } }')
+    with pytest.raises(
+        PrototxtError, match=r":1:30: .*no field 'smooth_l1_loss_param': the Caffe of Fast R-CNN"
+    ):
+        read_prototxt(b'layer { type: "SmoothL1Loss" smooth_l1_loss_param { sigma: 3 } }')
     with pytest.raises(PrototxtError, match=r":1:12: SolverParameter has no field 'ap_version': SSD's Caffe"):
         read_message(b'net: "x"   ap_version: "11point"', SolverParameter)
 

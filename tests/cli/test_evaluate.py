@@ -12,6 +12,7 @@ import pytest
 from spherecv import FaceVerifier
 from spherecv.errors import CalibrationError, MissingThresholdError
 from spherecv.thresholds import Calibration
+from spherecv.zoo import Learnt
 
 pytestmark = pytest.mark.runtime
 
@@ -165,6 +166,23 @@ def test_a_calibration_names_the_images_that_could_not_be_used(run, world: Path,
     assert "0 of" in result.stdout
 
 
+def test_a_calibration_on_images_that_trained_the_weights_says_so(
+    run, world: Path, mobilefacenet: tuple[Path, Path], tmp_path: Path
+) -> None:
+    prototxt, weights = mobilefacenet[0], tmp_path / "tuned.caffemodel"
+    weights.symlink_to(mobilefacenet[1])
+    images = sorted((world / "images").rglob("*.jpg"))
+    words = ("calibrate", world / "pairs.csv", "--images", world / "images", "--model", f"{prototxt},{weights}")
+    words = (*words, "--recipe", "mobilefacenet", "--far", 0.3, "--bootstrap", 50, "--out", tmp_path / "c.toml")
+    Learnt.of([b"none of these"]).save(weights)
+    assert "tuned on" not in run(*words).stdout
+    Learnt.of(path.read_bytes() for path in images[:5]).save(weights)
+    result = run(*words)
+    assert result.exit_code == 0, result.output
+    assert "note: WARNING: tuned was tuned on 5 of the 24 images" in result.stdout
+    assert "calibrate on other people" in Calibration.load(tmp_path / "c.toml").notes[-1]
+
+
 def test_a_calibration_decides_and_gives_a_probability(run, world: Path, model, door: Path) -> None:
     prototxt, caffemodel = model[1].split(",")
     photos = sorted((world / "images").rglob("*.jpg"))
@@ -260,6 +278,4 @@ def test_failures_are_one_line_and_write_nothing(run, world: Path, model, tmp_pa
         run("evaluate", "pairs", images, "--pairs", pairs, *model, "--face", "all")
     )
     (tmp_path / "d.npy").write_bytes(b"nothing")
-    assert "cannot be read as embeddings" in failure(
-        run("evaluate", "megaface", images, tmp_path / "d.npy", *model)
-    )
+    assert "cannot be read as embeddings" in failure(run("evaluate", "megaface", images, tmp_path / "d.npy", *model))

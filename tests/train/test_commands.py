@@ -24,7 +24,7 @@ from spherecv.thresholds import Calibration
 from spherecv.train.data import Dataset, open_dataset
 from spherecv.train.finetune import FineTuning
 from spherecv.train.validation import Validation
-from spherecv.zoo import ModelSource, Terms, add_model, get_recipe, model_info
+from spherecv.zoo import Learnt, ModelSource, Terms, add_model, get_recipe, model_info
 
 
 def run(*words: str | Path) -> Result:
@@ -252,6 +252,24 @@ def test_finetune_ends_with_rates_thresholds_and_how_to_use_them(used: str, peop
     assert (out / "held-out.csv").read_text().startswith("iteration,eer,tar,within,between,separation\n0,")
 
 
+def test_the_images_learnt_are_taken_down_beside_the_weights(used: str, people: Path, tmp_path: Path) -> None:
+    """Of a net that was tuned before, those of then too; held-out people are not among them."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    options = ("--iterations", 1, "--batch-size", 6, "--workers", 0, "--no-align")
+    assert run("finetune", used, people, "-o", first, *options).exit_code == 0
+    images = sorted(path for path in people.rglob("*") if path.is_file())
+    learnt = Learnt.beside(first / "model.caffemodel")
+    assert learnt is not None
+    held = len(list((first / "held-out").rglob("*.png")))
+    assert held > 0
+    assert learnt.count(images) == len(images) - held
+    model = f"{first / 'deploy.prototxt'},{first / 'model.caffemodel'}"
+    assert run("finetune", model, people, "-o", second, *options, "--seed", 3).exit_code == 0
+    both = Learnt.beside(second / "model.caffemodel")
+    assert both is not None
+    assert both.digests > learnt.digests
+
+
 def test_the_terms_of_the_net_it_started_from_go_with_the_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crops: Path
 ) -> None:
@@ -289,7 +307,7 @@ def test_finetune_without_anybody_held_out(used: str, picture_folder: Path, tmp_
 
 def concluded(out: Path, before: tuple[float, float], after: tuple[float, float], **fit: Any) -> str:
     """What is said of a fine-tuning whose EER and TAR went from one to the other."""
-    tuning = FineTuning(None, None)  # type: ignore[arg-type]
+    tuning = FineTuning(None, None, None)  # type: ignore[arg-type]
     files = (out / "deploy.prototxt", out / "model.caffemodel")
     result = conclude(tuning, files, get_recipe("sphereface-mini"), sizes.Fit(**fit), out, able=8)
     looks = [Validation(eer, tar, 30.0, 80.0, 4.0) for eer, tar in (before, after)]

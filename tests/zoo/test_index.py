@@ -108,3 +108,46 @@ def test_without_pip_the_mirrors_are_asked(entry, site, target, monkeypatch) -> 
         download(entry(), target)
     download(entry(ANSWERS_NOBODY, site.page(lambda request: request.serve(PAYLOAD))), target)
     assert target.read_bytes() == PAYLOAD
+
+
+@pytest.fixture
+def index(site, wheel, monkeypatch) -> Callable[[bytes], None]:
+    """A package index on 127.0.0.1 that breaks off its first answer of the wheel half-way."""
+
+    def serve(archive: bytes) -> None:
+        path = f"/files/{wheel.name}"
+
+        def page(request) -> None:
+            body = f'<a href="{path}">{wheel.name}</a>'.encode()
+            request.start(Content_Type="text/html", Content_Length=len(body))
+            request.wfile.write(body)
+
+        def sends(request) -> None:
+            first = [asked for asked, _ in site.asked].count(path) == 1
+            request.serve(archive, stop_after=len(archive) // 2 if first else None)
+
+        site.pages |= {"/simple/toy-models/": page, path: sends}
+
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    monkeypatch.setenv("PIP_INDEX_URL", f"{site.url}/simple")
+    return serve
+
+
+def test_a_download_that_breaks_off_half_way_goes_on_where_it_stopped(entry, site, index, wheel, target) -> None:
+    index(wheel.read_bytes())
+    download(entry(), target)
+    assert target.read_bytes() == PAYLOAD
+    assert [(path, bool(place)) for path, place in site.asked if path.endswith(".whl")] == [
+        (f"/files/{wheel.name}", False),
+        (f"/files/{wheel.name}", True),
+    ]
+
+
+def test_what_goes_on_as_another_archive_is_refused(entry, site, index, wheel, target, left_behind) -> None:
+    true = wheel.read_bytes()
+    index(true[:-1] + bytes([true[-1] ^ 1]))
+    with pytest.raises(HashMismatchError, match="archive whose hash is not the manifest's"):
+        download(entry(), target)
+    assert not target.exists()
+    assert left_behind() == set()

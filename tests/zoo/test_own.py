@@ -25,6 +25,7 @@ from spherecv.gallery import FaceGallery
 from spherecv.thresholds import CalibratedThreshold, Calibration
 from spherecv.zoo import (
     DEFAULT_MODEL,
+    Learnt,
     Terms,
     add_model,
     model_info,
@@ -108,6 +109,24 @@ def test_terms_beside_the_weights_are_kept(tmp_path: Path, files) -> None:
         assert refused.exit_code == 2
         assert "door.terms.toml" in refused.stderr
     assert model_info("door").licence == "research only"
+
+
+def test_what_the_weights_were_tuned_on_is_kept(tmp_path: Path, files) -> None:
+    weights = tmp_path / "door.caffemodel"
+    weights.write_bytes(CAFFEMODEL.read_bytes())
+    image = tmp_path / "ann.jpg"
+    image.write_bytes(b"Ann")
+    Learnt.of([b"Ann", b"Bob"]).save(weights)
+    model = add_model("door", {"prototxt": files["prototxt"], "caffemodel": weights}, recipe="sphereface")
+    kept = Learnt.beside(own_dir() / "door" / "door.caffemodel")
+    assert kept == Learnt.beside(weights) == Learnt.of([b"Bob", b"Ann"])
+    assert kept is not None
+    assert kept.count([image, weights, tmp_path / "nobody.jpg"]) == 1
+    assert len(model.files) == 2
+    weights.with_suffix(".learnt.txt").write_bytes(b"\xff")
+    with pytest.raises(ModelFileError, match=r"door\.learnt\.txt cannot be read"):
+        Learnt.beside(weights)
+    assert Learnt.beside(tmp_path / "other.caffemodel") is None
 
 
 def test_the_name_works_in_the_commands(tmp_path: Path, files) -> None:

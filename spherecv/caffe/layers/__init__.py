@@ -145,6 +145,7 @@ TRAINING_ONLY = frozenset(
         "MultinomialLogisticLoss",
         "SigmoidCrossEntropyLoss",
         "Silence",
+        "SmoothL1Loss",
         "SoftmaxWithLoss",
     }
 )

@@ -93,7 +93,7 @@ def finetune(
     from spherecv.train.finetune import VARIED, annealed, open_finetuning, plan
     from spherecv.train.recipes import save
     from spherecv.train.validation import with_pairs
-    from spherecv.zoo import ModelSource
+    from spherecv.zoo import Learnt, ModelSource
 
     check_installed()
     files = files_of(model)
@@ -138,10 +138,12 @@ def finetune(
         _say_start(ready, dataset)
         written = out / "deploy.prototxt", out / "model.caffemodel"
         terms = _terms_of(model, files)
+        learnt = Learnt.of(result.contents_of(ready.known, fit, out)) | Learnt.beside(files[1])
 
         def keep() -> None:
             save(ready.trainer.net, *written)
             terms.save(written[1])
+            learnt.save(written[1])
 
         final = ready.run(on_best=keep)
         with counted("measuring thresholds") as progress:

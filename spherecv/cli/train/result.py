@@ -6,7 +6,8 @@ import csv
 import io
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from spherecv.zoo import Recipe
 
 _REPLICATES = 200
+_TAKEN_DOWN = 20_000
 
 
 @dataclass(frozen=True)
@@ -235,6 +237,21 @@ def _calibrate(
     source = ModelSource.from_caffe(*files, recipe=recipe)
     subject = Subject.of(source, face="largest" if fit.aligned_from else "whole", preset=None)
     return calibrate_subject(folder, subject, Choice(replicates=_REPLICATES), progress=progress)
+
+
+def contents_of(known: Dataset, fit: Fit, out: Path) -> Iterator[bytes]:
+    """Yield the files of the images learnt, of very many some: crops, and the images that they were cut out of."""
+    from spherecv.errors import ImageError
+    from spherecv.train.data.reading import bytes_of
+
+    for item in known.items[:: max(1, len(known.items) // _TAKEN_DOWN)]:
+        photo = _photo_of(Path(item.path), fit, out) if fit.aligned_from else None
+        for path in filter(None, (None if item.size else Path(item.path), photo)):
+            with suppress(OSError):
+                yield path.read_bytes()
+        if item.size:
+            with suppress(ImageError):
+                yield bytes_of(item)
 
 
 def _images_of(held: Dataset, recipe: Recipe, fit: Fit, out: Path) -> Path:
