@@ -30,7 +30,7 @@ from spherecv.train.trainer import Pixels, Trainer
 SIZE = (28, 24)
 
 
-def pictures(people: Dataset) -> np.ndarray:
+def read(people: Dataset) -> np.ndarray:
     view = View(*SIZE, resize=SIZE)
     return Pixels()(np.stack([view.read(item, np.random.default_rng(0)) for item in people.items]))
 
@@ -48,7 +48,7 @@ def curve(loss: Loss, known: Dataset, unknown: Dataset, iterations: int, every: 
     policy = Policy("multistep", 0.03, stepvalue=(iterations * 2 // 3, iterations * 8 // 9))
     settings = SolverSettings(policy=policy, momentum=0.9, weight_decay=5e-4, max_iter=iterations, average_loss=20)
     view = View(*SIZE, resize=SIZE, augmentation=Augmentation(mirror=True))
-    seen, strangers = pictures(known), pictures(unknown)
+    seen, strangers = read(known), read(unknown)
     with Loader(known, ShuffledOrder(len(known.items), 32, seed=seed), view, workers=1, seed=seed) as loader:
         trainer = Trainer(net, settings, loader, loss=loss, embedding="fc5")
         while True:
@@ -68,7 +68,7 @@ def main() -> None:
     arguments = parser.parse_args()
     people = from_folder(arguments.folder)
     known, unknown = people.of_classes(range(30)), people.of_classes(range(30, 40))
-    pixels = pair_accuracy(pictures(unknown).reshape(len(unknown.items), -1), unknown.labels())
+    pixels = pair_accuracy(read(unknown).reshape(len(unknown.items), -1), unknown.labels())
     print(f"cosine on pixels: {pixels:.4f} of the pairs of unknown people")
     rows = csv.writer(sys.stdout)
     rows.writerow(["loss", "seed", "iteration", "training loss", "accuracy", "within", "between", "ratio"])

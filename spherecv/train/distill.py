@@ -39,17 +39,17 @@ class DistillRecipe:
     epochs : float or tuple of float
         Several: the rate rises and falls once for each (warm restarts).
     batch_size : int
-        Pictures per iteration, of all processes together.
+        Images per iteration, of all processes together.
     base_lr, weight_decay, momentum : float
     solver : {"Adam", "SGD", "Nesterov"}
     warmup : float
         Share of the (first) cycle's iterations over which the rate rises, before it falls along half a cosine.
     clip_gradients : float
     same_view : bool
-        True: the teacher embeds the very picture the student sees (function matching), which costs the teacher's time
-        in every step. False: it embeds each picture once, averaged with its mirror image.
+        True: the teacher embeds the very image the student sees (function matching), which costs the teacher's time
+        in every step. False: it embeds each image once, averaged with its mirror image.
     mixtures : int
-        Mixtures of two faces each to add to the pictures.
+        Mixtures of two faces each to add to the images.
     seed : int
     augmentation : Augmentation
     teacher : TeacherRecipe
@@ -104,10 +104,10 @@ class DistillRecipe:
             table["mean"] = tuple(mean) if isinstance(mean, list) else (float(mean),)
         return cls(**table)
 
-    def solver_settings(self, pictures: int, **changes: Any) -> SolverSettings:
-        """Return the solver for a data set of so many pictures."""
+    def solver_settings(self, images: int, **changes: Any) -> SolverSettings:
+        """Return the solver for a data set of so many images."""
         cycles = self.epochs if isinstance(self.epochs, tuple) else (self.epochs,)
-        lengths = [max(1, math.ceil(epochs * pictures / self.batch_size)) for epochs in cycles]
+        lengths = [max(1, math.ceil(epochs * images / self.batch_size)) for epochs in cycles]
         *restarts, iterations = accumulate(lengths)
         warmup = int(self.warmup * lengths[0])
         policy = Policy("cosine", self.base_lr, max_iter=iterations, warmup=warmup, restarts=restarts)

@@ -93,7 +93,7 @@ class Teacher:
         Parameters
         ----------
         images : ndarray of uint8 (count, height, width, 3)
-            BGR, of at least the teacher's size; a larger picture is cut in the middle.
+            BGR, of at least the teacher's size; a larger image is cut in the middle.
         """
         recipe = self.recipe
         images = centre(images, recipe.height, recipe.width)
@@ -107,18 +107,18 @@ class Teacher:
         return np.asarray(rows / np.where(lengths > 0, lengths, 1), dtype=np.float32)
 
     def embed_both(self, images: npt.NDArray[np.uint8]) -> Floats:
-        """Return unit embeddings averaged over each picture and its mirror image."""
+        """Return unit embeddings averaged over each image and its mirror image."""
         both = self.embed(images) + self.embed(images[:, :, ::-1])
         lengths = np.linalg.norm(both, axis=1, keepdims=True)
         return np.asarray(both / np.where(lengths > 0, lengths, 1), dtype=np.float32)
 
 
 def centre(images: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Return the middle of pictures (count, height, width, channels)."""
+    """Return the middle of images (count, height, width, channels)."""
     top, left = (images.shape[1] - height) // 2, (images.shape[2] - width) // 2
     if top < 0 or left < 0:
         raise InvalidArgumentError(
-            f"pictures of {images.shape[2]}x{images.shape[1]} are smaller than the {width}x{height} asked for"
+            f"images of {images.shape[2]}x{images.shape[1]} are smaller than the {width}x{height} asked for"
         )
     return images[:, top : top + height, left : left + width]
 
@@ -185,7 +185,7 @@ def targets(
     batch_size: int = 64,
     progress: Callable[[int, int], None] | None = None,
 ) -> Floats:
-    """Return the teacher's embedding of every picture, averaged with its mirror image's; from the cache if it is there.
+    """Return the teacher's embedding of every image, averaged with its mirror image's; from the cache if it is there.
 
     Parameters
     ----------
@@ -202,7 +202,7 @@ def targets(
     Returns
     -------
     ndarray of float32 (items, width)
-        Rows of zeros for pictures that cannot be read; training skips these by itself.
+        Rows of zeros for images that cannot be read; training skips these by itself.
     """
     key = _key(teacher, dataset, view)
     stored = _load(cache, key)
@@ -223,7 +223,7 @@ def targets(
         if progress is not None:
             progress(int(places[-1]) + 1, count)
     if rows is None:
-        raise InvalidArgumentError(f"none of the {count} pictures can be read: check {dataset.items[0].path}")
+        raise InvalidArgumentError(f"none of the {count} images can be read: check {dataset.items[0].path}")
     if cache is not None:
         with open_whole(cache) as target:
             np.savez(target, key=np.frombuffer(key.encode(), np.uint8), targets=rows)

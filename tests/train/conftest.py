@@ -110,7 +110,7 @@ def check_net(double: Backend) -> Callable[..., Net]:
 
 @pytest.fixture
 def picture_folder(tmp_path: Path) -> Path:
-    """Four people with five pictures of 12x10 each; each person has a brightness and a pattern of their own."""
+    """Four people with five images of 12x10 each; each person has a brightness and a pattern of their own."""
     rng = np.random.default_rng(0)
     folder = tmp_path / "people"
     for person in range(4):

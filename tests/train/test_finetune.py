@@ -108,7 +108,7 @@ def test_wrong_wishes(model: tuple[Path, Path], picture_folder: Path) -> None:
 
 @pytest.fixture
 def crowd(tmp_path: Path) -> Path:
-    """Nine people with four pictures of 12x10 each, not easy to tell apart."""
+    """Nine people with four images of 12x10 each, not easy to tell apart."""
     rng = np.random.default_rng(2)
     for person in range(9):
         (tmp_path / "crowd" / f"person{person}").mkdir(parents=True)

@@ -122,8 +122,8 @@ def from_folder(path: Location) -> Dataset:
         raise InvalidArgumentError(f"{folder} has no folder per identity: expected {folder.name}/NAME/image.jpg")
     items = []
     for label, identity in enumerate(identities):
-        pictures = sorted(file for file in identity.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-        items += [Item(str(picture), label) for picture in pictures]
+        images = sorted(file for file in identity.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        items += [Item(str(image), label) for image in images]
     return Dataset(tuple(items), tuple(identity.name for identity in identities)).check()
 
 
