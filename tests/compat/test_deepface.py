@@ -132,7 +132,10 @@ def test_represent_makes_embeddings_that_verify_takes(photos: Path) -> None:
     assert result["facial_areas"]["img1"] == dict.fromkeys(AREA_KEYS)
     unit = DeepFace.represent(photos / "img1.jpg", l2_normalize=True)[0]["embedding"]
     assert np.linalg.norm(unit) == pytest.approx(1)
-    for wrong, words in ((["a"], "numbers only"), ([1.0, 2.0], "256 numbers")):
+    nothing = [[*embedding[:-1], number] for number in (float("nan"), float("inf"), 1e300, 10**400)]
+    for wrong, words in (
+        (["a"], "numbers only"), ([1.0, 2.0], "256 numbers"), *((one, "NaN, infinite") for one in nothing)
+    ):
         with pytest.raises(ValueError, match=words):
             DeepFace.verify(wrong, str(photos / "img2.jpg"))
 
@@ -172,6 +175,11 @@ def test_extract_faces_cuts_rgb_floats_with_level_eyes(photos: Path) -> None:
     assert min(np.abs(raw["face"].astype(int) - shifted).mean() for shifted in shifts) < 9
     wide = DeepFace.extract_faces(str(photos / "img1.jpg"), expand_percentage=50)[0]["face"]
     assert wide.shape[1] == pytest.approx(1.5 * face["face"].shape[1], abs=2)
+    widest = DeepFace.extract_faces(str(photos / "img1.jpg"), expand_percentage=np.int64(1000))[0]["face"]
+    assert max(widest.shape) <= np.hypot(*image.shape[:2]) + 1  # not sixteen times as many pixels, all of them black
+    for wrong in (float("nan"), float("inf"), 10**7, "5"):
+        with pytest.raises(DeepFace.UnimplementedError, match="expand_percentage"):
+            DeepFace.extract_faces(str(photos / "img1.jpg"), expand_percentage=wrong)
     assert DeepFace.extract_faces(str(photos / "img1.jpg"), grayscale=True)[0]["face"].ndim == 2
 
 
@@ -236,6 +244,8 @@ def test_find_sees_what_changed_unless_told_not_to(photos: Path, people: Path) -
     (people / "empty").mkdir()
     with pytest.raises(ValueError, match="empty"):
         DeepFace.find(str(photos / "img1.jpg"), str(people / "empty"))
+    with pytest.raises(InvalidArgumentError, match="db_path"):
+        DeepFace.find(str(photos / "img1.jpg"), None)
 
 
 @pytest.mark.parametrize(

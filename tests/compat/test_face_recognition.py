@@ -74,7 +74,7 @@ def test_no_face_and_wrong_arguments(photos: Path) -> None:
     assert face_recognition.load_image_file(str(photos / "img1.jpg"), mode="L").ndim == 2
     for call, words in (
         (lambda: face_recognition.face_locations(grey, model="svm"), "hog, cnn"),
-        (lambda: face_recognition.face_locations(grey, -1), "negative"),
+        (lambda: face_recognition.face_locations(grey, -1), "whole number from 0"),
         (lambda: face_recognition.face_encodings(grey, [(1, 2, 3)]), "top, right, bottom, left"),
         (lambda: face_recognition.face_encodings(grey, [(300, 400, 400, 300)]), "outside"),
         (lambda: face_recognition.face_distance(np.ones((2, 3)), np.ones(4)), "equal sizes"),
@@ -82,6 +82,42 @@ def test_no_face_and_wrong_arguments(photos: Path) -> None:
     ):
         with pytest.raises(InvalidArgumentError, match=words):
             call()
+
+
+@pytest.mark.parametrize(
+    "locations", [(0, 9, 9, 0), ["abcd"], [None], [(np.nan, 1, 2, 3)], [(0, np.inf, 5, 0)], [5], 5, np.array(5)]
+)
+def test_what_is_no_list_of_locations_is_refused(locations: object) -> None:
+    grey = np.full((200, 200, 3), 90, np.uint8)
+    for call in (face_recognition.face_encodings, face_recognition.face_landmarks):
+        with pytest.raises(InvalidArgumentError, match="location"):
+            call(grey, locations)
+
+
+def test_locations_and_images_come_in_any_iterable() -> None:
+    grey = np.full((200, 200, 3), 90, np.uint8)
+    box = (20, 180, 180, 20)
+    (wanted,) = face_recognition.face_encodings(grey, [box])
+    for locations in (iter([box]), np.array([box]), [np.array(box, np.float32)]):
+        np.testing.assert_array_equal(face_recognition.face_encodings(grey, locations)[0], wanted)
+    assert face_recognition.batch_face_locations(image for image in (grey, grey)) == [[], []]
+
+
+@pytest.mark.parametrize("wrong", [None, "abc", 5, {"a": [1.0]}, [[1.0, 2.0], [1.0]], [[np.nan, 1.0]], [10**400]])
+def test_what_is_no_encoding_is_refused(wrong: object) -> None:
+    for sides in ((wrong, [1.0, 2.0]), ([[1.0, 2.0]], wrong)):
+        with pytest.raises(InvalidArgumentError, match="encodings must"):
+            face_recognition.compare_faces(*sides)
+
+
+@pytest.mark.parametrize("wrong", [None, "0.6", np.nan, -1])
+def test_tolerances_counts_and_batches_are_checked(wrong: object) -> None:
+    with pytest.raises(InvalidArgumentError, match="tolerance"):
+        face_recognition.compare_faces([[1.0]], [1.0], tolerance=wrong)
+    with pytest.raises(InvalidArgumentError, match="whole number"):
+        face_recognition.face_locations(np.zeros((9, 9, 3), np.uint8), wrong)
+    with pytest.raises(InvalidArgumentError, match="images must be several"):
+        face_recognition.batch_face_locations(wrong)
 
 
 @pytest.mark.runtime

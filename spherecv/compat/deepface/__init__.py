@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherecv import metrics
-from spherecv.checks import check_choice, check_count, shown
+from spherecv.checks import check_choice, check_count, plain_number, shown
 from spherecv.compat.deepface import database, faces, folder
 from spherecv.compat.deepface.errors import (
     DataTypeError,
@@ -69,6 +69,7 @@ DeepFace = sys.modules[__name__]
 """This module, for `from spherecv.compat.deepface import DeepFace`."""
 
 __version__ = "0.0.103"
+_WIDEST = 1000
 _FORMATS = ("npz", "feather", "parquet")
 
 
@@ -255,8 +256,9 @@ def extract_faces(
     FaceNotDetected, ImgNotFound, UnimplementedError
     """
     check_spoofing(anti_spoofing)
-    if not isinstance(expand_percentage, int | float) or expand_percentage < 0:
-        raise UnimplementedError(f"expand_percentage must be 0 or more, but got {shown(expand_percentage)}")
+    wider = plain_number(expand_percentage)
+    if not isinstance(wider, int | float) or not 0 <= wider <= _WIDEST:
+        raise UnimplementedError(f"expand_percentage must be within 0..{_WIDEST}, but got {shown(expand_percentage)}")
     color = "gray" if grayscale else color_face
     stages = open_stages(DEEPFACE_MODEL, detector_backend, align=True)
     images, several = faces.images_of(img_path)
@@ -264,7 +266,7 @@ def extract_faces(
     for source in images:
         image = faces.loaded(source)
         found = faces.located(stages, image, enforce=enforce_detection)
-        crops = [(face, faces.cut(face, image, align=align, expand=expand_percentage)) for face in found]
+        crops = [(face, faces.cut(face, image, align=align, expand=wider)) for face in found]
         answer = [
             {
                 "face": faces.coloured(crop, color, normalize=normalize_face),

@@ -107,7 +107,14 @@ def ready_embedding(values: Sequence[Any], stages: Stages, number: int) -> NDArr
             f"img{number}_path must be an embedding of {size} numbers, as {stages.model} makes them, but got "
             f"{len(values)}"
         )
-    return np.asarray(values, np.float32)
+    try:
+        with np.errstate(over="ignore"):
+            row = np.asarray(values, np.float32)
+    except OverflowError:  # an int beyond any float
+        row = np.full(size, np.inf, np.float32)
+    if not np.isfinite(row).all():
+        raise DataTypeError(f"img{number}_path is an embedding with numbers that are NaN, infinite or too large")
+    return row
 
 
 def whole_area(image: Image) -> Area:
@@ -129,11 +136,12 @@ def area_of(face: Face, image: Image, detector: str) -> Area:
     return area
 
 
-def cut(face: Face, image: Image, *, align: bool, expand: int) -> Image:
+def cut(face: Face, image: Image, *, align: bool, expand: float) -> Image:
     """Cut a face out by its box, wider by `expand` per cent, turned so that the eyes lie level where `align` asks."""
     import cv2
 
-    wider, higher = face.width * (1 + expand / 100), face.height * (1 + expand / 100)
+    most = float(np.hypot(*image.shape[:2]))  # beyond it all is black
+    wider, higher = (min(float(side) * (1 + expand / 100), most) for side in (face.width, face.height))
     across, down = face.center
     if align and face.landmarks is not None:
         right_eye, left_eye = np.asarray(face.landmarks, np.float64)[:2]

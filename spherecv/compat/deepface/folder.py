@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from spherecv.checks import check_choice
+from spherecv.checks import check_choice, check_path
 from spherecv.compat.deepface.errors import EmptyDatasource
 from spherecv.compat.deepface.faces import Found
 from spherecv.compat.deepface.stages import Metric, Stages, confidence, distances
@@ -39,6 +39,7 @@ class Folder:
         from spherecv.gallery import FaceGallery
         from spherecv.gallery.caches import index_of
 
+        check_path("db_path must be a folder", folder)
         pipeline = stages.pipeline
         place = index_of(folder, pipeline.source.key, pipeline.detector_name)
         if not refresh and not place.exists():

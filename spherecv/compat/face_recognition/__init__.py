@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spherecv.checks import check_choice, check_count
+from spherecv.checks import batch_of, check_choice, check_count, check_distance, plain_number, shown
 from spherecv.errors import InvalidArgumentError
 from spherecv.images import load_image
 
@@ -108,7 +108,7 @@ def batch_face_locations(
 ) -> list[list[Location]]:
     """Find the faces of several images; `batch_size` is accepted and not needed."""
     _check_ignored(batch_size, "cnn", ("cnn",))
-    return [face_locations(image, number_of_times_to_upsample, "cnn") for image in images]
+    return [face_locations(image, number_of_times_to_upsample, "cnn") for image in batch_of("images", images)]
 
 
 def face_landmarks(
@@ -136,7 +136,7 @@ def face_landmarks(
     if face_locations is None:
         return [_named_points(face, model) for face in found]
     answers: list[dict[str, list[tuple[int, int]]]] = []
-    for top, right, bottom, left in face_locations:
+    for top, right, bottom, left in _boxes(face_locations):
         near = [face for face in found if _overlap(face, (left, top, right, bottom)) >= _SAME_FACE]
         answers.append(_named_points(near[0], model) if near else {})
     return answers
@@ -181,7 +181,7 @@ def face_encodings(
     if known_face_locations is None:
         crops = engine.pipeline.aligner.align(image, found) if found else None
     else:
-        crops = _crops_at(engine.pipeline, image, found, known_face_locations)
+        crops = _crops_at(engine.pipeline, image, found, _boxes(known_face_locations))
     if crops is None or not len(crops):
         return []
     rows = _embedded(engine.pipeline, crops, num_jitters)
@@ -191,20 +191,21 @@ def face_encodings(
 
 def face_distance(face_encodings: ArrayLike, face_to_compare: ArrayLike) -> NDArray[np.float64]:
     """Euclidean distances of encodings to one; 0.6 is the model's threshold. Shape (N,)."""
-    known = np.asarray(face_encodings, dtype=np.float64)
-    if not len(known):
+    known = _numbers(face_encodings)
+    if known.ndim and not len(known):
         return np.empty(0)
-    if known.ndim != 2 or known.shape[1:] != np.shape(face_to_compare):
-        shapes = f"{known.shape} and {np.shape(face_to_compare)}"
-        raise InvalidArgumentError(f"encodings must have equal sizes, but got {shapes}")
-    return np.asarray(np.linalg.norm(known - np.asarray(face_to_compare, dtype=np.float64), axis=1))
+    one = _numbers(face_to_compare)
+    if known.ndim != 2 or known.shape[1:] != one.shape:
+        raise InvalidArgumentError(f"encodings must have equal sizes, but got {known.shape} and {one.shape}")
+    return np.asarray(np.linalg.norm(known - one, axis=1))
 
 
 def compare_faces(
     known_face_encodings: ArrayLike, face_encoding_to_check: ArrayLike, tolerance: float = TOLERANCE
 ) -> list[bool]:
     """Tell which encodings are of the same person as one."""
-    return [bool(near) for near in face_distance(known_face_encodings, face_encoding_to_check) <= tolerance]
+    limit = check_distance("tolerance", tolerance)
+    return [bool(near) for near in face_distance(known_face_encodings, face_encoding_to_check) <= limit]
 
 
 def _use_default() -> _Engine:
@@ -243,15 +244,36 @@ def _jittered(crop: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
     return np.stack(crops)
 
 
+def _boxes(locations: Any) -> list[Location]:
+    """Whole pixels of the locations given, in any iterable."""
+    boxes = []
+    rows: Any = locations.tolist() if isinstance(locations, np.ndarray) else locations
+    for location in batch_of("the locations", rows):
+        try:
+            top, right, bottom, left = np.asarray(location, np.float64).tolist()
+            boxes.append((int(top), int(right), int(bottom), int(left)))
+        except (TypeError, ValueError, OverflowError):
+            given = shown(location) if not isinstance(location, tuple | list) else shown(str(location))
+            raise InvalidArgumentError(f"a location is (top, right, bottom, left), but got {given}") from None
+    return boxes
+
+
+def _numbers(encodings: Any) -> NDArray[np.float64]:
+    try:
+        values = np.asarray(encodings, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        values = np.array(np.nan)
+    if encodings is None or not np.isfinite(values).all():
+        raise InvalidArgumentError("encodings must hold finite numbers, equally many in each, as face_encodings makes")
+    return values
+
+
 def _crops_at(
-    pipeline: FacePipeline, image: NDArray[np.uint8], found: Sequence[Face], locations: Sequence[Sequence[int]]
+    pipeline: FacePipeline, image: NDArray[np.uint8], found: Sequence[Face], locations: Sequence[Location]
 ) -> NDArray[np.uint8]:
     height, width = pipeline.aligner.size
     crops = np.empty((len(locations), height, width, 3), np.uint8)
-    for number, location in enumerate(locations):
-        if len(location) != 4:
-            raise InvalidArgumentError(f"a location is (top, right, bottom, left), but got {tuple(location)}")
-        top, right, bottom, left = (int(value) for value in location)
+    for number, (top, right, bottom, left) in enumerate(locations):
         overlaps = [_overlap(face, (left, top, right, bottom)) for face in found]
         if overlaps and max(overlaps) >= _SAME_FACE:
             crops[number] = pipeline.aligner.align(image, [found[int(np.argmax(overlaps))]])[0]
@@ -294,6 +316,7 @@ def _location(face: Face, shape: tuple[int, ...]) -> Location:
 
 
 def _check_ignored(count: int, model: str, models: tuple[str, ...]) -> None:
-    if count < 0:
-        raise InvalidArgumentError(f"a count must not be negative, but got {count}")
+    number = plain_number(count)
+    if not isinstance(number, int) or number < 0:
+        raise InvalidArgumentError(f"a count must be a whole number from 0, but got {shown(count)}")
     check_choice("model", model, models)
