@@ -275,6 +275,8 @@ def folder_pairs(folder: str | os.PathLike[str]) -> tuple[tuple[str, ...], NDArr
     from spherecv.images import find_images
 
     root = Path(folder)
+    if root.is_file():  # find_images takes it for a list
+        raise DatasetError(f"{root} is a file: name a folder with a folder of images for each person")
     images = [path.relative_to(root).as_posix() for path in find_images(root)]
     loose = [name for name in images if "/" not in name]
     if loose:

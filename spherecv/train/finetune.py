@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spherecv.caffe.reader import Source
-from spherecv.errors import InvalidArgumentError, TrainingError
+from spherecv.errors import InvalidArgumentError, NotEnoughDataError, TrainingError
 from spherecv.train.data import Augmentation, BalancedOrder, Dataset, Loader, Order, ShuffledOrder, View
 from spherecv.train.log import Log
 from spherecv.train.losses import LambdaSchedule
@@ -338,6 +338,8 @@ def open_finetuning(
     _, channels, height, width = shape
     (data,) = input_shapes(definition)
     known, held = hold_out(dataset.check(), validate_share, seed=0 if settings is None else settings.random_seed)
+    if known.classes < 2:
+        raise NotEnoughDataError("all images are of one person: a net learns to tell people apart, so give two or more")
     settings = settings or plan(
         len(known.items), batch_size=batch_size, head_only=head_only, from_nothing=caffemodel is None
     )

@@ -162,3 +162,6 @@ def test_a_labelled_folder_lists_its_people(tmp_path: Path) -> None:
     (tmp_path / "one" / "x" / "1.jpg").touch()
     with pytest.raises(DatasetError, match="holds 1 identity"):
         folder_pairs(tmp_path / "one")
+    (tmp_path / "pairs.txt").write_text("x/1.jpg\ty/1.jpg\n")
+    with pytest.raises(DatasetError, match=r"pairs\.txt is a file: name a folder"):
+        folder_pairs(tmp_path / "pairs.txt")

@@ -15,7 +15,7 @@ from spherecv.caffe import load, read_caffemodel
 from spherecv.caffe.blobs import read_blob, write_blob
 from spherecv.caffe.builder import NetBuilder, constant, xavier
 from spherecv.caffe.writer import serialize
-from spherecv.errors import InvalidArgumentError, PrototxtError, TrainingError
+from spherecv.errors import InvalidArgumentError, NotEnoughDataError, PrototxtError, TrainingError
 from spherecv.train import finetune
 from spherecv.train.backend import open_backend
 from spherecv.train.data import View, open_dataset
@@ -104,6 +104,14 @@ def test_wrong_wishes(model: tuple[Path, Path], picture_folder: Path) -> None:
     )
     with pytest.raises(PrototxtError, match="one embedding"):
         deployed(two)
+
+
+def test_one_person_alone_is_refused(model: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "people" / "one").mkdir(parents=True)
+    Image.new("RGB", (10, 12)).save(tmp_path / "people" / "one" / "1.png")
+    data = open_dataset(tmp_path / "people")
+    with pytest.raises(NotEnoughDataError, match="one person"), open_finetuning(*model, data, SETTINGS, workers=0):
+        pass
 
 
 @pytest.fixture
