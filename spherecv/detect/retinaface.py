@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from spherecv.checks import check_choice
 from spherecv.detect.base import Detections, check_score
+from spherecv.detect.nets import NetPool
+from spherecv.detect.turns import ByCrop, with_turns
 from spherecv.errors import (
     BackendError,
     DeviceError,
@@ -30,6 +32,8 @@ _THRESHOLD = 0.9
 _LANDMARKS = ("right_eye", "left_eye", "nose", "mouth_right", "mouth_left")
 """The package names sides as the person has them: the right eye is the left one in the image."""
 _ENGINE = "DEEPFACE_BACKEND_ENGINE"
+_ASKED_BELOW = 1.1
+"""Of every face: how certain its scores are of upright ones was not measured, and MTCNN's nets cost next to nothing."""
 
 
 class RetinaFace:
@@ -78,9 +82,13 @@ class RetinaFace:
         if not path.is_file():
             raise ModelFileError(f"{path}: no such file")
         self._net = _open(path, providers, threads)
+        self._turns = ByCrop(*_judges(threads), _ASKED_BELOW)
 
     def find(self, images: Sequence[Image]) -> list[Detections]:
         """Find the faces of each image; see `Kind`."""
+        return with_turns(self._turns, self._look, images, self._look(images))
+
+    def _look(self, images: Sequence[Image]) -> list[Detections]:
         return [self._find(image) for image in images]
 
     def _find(self, image: Image) -> Detections:
@@ -96,6 +104,18 @@ class RetinaFace:
         # Its boxes include both corners, and are cut to whole pixels.
         boxes[:, 2:] += 1
         return Detections(boxes, scores, np.array(points, np.float32).reshape(-1, 5, 2)).valid()
+
+
+def _judges(threads: int | None) -> tuple[NetPool, NetPool]:
+    """MTCNN's second and third net, which tell how a face lies."""
+    from spherecv import zoo
+    from spherecv.runtime import Session
+
+    nets = zoo.mtcnn_onnx()
+    options: dict[str, Any] = {"backend": "onnxruntime", "threads": threads}
+    second = NetPool(lambda: Session(nets["rnet"], **options), "second net", ("scores", "offsets"))
+    third = NetPool(lambda: Session(nets["onet"], **options), "third net", ("scores", "offsets", "points"))
+    return second, third
 
 
 def _import_package() -> Any:

@@ -9,6 +9,10 @@ import onnx
 import pytest
 
 from spherecv import FaceDetector
+from spherecv.cli.samples import sample_portrait
+from spherecv.detect import retinaface
+from spherecv.detect.base import Detections
+from spherecv.detect.turns import with_turns
 from spherecv.errors import DeviceError, DownloadError, InvalidArgumentError, ModelFileError
 
 SIDE = 1024
@@ -85,6 +89,12 @@ def network(home):
     path.parent.mkdir(parents=True)
     build_network(path)
     return path
+
+
+@pytest.fixture(autouse=True)
+def one_look(monkeypatch):
+    """The stand-in finds its faces whatever the image shows: in turned ones, too."""
+    monkeypatch.setattr(retinaface, "with_turns", lambda _rule, _look, _images, answers: answers)
 
 
 def picture(side=SIDE, *, red=255):
@@ -215,3 +225,38 @@ def test_cuda_that_is_not_there_is_an_error(network):
 def test_the_environment_is_left_as_it_was(network):
     FaceDetector("retinaface")
     assert "DEEPFACE_BACKEND_ENGINE" not in os.environ
+
+
+@pytest.mark.parametrize("seen_lying", [True, False])
+@pytest.mark.parametrize("turn", [0, 1, 2, 3])
+def test_a_face_that_lies_is_found_upright(network, monkeypatch, turn, seen_lying):
+    """A stand-in that knows the face of a portrait, takes a lying one for upright or misses it; MTCNN's nets judge."""
+    portrait = np.ascontiguousarray(sample_portrait("eileen-collins"))
+    height, width = portrait.shape[:2]
+    face = max(FaceDetector("mtcnn").detect(portrait), key=lambda face: face.width)
+    box, landmarks = np.float32([face.box]), np.asarray(face.landmarks, np.float32)[None]
+    looks = []
+
+    def find(_self, image):
+        looks.append(image)
+        if np.array_equal(image, portrait):
+            return Detections(box, np.float32([0.999]), landmarks)
+        if not seen_lying:
+            return Detections(box[:0], np.empty(0, np.float32), landmarks[:0])
+        quarters = next(k for k in (1, 2, 3) if np.array_equal(image, np.rot90(portrait, k)))
+        there = turned(box.reshape(2, 2), quarters)
+        return Detections(np.float32([[*there.min(axis=0), *there.max(axis=0)]]), np.float32([0.995]), landmarks)
+
+    def turned(points, quarters):
+        """Points of the portrait in `rot90(portrait, quarters)`."""
+        x, y = points.T
+        return np.stack([(x, y), (y, width - x), (width - x, height - y), (height - y, x)][quarters], axis=1)
+
+    monkeypatch.setattr(retinaface, "with_turns", with_turns)
+    monkeypatch.setattr(retinaface.RetinaFace, "_find", find)
+    (found,) = FaceDetector("retinaface").detect(np.ascontiguousarray(np.rot90(portrait, turn)))
+    corners = turned(box.reshape(2, 2), turn)
+    np.testing.assert_allclose(found.box, [*corners.min(axis=0), *corners.max(axis=0)], atol=1.1)
+    np.testing.assert_allclose(found.landmarks, turned(landmarks[0], turn), atol=1.1)
+    assert found.score == pytest.approx(0.999)
+    assert len(looks) == 1 or turn
