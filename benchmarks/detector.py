@@ -96,10 +96,12 @@ def main() -> None:
         found["SphereCV, default preset"] = len(contenders["SphereCV, default preset"]())
         if peer:
             contenders["mtcnn package"] = partial(peer.detect, index)
+            found["mtcnn package"] = peer.detect(index)
         if arguments.yunet:
             net = cv2.FaceDetectorYN.create(str(arguments.yunet), "", photo.shape[1::-1], 0.7)
             contenders["YuNet"] = partial(net.detect, photo)
-            found["mtcnn package"] = peer.detect(index)
+            faces = net.detect(photo)[1]
+            found["YuNet"] = 0 if faces is None else len(faces)
         results = interleave(contenders, repeats=arguments.repeats, warmup=2, shortest=0.1, pause=0.05)
         print(f"\n{photo.shape[1]}x{photo.shape[0]}, faces found: {found}\n")
         print(results.table(base="SphereCV"))
