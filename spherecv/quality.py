@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import ceil, floor, prod
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,7 +37,7 @@ def face_quality(image: NDArray[np.uint8], face: Face) -> float:
     factors = [size, _sharpness(image, face), face.score]
     if face.landmarks is not None and len(face.landmarks) == 5:
         factors.append(frontalness(face.landmarks))
-    return float(np.prod(factors) ** (1.0 / len(factors)))
+    return float(prod(factors) ** (1.0 / len(factors)))
 
 
 def frontalness(landmarks: NDArray[np.float32]) -> float:
@@ -52,22 +54,24 @@ def frontalness(landmarks: NDArray[np.float32]) -> float:
         `max(0, 1 - 2 |t|)`, where t is the offset of the nose from the line through the midpoints of the eyes and of
         the mouth, in units of the distance between the eyes; 0 where eyes or mouth coincide.
     """
-    left, right, nose, mouth_left, mouth_right = np.asarray(landmarks, dtype=np.float64)
+    # As complex numbers of Python's, x + iy: arrays of two numbers take ten times as long.
+    left, right, nose, mouth_left, mouth_right = (complex(x, y) for x, y in np.asarray(landmarks).tolist())
     eyes, mouth = (left + right) / 2, (mouth_left + mouth_right) / 2
-    axis, span = mouth - eyes, np.hypot(*(right - left))
-    length = np.hypot(*axis)
+    axis, span = mouth - eyes, abs(right - left)
+    length = abs(axis)
     if length == 0 or span == 0:
         return 0.0
-    offset = abs(axis[0] * (nose - eyes)[1] - axis[1] * (nose - eyes)[0]) / length / span
-    return float(max(0.0, 1.0 - 2.0 * offset))
+    offset = abs((axis.conjugate() * (nose - eyes)).imag) / length / span
+    return max(0.0, 1.0 - 2.0 * offset)
 
 
 def _sharpness(image: NDArray[np.uint8], face: Face) -> float:
     import cv2
 
     height, width = image.shape[:2]
-    x1, y1 = np.floor(np.clip(face.box[:2], 0, (width, height))).astype(int)
-    x2, y2 = np.ceil(np.clip(face.box[2:], 0, (width, height))).astype(int)
+    left, top, right, bottom = np.asarray(face.box).tolist()
+    x1, y1 = floor(min(max(left, 0), width)), floor(min(max(top, 0), height))
+    x2, y2 = ceil(min(max(right, 0), width)), ceil(min(max(bottom, 0), height))
     if x2 - x1 < 2 or y2 - y1 < 2:
         return 0.0
     patch = image[y1:y2, x1:x2]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -138,15 +139,19 @@ class Cascade:
             crops = cut(images, owners[part], boxes[part], size)
             return as_net_input(crops[:, :, ::-1] if mirrored else crops)
 
-        # Cut here, the small ones first, one part while the net looks at others: the cuts are so short that threads
-        # would wait for each other.
-        order = np.argsort(boxes[:, 2] - boxes[:, 0], kind="stable")
+        def look(part: NDArray[Any]) -> Outputs:
+            return net.run(part if part.ndim > 1 else pictures(part))
+
+        # The largest, over which OpenCV takes longest, are cut by the thread that gives them to the net, and all others
+        # here meanwhile: their cuts are so short that threads would wait for each other.
+        order = np.argsort(boxes[:, 0] - boxes[:, 2], kind="stable")
         pieces = min(3 * self.workers, len(boxes) // _FEWEST[size]) if self.workers > 1 else 1
         count = max(pieces, -(-len(boxes) // _CROPS[size]), 1)
         parts = np.array_split(order, count) if len(boxes) else []
         outputs = Outputs(*(np.empty((len(boxes), n), np.float32) for n in (2, 4, 10 if size == _LARGE else 0)))
         spread = self.map if len(parts) > 1 else map
-        for part, seen in zip(parts, spread(net.run, map(pictures, parts)), strict=True):
+        given: Iterable[NDArray[Any]] = chain(parts[:1], map(pictures, parts[1:]))
+        for part, seen in zip(parts, spread(look, given), strict=True):
             for whole, some in zip(outputs, seen, strict=True):
                 whole[part] = some
         return outputs

@@ -52,6 +52,7 @@ class NetPool:
         self._load = load
         self._name = name
         self._wanted = wanted
+        self._channels = {_CHANNELS[one] for one in wanted}
         self._most = usable_cores()
         self._free = threading.Condition()
         self._idle = [load()]
@@ -77,8 +78,8 @@ class NetPool:
         finally:
             self._give_back(net)
         by_channels = {array.shape[1]: array for array in outputs.values() if array.ndim >= 2}
-        missing = [name for name in self._wanted if _CHANNELS[name] not in by_channels]
-        if missing:
+        if not self._channels <= by_channels.keys():
+            missing = [name for name in self._wanted if _CHANNELS[name] not in by_channels]
             shapes = {name: array.shape for name, array in outputs.items()}
             raise ModelFileError(f"this is not the {self._name} of MTCNN: no {', '.join(missing)} among {shapes}")
         nothing = np.empty((len(pictures), 0), np.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from math import prod
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
@@ -24,7 +25,6 @@ _OVERLAP_IN_SCALE = 0.5
 _OVERLAP = 0.7
 PIXELS_AT_ONCE = 8_000_000
 """Pixels that are floating point at one time, or two where one image or one scale alone has more: 96 MB each."""
-
 
 _FEW = 256
 """Boxes up to which those of all scales are compared in one go, which costs less than a call for each scale."""
@@ -107,7 +107,7 @@ class Proposer:
 
     def _tasks(self, image: int, size: tuple[int, ...], min_size: float) -> Iterator[_Task]:
         scales = scales_of(size[0], size[1], min_size, self.factor)
-        pixels = [int(np.prod(level_size(size[0], size[1], scale))) for scale in scales]
+        pixels = [prod(level_size(size[0], size[1], scale)) for scale in scales]
         if self.progressive and scales:
             yield _Task(image, tuple(scales), sum(pixels))
         elif scales:
