@@ -10,6 +10,7 @@ import stat
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar, cast
@@ -212,6 +213,15 @@ def load_labelled(source: ImageSource | LabelledImage) -> LabelledImage:
     if isinstance(source, LabelledImage):
         return source
     return LabelledImage(load_image(source), shown_source(source))
+
+
+def load_both(first: ImageSource, second: ImageSource) -> list[LabelledImage]:
+    """Load two images, side by side where both are files or bytes: decoding keeps one core busy, and needs no lock."""
+    if not all(isinstance(source, str | os.PathLike | bytes) for source in (first, second)):
+        return [load_labelled(first), load_labelled(second)]
+    with ThreadPoolExecutor(1, thread_name_prefix="spherecv-load") as other:
+        waiting = other.submit(load_labelled, second)
+        return [load_labelled(first), waiting.result()]
 
 
 def shown_source(source: object) -> str:

@@ -18,7 +18,7 @@ from spherecv.config import ModelName, PipelineSettings, Stages, describe, open_
 from spherecv.decision import DecisionRule
 from spherecv.embed import FaceEmbedder
 from spherecv.errors import InvalidArgumentError, SphereCVError
-from spherecv.images import ImageSource, LabelledImage, load_labelled, shown_source
+from spherecv.images import ImageSource, LabelledImage, load_both, shown_source
 from spherecv.metrics import Metric
 from spherecv.pipeline import OnError, WhichFace
 from spherecv.records import EmbeddedFace, Verification, VerificationMatrix, several_note
@@ -324,7 +324,7 @@ class FaceVerifier:
             return [
                 self._set_side(embed_set(self.pipeline, side, face=face, metric=self.metric), face) for side in (a, b)
             ]
-        loaded = [load_labelled(cast("ImageSource", side)) for side in (a, b)]
+        loaded = load_both(cast("ImageSource", a), cast("ImageSource", b))
         found = [self._faces(one)[0] for one in self._run(loaded, face)]
         return [
             _Side(one, image.image, image.label, notes=several_note(image.label, one.faces_found, face))

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spherecv.images import LabelledImage, load_image, load_labelled
+from spherecv.errors import ImageError
+from spherecv.images import LabelledImage, load_both, load_image, load_labelled
 
 NAMES = ["Gesicht ä ö ü.png", "顔 写真.png", "лицо.png", "😀.png", "a'b\"c.png", " .png", "%20#?.png", "x" * 200]
 
@@ -91,3 +92,24 @@ def test_labelled_images_remember_their_path(tmp_path: Path, png, bgr) -> None:
     without = load_labelled(bgr)
     assert isinstance(without, LabelledImage)
     assert (without.image is bgr, without.label) == (True, "the image given")
+
+
+def test_two_files_are_loaded_side_by_side_and_streams_one_after_the_other(tmp_path, png, bgr, monkeypatch) -> None:
+    path, threads, real = tmp_path / "a.png", set(), load_labelled
+    path.write_bytes(png)
+
+    def seen(source):
+        threads.add(threading.get_ident())
+        return real(source)
+
+    monkeypatch.setattr("spherecv.images.load_labelled", seen)
+    for first, second, count in ((path, str(path), 2), (png, path, 2), (io.BytesIO(png), path, 1), (bgr, bgr, 1)):
+        threads.clear()
+        loaded = load_both(first, second)
+        assert len(threads) == count
+        for image in loaded:
+            np.testing.assert_array_equal(image.image, bgr)
+    with pytest.raises(ImageError, match=r"first\.png: no such file"):
+        load_both(tmp_path / "first.png", tmp_path / "second.png")
+    with pytest.raises(ImageError, match=r"second\.png: no such file"):
+        load_both(path, tmp_path / "second.png")
