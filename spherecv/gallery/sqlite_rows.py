@@ -152,6 +152,8 @@ class Rows:
         number, _, lookup, path, digest, size, mtime_ns, problem, _ = row
         if self._decoded(digest) != entry.image.digest or bool(self._seal.open(problem)) != bool(entry.problem):
             return "replaced"
+        if not self._faces_are_whole(connection, number, owner):
+            return "replaced"
         if (size, mtime_ns) != (entry.image.size, entry.image.mtime_ns):
             size, mtime_ns = entry.image.size, entry.image.mtime_ns
             told = checksums.of_image(number, owner, lookup, path, digest, size, mtime_ns, problem)
@@ -159,6 +161,20 @@ class Rows:
                 "UPDATE images SET size = ?, mtime_ns = ?, checksum = ? WHERE id = ?", (size, mtime_ns, told, number)
             )
         return "unchanged"
+
+    def _faces_are_whole(self, connection: sqlite3.Connection, image: int, owner: int | None) -> bool:
+        rows = connection.execute(
+            f"SELECT {self._face(connection)}, v.vector FROM faces f LEFT JOIN vectors v ON v.face = f.id "  # noqa: S608
+            "WHERE f.image = ?",
+            (image,),
+        ).fetchall()
+        faces, sealed, sums = ([row[column] for row in rows] for column in (0, 7, 6))
+        size = int(self._database.get("dimension") or 0)
+        kept, _ = opened_vectors(self._seal, faces, sealed, sums, size, lambda _face, _what: None)
+        return len(kept) == len(rows) and all(
+            checksums.of_face(number, image, owner, box, score, quality) == told
+            for number, image, box, score, quality, told, *_ in rows
+        )
 
     def _image_row(self, entry: Entry) -> tuple[bytes, bytes, bytes, int | None, int | None, bytes]:
         key = entry.image

@@ -46,6 +46,26 @@ def test_a_damaged_face_is_left_out_and_named(tmp_path: Path, numbers, what: str
         assert names[5] not in {person.name for person in gallery.identities()}
 
 
+@pytest.mark.parametrize("statement", [
+    "UPDATE vectors SET vector = zeroblob(256) WHERE face = 6",
+    "UPDATE faces SET quality = 0.5 WHERE id = 6",
+    "DELETE FROM vectors WHERE face = 6",
+])  # fmt: skip
+def test_an_image_with_a_damaged_face_can_be_enrolled_again(tmp_path: Path, numbers, statement: str) -> None:
+    path = tmp_path / "g.db"
+    names, rows, images = numbers.crowd(10, 2)
+    with FaceGallery.open(path, model=numbers.ORIGIN) as gallery:
+        gallery.enrol_embeddings(names, rows, images=images)
+        assert gallery.enrol_embeddings(names, rows, images=images).replaced == 0
+    change(path, statement)
+    with FaceGallery.open(path, model=numbers.ORIGIN) as gallery:
+        assert not gallery.check().whole
+        again = gallery.enrol_embeddings(names, rows, images=images)
+        assert (again.replaced, again.unchanged) == (1, 19)
+        assert gallery.check().whole
+        assert gallery.identify_embeddings(rows[5:6], threshold=0.001)[0].identity == names[5]
+
+
 def test_a_changed_value_of_an_encrypted_gallery_is_left_out(tmp_path: Path, numbers) -> None:
     path = tmp_path / "g.db"
     names, rows, images = numbers.crowd(3, 4)
