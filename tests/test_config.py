@@ -223,13 +223,14 @@ def test_one_backend_runs_the_detector_as_well(settings: dict[str, Any], expecte
     [({}, "onnxruntime"), ({"backend": "opencv"}, "opencv"), ({"backend": "openvino"}, "openvino")],
 )
 def test_the_embedder_runs_where_it_is_fastest_unless_a_backend_is_named(settings, expected) -> None:
+    pytest.importorskip(expected if expected == "openvino" else "cv2")
     config = PipelineConfig(**settings)
     embedder = config.open_embedder()
     assert embedder.backend == expected
     assert config.fingerprint == PipelineConfig().fingerprint  # so that galleries and thresholds stay valid
     crops = np.random.default_rng(0).integers(0, 256, (5, 112, 96, 3), np.uint8)
     wanted = PipelineConfig(backend="opencv").open_embedder().embed(crops)
-    np.testing.assert_allclose(embedder.embed(crops), wanted, atol=2e-6 * np.abs(wanted).max())
+    np.testing.assert_allclose(embedder.embed(crops), wanted, atol=2e-5 * np.abs(wanted).max())  # OpenCV's Winograd
 
 
 def test_everything_runs_on_opencv_where_onnx_runtime_is_left_out(monkeypatch) -> None:
