@@ -13,7 +13,7 @@ from typing import Any, Literal, Unpack, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
-from spherecv.checks import check_choice, check_count, check_distance, check_path, check_share
+from spherecv.checks import batch_of, check_choice, check_count, check_distance, check_path, check_share, shown
 from spherecv.config import PipelineSettings
 from spherecv.errors import (
     GalleryError,
@@ -300,6 +300,7 @@ class FaceGallery:
         """
         check_choice("if_exists", if_exists, get_args(IfExists))
         rows = checked_rows(embeddings)
+        identities = list(batch_of("identities", identities))
         weights = None if qualities is None else np.asarray(qualities, np.float64)
         given = {"identities": len(identities), "images": None if images is None else len(images)}
         given["qualities"] = None if weights is None else len(weights)
@@ -359,6 +360,7 @@ class FaceGallery:
         """
         if min_quality is not None:
             check_share("min_quality", min_quality)
+        check_path("folder must be a path", folder)
         files, others = folders.labelled_files(Path(folder))
         run = folders.Run(self.store, self._stages, face, progress, min_quality=min_quality)
         done = run.over(files, Path(folder), prune=prune)
@@ -443,6 +445,7 @@ class FaceGallery:
 
         As `enrol_folder`, without names.
         """
+        check_path("folder must be a path", folder)
         files = folders.unlabelled_files(Path(folder))
         return folders.Run(self.store, self._stages, "all", progress).over(files, Path(folder), prune=prune)
 
@@ -664,6 +667,8 @@ class FaceGallery:
         IdentityError
             The gallery does not hold them.
         """
+        if identity is not None and not isinstance(identity, str):
+            raise InvalidArgumentError(f"identity must be a name, but got {shown(identity)}")
         identity = plain_name(identity)
         if image is None:
             if identity is None:
@@ -835,11 +840,13 @@ class FaceGallery:
         """
         if isinstance(self.store, SqliteStore) and self.store.encrypted and not decrypt:
             raise GalleryKeyError(f"{self.store.label} is encrypted and an export is not: pass decrypt=True")
+        check_path("path must be a path", path)
         return transfer.export_store(self.store, path)
 
     def import_file(self, path: str | os.PathLike[str], *, if_exists: IfExists = "raise") -> Enrolment:
         """Take in what `export` wrote, of this gallery or another of the same model; all or nothing."""
         check_choice("if_exists", if_exists, get_args(IfExists))
+        check_path("path must be a path", path)
         return Enrolment(**transfer.import_store(self.store, path, if_exists=if_exists)._asdict())
 
     def stats(self) -> dict[str, Any]:

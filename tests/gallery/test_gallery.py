@@ -472,3 +472,18 @@ def test_another_detector_than_the_gallerys_is_a_warning(known: FaceGallery, alb
         pytest.warns(ThresholdWarning, match="was filled with the detector counting, and is used with counting preset"),
     ):
         gallery.identify(album / "Ann" / "1.png", threshold=0.1)
+
+
+@pytest.mark.parametrize("wrong", [5, b"x", ["a"], ("a", "b")])
+def test_what_is_no_name_no_path_and_no_list_is_refused(gallery, wrong):
+    for call in (gallery.remove, gallery.enrol_folder, gallery.add_unknown, gallery.export, gallery.import_file):
+        with pytest.raises(InvalidArgumentError, match="must be a"):
+            call(wrong)
+    for names in (None, 5, "a"):
+        with pytest.raises(InvalidArgumentError, match="identities must be several"):
+            gallery.enrol_embeddings(names, np.ones((1, 4), np.float32))
+
+
+def test_names_of_embeddings_come_in_any_iterable(gallery):
+    rows = np.eye(4, dtype=np.float32)[:2]
+    assert gallery.enrol_embeddings(iter(["Ann", "Ben"]), rows).faces == 2
