@@ -29,6 +29,9 @@ TOKEN_VARIABLE = "SPHERECV_MILVUS_TOKEN"  # noqa: S105 - the name of a variable,
 LITE_INDEXES = ("FLAT", "HNSW", "HNSW_SQ", "IVF_FLAT", "IVF_SQ8", "AUTOINDEX")
 SERVER_INDEXES = (*LITE_INDEXES, "IVF_PQ", "IVF_RABITQ", "SCANN", "DISKANN", "GPU_CAGRA", "GPU_IVF_FLAT", "GPU_IVF_PQ")
 _AT_ONCE = 500
+_CHANNEL = {"grpc.use_local_subchannel_pool": 1}
+"""gRPC's channels to one server share the wait after a failed connection, one second and growing: a new channel, which
+pymilvus makes for each try, would then fail without having dialled, although the server is back."""
 _LITE_USERS: Counter[Path] = Counter()
 _LITE_LOCK = threading.Lock()
 
@@ -113,7 +116,7 @@ def connect(address: Address, *, create: bool, timeout: float) -> Any:
     with _LITE_LOCK, explained(address):  # not while another thread ends the server of the same folder
         token = os.environ.get(TOKEN_VARIABLE, "")
         settings = {"token": token} if token else {}
-        client = MilvusClient(address.uri, timeout=timeout, **settings)
+        client = MilvusClient(address.uri, timeout=timeout, grpc_options=dict(_CHANNEL), **settings)
         if address.lite:
             _LITE_USERS[Path(address.uri)] += 1
             return client

@@ -84,6 +84,7 @@ def _without_timeout(call: Callable[[], Any]) -> Callable[..., Any]:
 def is_passing(error: Exception) -> bool:
     """Whether a failure is of the connection, so that the same call may succeed later."""
     import grpc  # type: ignore[import-untyped]
+    from pymilvus.client.types import Status
     from pymilvus.exceptions import ConnectError, MilvusException, MilvusUnavailableException
 
     if isinstance(error, grpc.RpcError):
@@ -92,4 +93,5 @@ def is_passing(error: Exception) -> bool:
         return True
     if not isinstance(error, MilvusException):
         return False
-    return bool(error.retriable) or getattr(error.code, "name", "") in _PASSING
+    code = error.code
+    return bool(error.retriable) or code == Status.CONNECT_FAILED or getattr(code, "name", "") in _PASSING

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -93,6 +96,104 @@ def test_a_server_that_stays_away_mid_batch_is_one_error_and_the_batch_is_finish
         gallery.enrol_embeddings(names, rows, images=images)
         assert gallery.stats()["faces"] == 20
         assert len(gallery.identities()) == 10
+
+
+class Wire:
+    """A connection to a server that can be cut and joined again, as by a cable; what is under way is lost."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._open: list[socket.socket] = []
+        self._joined, self._lock = True, threading.Lock()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near = self._listener.accept()[0]
+                with self._lock:
+                    if not self._joined:
+                        near.close()
+                        continue
+                    far = socket.create_connection(("127.0.0.1", self._port))
+                    self._open += [near, far]
+                for one, other in ((near, far), (far, near)):
+                    threading.Thread(target=self._carry, args=(one, other), daemon=True).start()
+
+    @staticmethod
+    def _carry(source: socket.socket, goal: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                goal.sendall(data)
+
+    def cut(self) -> None:
+        with self._lock:
+            self._joined = False
+            for one in self._open:
+                with suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+                one.close()
+            self._open.clear()
+
+    def join(self) -> None:
+        self._joined = True
+
+    def close(self) -> None:
+        self.cut()
+        self._listener.close()
+
+
+@pytest.mark.parametrize("away_for", [1, len(WAITS_S)])
+@pytest.mark.parametrize("lost", ["request", "answer"])
+def test_a_batch_goes_on_over_a_connection_that_is_cut_in_it(
+    server: str, numbers, monkeypatch: pytest.MonkeyPatch, lost: str, away_for: int
+) -> None:
+    names, rows, images = numbers.crowd(10, 2)
+    monkeypatch.setattr("spherecv.gallery.milvus_tables._BYTES_AT_ONCE", 3000)  # several messages
+    host = server.removeprefix("milvus://").partition("/")[0]
+    wire = Wire(int(host.rpartition(":")[2]))
+    real, messages, cuts = pymilvus.MilvusClient.upsert, [], []
+    waits: list[float] = []
+
+    def upsert(self, collection, data, *args, **kwargs):
+        message = [str(row) for row in data]
+        fresh = message not in messages
+        messages.append(message)
+        cut = fresh and len({str(one) for one in messages}) % 3 == 0  # every third message, at its first try
+        if cut and lost == "answer":
+            real(self, collection, data, *args, **kwargs)
+        if cut:
+            cuts.append(collection)
+            waits.clear()
+            wire.cut()
+            if lost == "answer":
+                raise away()
+        return real(self, collection, data, *args, **kwargs)
+
+    def wait(seconds: float) -> None:
+        """No time passes, but the server is back after so many waits."""
+        waits.append(seconds)
+        if len(waits) == away_for:
+            wire.join()
+
+    monkeypatch.setattr(pymilvus.MilvusClient, "upsert", upsert)
+    monkeypatch.setattr(milvus_patience, "sleep", wait)
+    address = server.replace(host, f"127.0.0.1:{wire.port}")
+    try:
+        with warnings.catch_warnings(record=True) as told, FaceGallery.open(address, model=numbers.ORIGIN) as gallery:
+            warnings.simplefilter("always")
+            assert gallery.enrol_embeddings(names, rows, images=images).faces == 20
+            assert {"people_faces", "people_people"} <= set(cuts)
+            assert gallery.stats()["faces"] == 20
+            assert [person.images for person in gallery.identities()] == [2] * 10
+            assert gallery.enrol_embeddings(names, rows, images=images).unchanged == 20
+            found = gallery.identify_embeddings(rows, threshold=0.001)
+            assert [match.identity for match in found] == names
+    finally:
+        wire.close()
+    assert len([one for one in told if one.category is ServerWarning]) == away_for * len(cuts)
 
 
 def test_a_slow_server_gets_more_time_each_try_and_other_refusals_none(slept: list[float]) -> None:
