@@ -3,7 +3,7 @@
 Each is a process of its own. A writer enrols people and removes some of them, and finishes what a removal could not
 erase; a reader asks, and holds a state for a while as a slow reader does. Usage:
 
-    python benchmarks/reliability/traffic.py [--seconds 60] [--seed 1]
+    python benchmarks/reliability/traffic.py [--seconds 60] [--seed 1] [--sealed]
 
 Prints how often each did its work; exit 1 where anybody was refused, or an acknowledged person is missing.
 """
@@ -33,13 +33,13 @@ def vector(name: str) -> np.ndarray:
     return np.random.default_rng(list(name.encode())).standard_normal(SIZE).astype(np.float32)
 
 
-def write(path: Path, number: int, until: float, seed: int, answers: Any) -> None:
+def write(path: Path, key: str | None, number: int, until: float, seed: int, answers: Any) -> None:
     """Enrol and remove; tells who must be there at the end, and how long the longest call took."""
     chance = random.Random(seed)
     held: list[str] = []
     calls, slowest = 0, 0.0
     try:
-        with FaceGallery.open(path, model=ORIGIN) as gallery:
+        with FaceGallery.open(path, model=ORIGIN, key=key) as gallery:
             while time.monotonic() < until:
                 started = time.monotonic()
                 if len(held) > 20 and chance.random() < 0.5:
@@ -57,12 +57,12 @@ def write(path: Path, number: int, until: float, seed: int, answers: Any) -> Non
         answers.put(("writer", calls, slowest, "", held))
 
 
-def read(path: Path, until: float, seed: int, answers: Any) -> None:
+def read(path: Path, key: str | None, until: float, seed: int, answers: Any) -> None:
     """Ask, and look at one state for up to a third of a second."""
     chance = random.Random(seed)
     calls, slowest = 0, 0.0
     try:
-        with warnings.catch_warnings(), FaceGallery.open(path, model=ORIGIN) as gallery:
+        with warnings.catch_warnings(), FaceGallery.open(path, model=ORIGIN, key=key) as gallery:
             warnings.simplefilter("error")
             while time.monotonic() < until:
                 started = time.monotonic()
@@ -78,16 +78,16 @@ def read(path: Path, until: float, seed: int, answers: Any) -> None:
         answers.put(("reader", calls, slowest, "", []))
 
 
-def run(folder: Path, seconds: float, seed: int) -> list[str]:
+def run(folder: Path, seconds: float, seed: int, key: str | None = None) -> list[str]:
     """Let them all work; returns what went wrong."""
     path = folder / "g.db"
-    with FaceGallery.open(path, model=ORIGIN) as gallery:
+    with FaceGallery.open(path, model=ORIGIN, key=key) as gallery:
         gallery.enrol_embeddings(["first"], vector("first")[None])
     context = multiprocessing.get_context("spawn")
     answers = context.Queue()
     until = time.monotonic() + seconds
-    jobs = [context.Process(target=write, args=(path, n, until, seed + n, answers)) for n in range(WRITERS)]
-    jobs += [context.Process(target=read, args=(path, until, seed + 10 + n, answers)) for n in range(READERS)]
+    jobs = [context.Process(target=write, args=(path, key, n, until, seed + n, answers)) for n in range(WRITERS)]
+    jobs += [context.Process(target=read, args=(path, key, until, seed + 10 + n, answers)) for n in range(READERS)]
     for job in jobs:
         job.start()
     told = [answers.get(timeout=seconds + 120) for _ in jobs]
@@ -96,7 +96,7 @@ def run(folder: Path, seconds: float, seed: int) -> list[str]:
     wrong = [f"{kind}: {error}" for kind, _, _, error, _ in told if error]
     for kind, calls, slowest, _, _ in sorted(told):
         print(f"{kind}: {calls} rounds, the slowest call {slowest:.2f} s")
-    with FaceGallery.open(path, model=ORIGIN) as gallery:
+    with FaceGallery.open(path, model=ORIGIN, key=key) as gallery:
         expected = {"first"}.union(*(names for *_, names in told))
         found = {person.name for person in gallery.identities()}
         if found != expected:
@@ -111,10 +111,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--sealed", action="store_true", help="an encrypted gallery")
     given = parser.parse_args()
-    print(f"seed {given.seed}, {given.seconds:g} s, {WRITERS} writers, {READERS} readers")
+    kind = "encrypted" if given.sealed else "plain"
+    print(f"seed {given.seed}, {given.seconds:g} s, {kind}, {WRITERS} writers, {READERS} readers")
     with tempfile.TemporaryDirectory() as folder:
-        wrong = run(Path(folder), given.seconds, given.seed)
+        wrong = run(Path(folder), given.seconds, given.seed, "a passphrase" if given.sealed else None)
     print("\n".join(wrong) or "nobody refused, nobody missing, everything removed is erased")
     sys.exit(bool(wrong))
 
