@@ -53,6 +53,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import numpy as np
 
     from spherecv.cli.samples import altered_copy, sample_portrait
+    from spherecv.watch import VideoFile
     from spherecv.zoo import models_dir
 
     folder = tmp_path_factory.mktemp("samples")
@@ -70,13 +71,13 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(folder / name), image)
     size = (640, 480)
-    video = cv2.VideoWriter(str(folder / "door.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 25, size)
-    for number in range(12):
-        frame = np.full((size[1], size[0], 3), 90, np.uint8)
-        face = cv2.resize(grace, (320, 380))
-        frame[50:430, 100 + 4 * number : 420 + 4 * number] = face
-        video.write(frame)
-    video.release()
+    # Not by cv2.VideoWriter: FFmpeg keeps the log level for good that it finds when it is first used.
+    with VideoFile(folder / "door.avi", rate=25) as video:
+        for number in range(12):
+            frame = np.full((size[1], size[0], 3), 90, np.uint8)
+            face = cv2.resize(grace, (320, 380))
+            frame[50:430, 100 + 4 * number : 420 + 4 * number] = face
+            video.write(frame)
     for name in ("sphereface_deploy", "net"):
         shutil.copy(models_dir() / "sphereface-mini.prototxt", folder / f"{name}.prototxt")
     for name in ("sphereface_model", "net"):
