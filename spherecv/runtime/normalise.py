@@ -2,8 +2,8 @@
 
 What the standard says is written out where runtimes disagree (padding by `auto_pad`, Softmax before opset 13, a PRelu
 slope of one axis), weights are taken off the list of inputs, which keeps runtimes from folding them, and BatchNorm is
-folded into the convolution or product beside it. Weights that are all but 0, which slow processors down, become 0; one
-that is NaN or infinite is an error.
+folded into the convolution or product beside it. Their weights that are all but 0, which slow processors down, become
+0; a weight that is NaN or infinite is an error.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from spherecv.files import cache_dir, keep_newest, known_sha256, write_bytes
 from spherecv.runtime.backend import Model
 from spherecv.runtime.variants import drop_tiny
 
-_EDITION = "3"
+_EDITION = "4"
 """Part of every entry's name: raise it with any change to what comes out."""
 _MOST_ENTRIES = 16
 _LARGEST = 1 << 30
@@ -486,7 +486,7 @@ class _Graph:
         for field, entries in (("node", nodes), ("initializer", kept)):
             graph.ClearField(field)
             getattr(graph, field).extend(entries)
-        drop_tiny(graph.initializer)
+        drop_tiny(graph)
         graph.ClearField("value_info")
         return bytes(self._net.SerializeToString())
 

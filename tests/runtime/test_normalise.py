@@ -267,3 +267,13 @@ def test_elu_between_a_division_and_a_product(backend: str) -> None:
     half = x / 2
     wanted = 2 * np.where(half > 0, half, 0.5 * np.expm1(half))
     np.testing.assert_allclose(Session(blob, backend=backend).run(x)["y"], wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("kinds", [("Max", "Log"), ("Add", "Reciprocal")])
+def test_a_tiny_number_that_keeps_a_net_from_infinity_stays(kinds: tuple[str, str]) -> None:
+    nodes = [helper.make_node(kinds[0], ["x", "least"], ["a"]), helper.make_node(kinds[1], ["a"], ["y"])]
+    blob, x = model(nodes, [1, 2], [("least", np.float32([1e-37]))]), np.float32([[0, 3]])
+    wanted = expected(blob, x)
+    assert np.isfinite(wanted).all()
+    np.testing.assert_array_equal(Session(blob, backend="onnxruntime").run(x)["y"], wanted)
+    np.testing.assert_array_equal(expected(without_prelu(blob), x), wanted)
