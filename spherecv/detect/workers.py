@@ -40,18 +40,23 @@ class Workers:
         """Like the built-in; with more than one thread the answers come when the last is there.
 
         The others work from the first item on, as soon as that is made, and the caller, once all items are made, from
-        the last: a thread takes its time to wake.
+        the last: a thread takes its time to wake. An error is the first item's that has one; it comes, as an interrupt
+        does, when no thread is at work for the call any more.
         """
         if self.count == 1 or (isinstance(items, Sized) and len(items) < 2):
             return map(work, items)
-        queue = self._standing_by()
-        jobs = []
-        for item in items:
-            jobs.append(_Job(work, item))
-            queue.put(jobs[-1])
-        for job in reversed(jobs):
-            job.do()
-        return [job.answer() for job in jobs]
+        queue, jobs = self._standing_by(), list[_Job]()
+        try:
+            for item in items:
+                jobs.append(_Job(work, item))
+                queue.put(jobs[-1])
+            for job in reversed(jobs):
+                job.do()
+            return [job.answer() for job in jobs]
+        except BaseException:
+            for job in jobs:
+                job.give_up()
+            raise
 
     def _standing_by(self) -> SimpleQueue[_Job | None]:
         with self._starting:
@@ -71,31 +76,46 @@ class _Job:
         self._free = threading.Lock()
         self._done = threading.Lock()
         self._done.acquire()
+        self._is_lent = False
         self._answer: Any = None
         self._error: BaseException | None = None
 
-    def do(self) -> None:
-        """Work on it, unless another thread does or did."""
+    def do(self, *, lent: bool = False) -> None:
+        """Work on it, unless another thread does or did; `lent` by a thread other than the caller's."""
         if not self._free.acquire(blocking=False):
             return
+        self._is_lent = lent
         try:
             self._answer = self._work()
         except BaseException as error:
+            if not (lent or isinstance(error, Exception)):
+                raise  # at once: the caller was interrupted
             self._error = error
-        del self._work  # a queue may hold this for a while yet
-        self._done.release()
+        finally:
+            del self._work  # a queue may hold this for a while yet
+            self._done.release()
 
     def answer(self) -> Any:
         """Wait until it is done."""
         with self._done:
-            if self._error is not None:
-                raise self._error
-            return self._answer
+            if self._error is None:
+                return self._answer
+            error, self._error = self._error, None  # which holds this by its traceback
+        try:
+            raise error
+        finally:
+            del error
+
+    def give_up(self) -> None:
+        """Let nobody begin it, wait for another thread that did, and let go of its error."""
+        if not self._free.acquire(blocking=False) and self._is_lent:
+            self._done.acquire()
+        self._error = None
 
 
 def _work(jobs: SimpleQueue[_Job | None]) -> None:
     while (job := jobs.get()) is not None:
-        job.do()
+        job.do(lent=True)
         del job
 
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -56,6 +58,63 @@ def test_an_error_of_one_item_is_raised_and_the_threads_go_on():
     with pytest.raises(ZeroDivisionError):
         list(workers.map(lambda number: 1 / number, [1, 0, 2]))
     assert list(workers.map(lambda number: 1 / number, [1, 2, 4])) == [1, 0.5, 0.25]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_a_call_that_is_broken_off_leaves_no_thread_at_work(error: type[BaseException]):
+    workers, started, begun, ended = Workers(2), threading.Event(), [], []
+
+    def work(number: int) -> None:
+        begun.append(number)
+        started.set()
+        time.sleep(0.05)
+        ended.append(number)
+
+    def items():
+        yield from range(8)
+        assert started.wait(30)
+        raise error
+
+    with pytest.raises(error):
+        workers.map(work, items())
+    assert sorted(begun) == sorted(ended)
+    at_the_end = list(begun)
+    list(workers.map(slowly, range(8)))
+    assert begun == at_the_end
+
+
+def test_an_interrupt_of_the_caller_is_no_other_items_error():
+    failing = threading.Event()
+
+    def work(number: int) -> None:
+        if threading.current_thread() is threading.main_thread():
+            assert failing.wait(30)
+            raise KeyboardInterrupt
+        failing.set()
+        raise ValueError
+
+    with pytest.raises(KeyboardInterrupt):
+        Workers(2).map(work, range(8))
+
+
+def test_an_error_keeps_nothing_alive_once_it_was_caught():
+    class Item:
+        pass
+
+    def fail(item: Item) -> None:
+        raise ValueError
+
+    workers, items = Workers(2), [Item() for _ in range(6)]
+    alive = [weakref.ref(item) for item in items]
+    gc.disable()
+    try:
+        with contextlib.suppress(ValueError):
+            workers.map(fail, items)
+        del items
+        list(workers.map(slowly, range(8)))  # by then the threads have let go of theirs
+        assert [one for one in alive if one() is not None] == []
+    finally:
+        gc.enable()
 
 
 def test_calls_within_each_other_and_from_many_threads_all_end():
