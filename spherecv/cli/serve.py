@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -79,13 +80,17 @@ def serve(
     from spherecv.serve import FaceService, ServiceSettings, run
     from spherecv.serve.pool import open_pool
     from spherecv.serve.server import check_certificate, check_open
+    from spherecv.serve.settings import DAY, LEAST
 
     check_open(host, known)  # before the models are opened, which takes a while
     check_certificate(certificate, private_key)
-    largest = _millions("max_upload", max_upload)
+    _check_limit("--max-upload", max_upload, LEAST["max_body"] / _MEGA, "megabytes")
+    _check_limit("--max-pixels", pipeline.max_pixels, LEAST["max_pixels"] / _MEGA, "megapixels")
+    _check_limit("--time-limit", time_limit, LEAST["time_limit"], "seconds", DAY)
+    largest = round(max_upload * _MEGA)
     settings = ServiceSettings(
         max_body=largest, max_held=max(largest, ServiceSettings.max_held),
-        max_pixels=_millions("max_pixels", pipeline.max_pixels), queue=queue, time_limit=time_limit,
+        max_pixels=round(pipeline.max_pixels * _MEGA), queue=queue, time_limit=time_limit,
     )  # fmt: skip
     _check_that_a_face_fits(pipeline.min_size, settings.max_pixels)
     config = pipeline.pipeline_config()
@@ -100,10 +105,11 @@ def serve(
     )  # fmt: skip
 
 
-def _millions(name: str, value: float) -> int:
-    if not 0 < value < float("inf"):  # NaN is neither, and no whole number
-        raise InvalidArgumentError(f"{name} must be above 0, but got {value:g}")
-    return int(value * _MEGA)
+def _check_limit(option: str, value: float, least: float, unit: str, most: float = math.inf) -> None:
+    """Refuse what `ServiceSettings` would refuse, under the name that the user knows and in its unit."""
+    if not least <= value <= most or value == math.inf:
+        asked = f"at least {least:g} {unit}" if most == math.inf else f"within {least:g}..{most:g} {unit}"
+        raise InvalidArgumentError(f"{option} must be {asked}, but got {value:g}")
 
 
 def _check_that_a_face_fits(min_size: int | None, max_pixels: int) -> None:

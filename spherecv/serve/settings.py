@@ -6,8 +6,8 @@ from dataclasses import dataclass, fields
 
 from spherecv.errors import InvalidArgumentError
 
-_DAY = 86_400
-_LEAST = {"max_body": 1024, "max_pixels": 96 * 96, "time_limit": 0.1, "receive_limit": 0.1}
+DAY = 86_400
+LEAST = {"max_body": 1024, "max_pixels": 96 * 96, "time_limit": 0.1, "receive_limit": 0.1}
 """Below these no photo of a face gets in, or no answer comes in time."""
 
 
@@ -58,7 +58,7 @@ class ServiceSettings:
             value = getattr(self, field.name)
             if not 0 < value < float("inf"):
                 raise InvalidArgumentError(f"{field.name} must be above 0, but got {value!r}")
-        for name, least in _LEAST.items():
+        for name, least in LEAST.items():
             if getattr(self, name) < least:
                 raise InvalidArgumentError(
                     f"{name} must be at least {least}, or no photo would ever be answered, but got "
@@ -70,5 +70,5 @@ class ServiceSettings:
                 f"but got {self.max_held}"
             )
         for name in ("time_limit", "receive_limit"):
-            if getattr(self, name) > _DAY:
-                raise InvalidArgumentError(f"{name} must be at most {_DAY} seconds, but got {getattr(self, name)!r}")
+            if getattr(self, name) > DAY:
+                raise InvalidArgumentError(f"{name} must be at most {DAY} seconds, but got {getattr(self, name)!r}")

@@ -35,16 +35,23 @@ def test_what_is_refused(run, failure, tmp_path, monkeypatch) -> None:
     monkeypatch.delenv(VARIABLE)
     assert "--max-pixels must be above 0" in failure(run("serve", "--max-pixels", "0"))
     for value in ("nan", "inf", "-1"):
-        assert "max_upload must be above 0" in failure(run("serve", "--max-upload", value))
+        for option in ("--max-upload", "--time-limit"):
+            assert f"{option} must be " in (refused := failure(run("serve", option, value)))
+            assert f", but got {value}" in refused
     (tmp_path / "text.pem").write_text("no certificate")
     assert "not in PEM" in failure(run("serve", "--tls-cert", tmp_path / "text.pem"))
     assert "needs its certificate" in failure(run("serve", "--tls-key", tmp_path / "text.pem"))
 
 
 def test_what_could_never_be_answered_is_refused_at_start(run, failure, tmp_path) -> None:
-    assert "max_body must be at least 1024" in failure(run("serve", "--max-upload", "1e-6"))
-    assert "max_pixels must be at least 9216" in failure(run("serve", "--max-pixels", "0.001"))
-    assert "time_limit must be at least 0.1" in failure(run("serve", "--time-limit", "0.001"))
+    for option, value, asked in (
+        ("--max-upload", "1e-06", "at least 0.001024 megabytes"),
+        ("--max-pixels", "0.001", "at least 0.009216 megapixels"),
+        ("--time-limit", "0.001", "within 0.1..86400 seconds"),
+        ("--time-limit", "86401", "within 0.1..86400 seconds"),
+    ):
+        refused = f"{option} must be {asked}, but got {value}"
+        assert refused in failure(run("serve", option, value))
     assert "no face would ever be found" in failure(run("serve", "--min-size", "6000"))
     assert "known rates" in failure(run("serve", "--far", "1e-12"))
     (tmp_path / "text.db").write_text("no gallery " * 100)
