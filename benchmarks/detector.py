@@ -1,6 +1,7 @@
 """MTCNN: SphereCV against a plain reading of the algorithm on the same nets, and against the `mtcnn` package.
 
     python benchmarks/detector.py [PHOTO ...] [--peer-python PYTHON] [--yunet FILE.onnx]
+    python benchmarks/detector.py [PHOTO ...] --beside FOLDER [--yunet FILE.onnx]
 
 All at equal smallest face, factor, thresholds and threads, interleaved. The plain reading is
 `tests/detect/plain_mtcnn.py`: one net call for each scale and each crop. The `mtcnn` package needs TensorFlow, so it
@@ -9,12 +10,18 @@ runs in an interpreter of its own (`pip install mtcnn tensorflow-cpu`); without 
 
 Every photo is cut to the shape of, and resized to, 640x480 and 1920x1080. Without PHOTO: NASA's portrait of Eileen
 Collins out of scikit-image's wheel, one face. --mosaic makes a group of the photos, as many as fit at their own size.
+
+--beside times the default detector alone, at 640x480, in turn with that of another build, whose packages `spherecv` and
+`spherecv/models` lie in FOLDER (git archive), and with YuNet: each in a process of its own, in blocks of 40 calls.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import pickle
+import random
+import statistics
 import subprocess
 import sys
 from functools import partial
@@ -42,6 +49,74 @@ while index := sys.stdin.buffer.readline():
     print(len(detector.detect_faces(photos[int(index)], **settings)), flush=True)
 """
 
+BUILD = """
+import pickle, sys, time
+import cv2
+threads, photo, net = pickle.load(sys.stdin.buffer)
+if net:
+    cv2.setNumThreads(threads)
+    detector = cv2.FaceDetectorYN.create(net, "", photo.shape[1::-1], 0.7)
+else:
+    from spherecv import FaceDetector
+    detector = FaceDetector(threads=threads)
+print("ready", flush=True)
+while calls := sys.stdin.buffer.readline():
+    start = time.perf_counter(), time.process_time()
+    for _ in range(int(calls)):
+        detector.detect(photo)
+    print(time.perf_counter() - start[0], time.process_time() - start[1], flush=True)
+"""
+WARM_UP, BLOCK = 8, 40
+
+
+class Build:
+    """The default detector of a build, or YuNet, in a process of its own."""
+
+    def __init__(self, build: Path, photo: np.ndarray, arguments: argparse.Namespace, net: str = "") -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", BUILD],
+            env={**os.environ, "PYTHONPATH": str(build)},
+            cwd=build,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        pickle.dump((arguments.threads, photo, net), self._process.stdin)
+        self._process.stdin.flush()
+        if self._process.stdout.readline().strip() != b"ready":
+            raise SystemExit(f"the build in {build} failed")
+
+    def milliseconds(self, calls: int) -> tuple[float, float]:
+        """Wall and processor time of one call, the mean of so many."""
+        self._process.stdin.write(b"%d\n" % calls)
+        self._process.stdin.flush()
+        wall, used = self._process.stdout.readline().split()
+        return float(wall) / calls * 1e3, float(used) / calls * 1e3
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    """Print a portrait's time by this build, by another and by YuNet, in turn."""
+    here = Path(__file__).resolve().parent.parent
+    for photo in load_photos(arguments, *SIZES[0]):
+        builds = {
+            "the other build": Build(arguments.beside.resolve(), photo, arguments),
+            "this build": Build(here, photo, arguments),
+        }
+        if arguments.yunet:
+            builds["YuNet"] = Build(here, photo, arguments, str(arguments.yunet.resolve()))
+        taken: dict[str, list[tuple[float, float]]] = {name: [] for name in builds}
+        order = list(builds)
+        for _ in range(arguments.repeats):
+            random.shuffle(order)
+            for name in order:
+                builds[name].milliseconds(WARM_UP)
+                taken[name].append(builds[name].milliseconds(BLOCK))
+        print(f"\n| {photo.shape[1]}x{photo.shape[0]}, one call | wall ms, median / least | processor ms |")
+        print("| --- | ---: | ---: |")
+        for name, times in taken.items():
+            wall, used = zip(*times, strict=True)
+            print(f"| {name} | {statistics.median(wall):.1f} / {min(wall):.1f} | {statistics.median(used):.1f} |")
+
 
 class Peer:
     """The `mtcnn` package in an interpreter that has TensorFlow; the photos are sent to it once."""
@@ -66,6 +141,10 @@ class Peer:
 
 def main() -> None:
     arguments = parse_arguments()
+    if arguments.beside:
+        print(machine_line())
+        compare(arguments)
+        return
     import plain_mtcnn
 
     from spherecv import FaceDetector
@@ -113,6 +192,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--mosaic", action="store_true")
     parser.add_argument("--peer-python", help="an interpreter with mtcnn and TensorFlow")
     parser.add_argument("--yunet", type=Path, help="the file of YuNet's net")
+    parser.add_argument("--beside", type=Path, help="a folder with another build")
     parser.add_argument("--backend", default="onnxruntime")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--min-size", type=float, default=20)
