@@ -350,7 +350,9 @@ def _pillows_limit(max_pixels: int) -> Iterator[None]:
     """Let Pillow open what is allowed here: it has one limit for the process, and warns, or refuses, beyond it."""
     from PIL import Image
 
-    if Image.MAX_IMAGE_PIXELS is None or max_pixels <= Image.MAX_IMAGE_PIXELS:
+    with _PILLOW:  # under which another thread may have raised it for a while
+        enough = Image.MAX_IMAGE_PIXELS is None or max_pixels <= Image.MAX_IMAGE_PIXELS
+    if enough:
         yield
         return
     with _PILLOW:

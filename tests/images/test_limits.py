@@ -7,6 +7,7 @@ import os
 import struct
 import subprocess
 import sys
+import threading
 import warnings
 import zlib
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 from PIL import Image
 
 from spherecv.errors import InvalidArgumentError
-from spherecv.images import load_image
+from spherecv.images import _pillows_limit, load_image
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -100,3 +101,22 @@ def test_a_jpeg_that_breaks_off_is_taken_where_that_is_asked_for(
     monkeypatch.setenv("SPHERECV_TRUNCATED", "1")
     assert (load_image(whole[:-2]) == load_image(whole)).all()
     assert "truncated" in refusal(whole[:-2], truncated=False)
+
+
+def test_a_limit_that_another_thread_raised_for_a_while_is_not_relied_on() -> None:
+    """Else it fell while the second image was being decoded, and Pillow refused that."""
+    inside, over, seen = threading.Event(), threading.Event(), []
+
+    def second() -> None:
+        with _pillows_limit(10**9):
+            inside.set()
+            assert over.wait(30)
+            seen.append(Image.MAX_IMAGE_PIXELS)
+
+    thread = threading.Thread(target=second)
+    with _pillows_limit(10**9):
+        thread.start()
+        inside.wait(0.3)
+    over.set()
+    thread.join(30)
+    assert seen == [10**9]
