@@ -156,14 +156,22 @@ def test_a_fork_waits_for_the_reference_of_a_check() -> None:
 ONNX = """
 import faulthandler, os, threading, numpy as np
 from spherecv.detect.mtcnn import open_mtcnn
+from spherecv.embed import FaceEmbedder
 
 mtcnn = open_mtcnn(backend="onnxruntime")
+embedder = FaceEmbedder("sphereface-mini", backend="onnxruntime", threads=2)  # which have a pool of their own
 image, stop = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8), threading.Event()
-mtcnn.find([image])
+crops = np.random.default_rng(1).integers(0, 255, (8, *embedder.recipe.size, 3), np.uint8)
+
+def work():
+    mtcnn.find([image])
+    return embedder.embed(crops)
+
+wanted = work()
 
 def loop():
     while not stop.is_set():
-        mtcnn.find([image])
+        work()
 
 threads = [threading.Thread(target=loop) for _ in range(3)]
 for thread in threads:
@@ -173,8 +181,7 @@ for _ in range(40):
     child = os.fork()
     if not child:
         faulthandler.dump_traceback_later(20, exit=True)
-        mtcnn.find([image])
-        os._exit(0)
+        os._exit(not np.array_equal(work(), wanted))
     ends.append(os.waitpid(child, 0)[1])
 stop.set()
 for thread in threads:
@@ -183,7 +190,7 @@ print(sum(ends))
 """
 
 
-def test_a_child_finds_faces_while_threads_of_the_parent_do() -> None:
+def test_a_child_finds_and_embeds_faces_while_threads_of_the_parent_do() -> None:
     """In a process of its own: a child that waits for what other threads held ends it with a traceback."""
     quiet = "ignore:This process:DeprecationWarning"
     done = subprocess.run([sys.executable, "-W", quiet, "-c", ONNX], capture_output=True, text=True, timeout=250)
