@@ -41,7 +41,7 @@ def written_through(layers: Sequence[Layer], inputs: Mapping[str, Shape], output
             shared.update(layer.tops)
             memory.update(dict.fromkeys(layer.tops, shared))
             continue
-        for top in set(layer.tops) & set(layer.bottoms) & memory.keys():
+        for top in sorted(set(layer.tops) & set(layer.bottoms) & memory.keys()):
             read = {*outputs, *(bottom for later in layers[place + 1 :] for bottom in later.bottoms)}
             others = sorted((memory[top] & read) - {top})
             written += [_copy(top, other, shapes[top], shapes[other]) for other in others]

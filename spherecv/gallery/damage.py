@@ -95,7 +95,7 @@ def opened_vectors(
     right = all(content is not None and len(content) == length for content in contents)
     if right and (sums is None or checksums.of_vectors(faces, sealed) == list(sums)):
         vectors = np.frombuffer(b"".join(contents), "<f4").reshape(len(contents), size)  # type: ignore[arg-type]
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             finite = np.isfinite(vectors.sum())  # then all are; a sum beyond float32 is looked into below
         if finite:
             return list(range(len(vectors))), vectors
