@@ -61,7 +61,13 @@ class Learnt:
 
     def count(self, paths: Iterable[Path]) -> int:
         """Return how many files are among them; one that cannot be read is not."""
-        return sum(path.is_file() and _digest(path.read_bytes()) in self.digests for path in paths)
+        return sum(self._holds(path) for path in paths)
+
+    def _holds(self, path: Path) -> bool:
+        try:
+            return _digest(path.read_bytes()) in self.digests
+        except OSError:
+            return False
 
 
 def _digest(image: bytes) -> str:

@@ -251,3 +251,19 @@ def test_what_cannot_be_used_is_not_kept(tmp_path: Path, files) -> None:
     assert wrong.exit_code == 2
     assert run("models", "add", "door").exit_code == 2
     assert not own_dir().exists()
+
+
+def test_what_cannot_be_read_is_not_counted_as_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [tmp_path / name for name in ("learnt", "other", "missing", "refused")]
+    for path, content in zip(paths, (b"a", b"b"), strict=False):
+        path.write_bytes(content)
+    paths[3].write_bytes(b"a")
+    real = Path.read_bytes
+
+    def read(path: Path) -> bytes:
+        if path.name == "refused":
+            raise PermissionError
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    assert Learnt.of([b"a"]).count([*paths, tmp_path]) == 1
