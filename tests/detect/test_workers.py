@@ -22,7 +22,7 @@ def test_one_worker_is_no_thread():
 
 
 def test_answers_come_in_the_order_of_the_items_from_several_threads():
-    both = threading.Barrier(2)  # of the thread that begins with the first item and the caller, who begins with the last
+    both = threading.Barrier(2)  # one begins with the first item, the caller with the last
 
     def work(number: int) -> tuple[int, str]:
         if number in (0, 29):
