@@ -105,8 +105,6 @@ def normalise(model: bytes, where: str) -> bytes:
         net.ParseFromString(model)
     except DecodeError as error:
         raise ModelFileError(f"{where} is not a whole ONNX model: {error}") from None
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in net.graph.initializer):
-        return model  # its weights lie in files beside it
     graph = _Graph(net, where)
     graph.check_weights()
     if any(attribute.HasField("g") or attribute.graphs for node in net.graph.node for attribute in node.attribute):

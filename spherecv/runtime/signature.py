@@ -22,6 +22,9 @@ Dim = int | str | None
 FLOAT = 1
 """The number of float32 among ONNX's element types."""
 
+_EXTERNAL = 1
+"""TensorProto.data_location of a weight in another file."""
+
 CONVERTER = "spherecv"
 """The producer of what the Caffe converter writes, whose every layer is under test on every backend."""
 TAIL_KEY = "spherecv.tail"
@@ -119,7 +122,7 @@ def read_signature(model: Buffer, where: str) -> Signature:
     Raises
     ------
     ModelFileError
-        It is no ONNX model, is cut short, or states no inputs or outputs.
+        It is no ONNX model, is cut short, states no inputs or outputs, or has weights in another file.
     """
     try:
         parts = list(messages(model))
@@ -164,7 +167,7 @@ def _graph(model: Buffer, span: Span) -> Signature:
         if number == 1:
             nodes.append(_node(model, part))
         elif number == 5:
-            constants.update(text(model, name) for field, name in messages(model, part) if field == 8)
+            constants.add(_constant(model, part))
         elif number == 11:
             inputs.append(_port(model, part))
         elif number == 12:
@@ -174,6 +177,25 @@ def _graph(model: Buffer, span: Span) -> Signature:
     if not inputs or not outputs:
         raise ValueError("it states no inputs or no outputs")
     return Signature(tuple(inputs), tuple(outputs), tuple(nodes))
+
+
+def _constant(model: Buffer, span: Span) -> str:
+    """The name of a weight; an error for one that lies in another file, since a model's hash must cover its weights."""
+    name, place, elsewhere = "", "", False
+    for field in fields(model, span):
+        if field.number == 8 and field.wire == BYTES:
+            name = text(model, field.span)
+        elif field.number == 13 and field.wire == BYTES:
+            key, value = _entry(model, field.span)
+            place = value if key == "location" else place
+        elif field.number == 14 and field.wire == VARINT:
+            elsewhere = field.value == _EXTERNAL
+    if elsewhere:
+        raise ValueError(
+            f"its weights lie in another file, {place[:80]!r}; put them into one: "
+            "onnx.save(onnx.load('NET.onnx'), 'WHOLE.onnx')"
+        )
+    return name
 
 
 def _node(model: Buffer, span: Span) -> Node:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from spherecv.errors import ModelFileError
+from spherecv.runtime import Session
 from spherecv.runtime.signature import Batch, Node, Port, read_signature
 
 NAMES = ("dense", "depthwise", "any_size", "two_inputs", "one_at_a_time")
@@ -58,6 +59,16 @@ def test_weights_that_are_listed_as_inputs_are_none(graph):
     model = graph.model({"data": ["N", 4]}, {"y": ["N", 2]}, ir_version=3, constants_are_inputs=True)
     signature = read_signature(model, "it")
     assert [port.name for port in signature.inputs] == ["data"]
+
+
+def test_weights_in_another_file_are_an_error_with_its_cure(models, tmp_path):
+    place = tmp_path / "net.onnx"
+    onnx.save(onnx.load_from_string(models["dense"]), place, save_as_external_data=True, location="w", size_threshold=0)
+    with pytest.raises(ModelFileError, match=r"its weights lie in another file, 'w'; put them into one: onnx\.save"):
+        Session(place)
+    whole = tmp_path / "whole.onnx"
+    onnx.save(onnx.load(place), whole)
+    assert Session(whole).outputs == Session(models["dense"]).outputs
 
 
 def test_sizes_that_are_not_said(graph):
