@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from spherecv.cli import options, subjects
-from spherecv.cli.counting import counted
+from spherecv.cli.counting import counted, resumable
 from spherecv.errors import InvalidArgumentError, SphereCVError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def align(
 
     if (out is None) == (out_option is None):
         raise InvalidArgumentError("say once where the crops go: spherecv align SRC OUT, or --out OUT")
-    with counted("aligning") as progress:
+    with resumable(), counted("aligning") as progress:
         summary = align_dataset(
             source,
             cast(Path, out or out_option),

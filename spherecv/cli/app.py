@@ -17,10 +17,9 @@ from typer.core import TyperGroup
 
 from spherecv import __version__
 from spherecv.errors import SphereCVError
-from spherecv.runtime.ending import terminated_as_interrupted
+from spherecv.runtime.ending import INTERRUPTED, terminated_as_interrupted
 
 FAILED = 2
-INTERRUPTED = 130
 BROKEN_PIPE = 141
 """What a shell reports of a program that SIGPIPE ended."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
@@ -220,7 +219,8 @@ class _Root(TyperGroup):
         except SphereCVError as error:
             _complain("error", error)
             raise typer.Exit(FAILED) from None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interruption:
+            typer.echo(": ".join(("interrupted", *map(str, interruption.args))), err=True)
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             # The reader went away, as `head` does. typer would exit with 1, which is verify's "different people".

@@ -57,6 +57,15 @@ def _lines(what: str) -> Callable[[int, int], None]:
     return show
 
 
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Say of work that is broken off how it goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("what is done is kept, and the same command goes on with the rest") from None
+
+
 def counting(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     """Go through `total` answers as they come, under the bar where there are several."""
     if total < 2:

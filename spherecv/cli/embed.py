@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spherecv.cli import options
-from spherecv.cli.counting import counted, counting
+from spherecv.cli.counting import counted, counting, resumable
 from spherecv.cli.faces import Failures, images_of
 from spherecv.cli.wording import numbered
 from spherecv.errors import InvalidArgumentError, SphereCVError
@@ -89,7 +89,7 @@ def embed(
 def _embed_in_shards(source: str, out: Path, config: PipelineConfig, job: dict[str, Any], as_json: bool) -> None:
     from spherecv.gallery.bulk import embed_images
 
-    with counted("embedding shards") as progress:
+    with resumable(), counted("embedding shards") as progress:
         done = embed_images(source, out, model=config, **job, progress=progress)
     if as_json:
         typer.echo(json.dumps({"out": str(out), **done.to_dict()}))

@@ -15,14 +15,13 @@ import typer
 from spherecv.cli import galleries, options
 from spherecv.cli.counting import counted
 from spherecv.errors import InvalidArgumentError
+from spherecv.runtime.ending import INTERRUPTED
 
 if TYPE_CHECKING:
     from spherecv.gallery import FaceGallery
     from spherecv.verify import FaceVerifier
     from spherecv.watch import Event, FaceWatcher
     from spherecv.watch.session import Session
-
-INTERRUPTED = 130
 
 
 @dataclass

@@ -29,6 +29,7 @@ from spherecv.train.backend.base import Array, Backend
 RANK, SIZE, PORT, KEY, PARENT = (f"SPHERECV_TRAIN_{word}" for word in ("RANK", "SIZE", "PORT", "KEY", "PARENT"))
 
 _PATIENCE = 600  # seconds until all must have joined: a process that reads a large data set first takes its time
+_GRACE = 5.0  # seconds that the others get to end by themselves
 _started: list[subprocess.Popen[bytes]] = []  # what `companions` runs, for the first process to look after
 
 
@@ -199,14 +200,24 @@ def companions(size: int, arguments: Sequence[str]) -> Iterator[None]:
                 other.wait(timeout=60)
     finally:
         _started[:] = [other for other in _started if other not in others]
-        for other in others:
-            other.terminate()
-            other.wait()
+        _end(others)
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def _end(others: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Ask all at once to end, and end those that have not after some seconds: one may be deep in a product of C."""
+    for other in others:
+        other.terminate()
+    until = time.monotonic() + _GRACE
+    for other in others:
+        with suppress(subprocess.TimeoutExpired):
+            other.wait(timeout=max(0.0, until - time.monotonic()))
+        other.kill()
+        other.wait()
 
 
 def _welcome(port: int, count: int, key: bytes) -> list[Connection]:

@@ -423,13 +423,20 @@ def test_the_shell_completes_values(typed: str, offered: set[str]) -> None:
     assert set(done.stdout.split()) == offered, done.stderr
 
 
-def test_sigterm_ends_a_command_as_ctrl_c_does() -> None:
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [("nullcontext", "interrupted"), ("resumable", "interrupted: what is done is kept, and the same command goes on")],
+)
+def test_sigterm_ends_a_command_as_ctrl_c_does(how: str, said: str) -> None:
     code = """
 import os, signal, sys, types
+from contextlib import nullcontext
+from spherecv.cli.counting import resumable
 from spherecv.cli import app
 def end():
     try:
-        os.kill(os.getpid(), signal.SIGTERM)
+        with HOW():
+            os.kill(os.getpid(), signal.SIGTERM)
     finally:
         print("kept", flush=True)
 app.COMMANDS["end"] = ("ending", "")
@@ -437,8 +444,10 @@ sys.modules["spherecv.cli.ending"] = types.SimpleNamespace(end=end)
 sys.argv = ["spherecv", "end"]
 app.app()
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "kept\n", "")
+    done = subprocess.run([sys.executable, "-c", code.replace("HOW", how)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (130, "kept\n")
+    assert done.stderr.startswith(said)
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.runtime

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import types
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import AuthenticationError
@@ -62,6 +63,32 @@ def test_a_process_that_ends_before_it_joins(single: Backend) -> None:
         companions(2, ["-c", "raise SystemExit(3)"]),
     ):
         group_of_environment(single)
+
+
+STUBBORN = """
+import pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+folder = pathlib.Path(sys.argv[1])
+(folder / "deaf").touch()
+while not (folder / "asked").exists():
+    time.sleep(0.05)
+time.sleep(30)
+(folder / "ended by itself").touch()
+"""
+
+
+def test_a_process_that_does_not_listen_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spherecv.train.parallel._GRACE", 0.1)
+
+    def broken_off() -> None:
+        while not (tmp_path / "deaf").exists():
+            time.sleep(0.05)
+        (tmp_path / "asked").touch()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), companions(2, ["-c", STUBBORN, str(tmp_path)]):
+        broken_off()
+    assert not (tmp_path / "ended by itself").exists()
 
 
 def test_a_process_that_ends_in_between(single: Backend) -> None:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import typer
+
+from spherecv.runtime.ending import INTERRUPTED
 
 
 def own_rank() -> int:
@@ -25,7 +30,18 @@ def together(size: int) -> AbstractContextManager[None]:
     """Let `size` processes run this command line, as long as the context lasts."""
     from spherecv.train.parallel import companions
 
-    return companions(size, _again()) if starts_others(size) else nullcontext()
+    if starts_others(size):
+        return companions(size, _again())
+    return _told_by_the_first() if own_rank() else nullcontext()
+
+
+@contextmanager
+def _told_by_the_first() -> Iterator[None]:
+    """End without a word where Ctrl-C or SIGTERM ends all."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _again() -> list[str]:
