@@ -839,7 +839,8 @@ class FaceGallery:
             Must be True for an encrypted gallery: the file can be read by anybody.
         """
         if isinstance(self.store, SqliteStore) and self.store.encrypted and not decrypt:
-            raise GalleryKeyError(f"{self.store.label} is encrypted and an export is not: pass decrypt=True")
+            what = f"{self.store.label} is encrypted and an export is not"
+            raise GalleryKeyError(f"{what}: pass decrypt=True (--decrypt)")
         check_path("path must be a path", path)
         return transfer.export_store(self.store, path)
 
