@@ -24,6 +24,7 @@ import random
 import statistics
 import subprocess
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -69,28 +70,36 @@ while calls := sys.stdin.buffer.readline():
 WARM_UP, BLOCK = 8, 40
 
 
-class Build:
+class Asked:
+    """A process that is told what to work on once, and then answers numbers with numbers."""
+
+    def __init__(self, command: list[str], told: object, failure: str, **options: object) -> None:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        self._process = subprocess.Popen(command, **pipes, **options)
+        with suppress(BrokenPipeError):  # it has ended
+            pickle.dump(told, self._process.stdin)
+            self._process.stdin.flush()
+        if self._process.stdout.readline().strip() != b"ready":
+            raise SystemExit(failure)
+
+    def answer(self, number: int) -> list[bytes]:
+        self._process.stdin.write(b"%d\n" % number)
+        self._process.stdin.flush()
+        return self._process.stdout.readline().split()
+
+
+class Build(Asked):
     """The default detector of a build, or YuNet, in a process of its own."""
 
     def __init__(self, build: Path, photo: np.ndarray, arguments: argparse.Namespace, net: str = "") -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", BUILD],
-            env={**os.environ, "PYTHONPATH": str(build)},
-            cwd=build,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        pickle.dump((arguments.threads, photo, net), self._process.stdin)
-        self._process.stdin.flush()
-        if self._process.stdout.readline().strip() != b"ready":
-            raise SystemExit(f"the build in {build} failed")
+        command = [sys.executable, "-c", BUILD]
+        environment = {**os.environ, "PYTHONPATH": str(build)}
+        told = (arguments.threads, photo, net)
+        super().__init__(command, told, f"the build in {build} failed", env=environment, cwd=build)
 
     def milliseconds(self, calls: int) -> tuple[float, float]:
         """Wall and processor time of one call, the mean of so many."""
-        self._process.stdin.write(b"%d\n" % calls)
-        self._process.stdin.flush()
-        wall, used = self._process.stdout.readline().split()
+        wall, used = self.answer(calls)
         return float(wall) / calls * 1e3, float(used) / calls * 1e3
 
 
@@ -118,7 +127,7 @@ def compare(arguments: argparse.Namespace) -> None:
             print(f"| {name} | {statistics.median(wall):.1f} / {min(wall):.1f} | {statistics.median(used):.1f} |")
 
 
-class Peer:
+class Peer(Asked):
     """The `mtcnn` package in an interpreter that has TensorFlow; the photos are sent to it once."""
 
     def __init__(self, python: str, photos: list[np.ndarray], arguments: argparse.Namespace) -> None:
@@ -126,17 +135,11 @@ class Peer:
         settings = {"min_face_size": arguments.min_size, "scale_factor": arguments.factor}
         settings |= {"threshold_pnet": first, "threshold_rnet": second, "threshold_onet": third}
         command = [python, "-c", PEER, str(arguments.threads)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        self._process = subprocess.Popen(command, **pipes)
-        pickle.dump((settings, [np.ascontiguousarray(photo[:, :, ::-1]) for photo in photos]), self._process.stdin)
-        self._process.stdin.flush()
-        if self._process.stdout.readline().strip() != b"ready":
-            raise SystemExit(f"{python} cannot run the mtcnn package: pip install mtcnn tensorflow-cpu")
+        told = (settings, [np.ascontiguousarray(photo[:, :, ::-1]) for photo in photos])
+        super().__init__(command, told, f"{python} cannot run the mtcnn package: pip install mtcnn tensorflow-cpu")
 
     def detect(self, index: int) -> int:
-        self._process.stdin.write(b"%d\n" % index)
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
+        return int(self.answer(index)[0])
 
 
 def main() -> None:
