@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from spherecv.errors import ModelFileError, StorageError
 from spherecv.files import cache_dir, keep_newest, known_sha256, write_bytes
 from spherecv.runtime.backend import Model
+from spherecv.runtime.signature import read_signature
 from spherecv.runtime.variants import drop_tiny
 
 _EDITION = "4"
@@ -105,6 +106,7 @@ def normalise(model: bytes, where: str) -> bytes:
         net.ParseFromString(model)
     except DecodeError as error:
         raise ModelFileError(f"{where} is not a whole ONNX model: {error}") from None
+    read_signature(model, where)  # an error where its weights lie in another file
     graph = _Graph(net, where)
     graph.check_weights()
     if any(attribute.HasField("g") or attribute.graphs for node in net.graph.node for attribute in node.attribute):

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 
 from spherecv.errors import ModelFileError
 from spherecv.runtime import Session
+from spherecv.runtime.normalise import normalise
 from spherecv.runtime.signature import Batch, Node, Port, read_signature
 
 NAMES = ("dense", "depthwise", "any_size", "two_inputs", "one_at_a_time")
@@ -66,6 +67,8 @@ def test_weights_in_another_file_are_an_error_with_its_cure(models, tmp_path):
     onnx.save(onnx.load_from_string(models["dense"]), place, save_as_external_data=True, location="w", size_threshold=0)
     with pytest.raises(ModelFileError, match=r"its weights lie in another file, 'w'; put them into one: onnx\.save"):
         Session(place)
+    with pytest.raises(ModelFileError, match="its weights lie in another file"):
+        normalise(place.read_bytes(), "it")
     whole = tmp_path / "whole.onnx"
     onnx.save(onnx.load(place), whole)
     assert Session(whole).outputs == Session(models["dense"]).outputs
