@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast, get_args, get
 
 import typer
 
-from spherecv.checks import check_choice
+from spherecv.checks import METRICS, check_choice
 from spherecv.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -32,12 +32,28 @@ def one_of(*values: str) -> Callable[[], list[str]]:
     return lambda: list(values)
 
 
-_DETECTORS = one_of("mtcnn", "yunet", "retinaface", "ssd")
-_BACKENDS = one_of("opencv", "onnxruntime", "openvino", "auto")
-_DEVICES = one_of("cpu", "cuda", "auto")
-_PRECISIONS = one_of("float32", "bfloat16", "int8", "auto")
+def _backends() -> list[str]:
+    from spherecv.runtime.devices import BACKENDS
+
+    return [*BACKENDS, "auto"]
+
+
+def _devices() -> list[str]:
+    from spherecv.runtime.devices import DEVICES
+
+    return list(DEVICES)
+
+
+def _precisions() -> list[str]:
+    from spherecv.runtime.devices import PRECISIONS
+
+    return list(PRECISIONS)
+
+
+# Written out, since their modules load NumPy, for which a completion should not wait; a test holds them to these.
+DETECTORS = one_of("mtcnn", "yunet", "retinaface", "ssd")
 PRESETS = one_of("fast", "sphereface")
-_FACES = ("largest", "center", "only", "whole")
+FACES = ("largest", "center", "only", "whole")
 
 Source: TypeAlias = Annotated[
     str, typer.Argument(metavar="SRC", help="An image, a folder, or a list (.txt: a path a line).")
@@ -77,7 +93,7 @@ Detector: TypeAlias = Annotated[
         "-d",
         help="mtcnn, yunet, retinaface or ssd.  [default: mtcnn]",
         show_default=False,
-        autocompletion=_DETECTORS,
+        autocompletion=DETECTORS,
     ),
 ]
 Preset: TypeAlias = Annotated[
@@ -93,9 +109,9 @@ MinSize: TypeAlias = Annotated[
     int | None, typer.Option("--min-size", help="Smallest face looked for, in pixels.", show_default=False)
 ]
 _WHICH = "Which of several faces: largest, center, only (several are an error){}; whole: the image is a crop."
-Face: TypeAlias = Annotated[str, typer.Option("--face", help=_WHICH.format(""), autocompletion=one_of(*_FACES))]
+Face: TypeAlias = Annotated[str, typer.Option("--face", help=_WHICH.format(""), autocompletion=one_of(*FACES))]
 AnyFace: TypeAlias = Annotated[
-    str, typer.Option("--face", help=_WHICH.format(", all"), autocompletion=one_of(*_FACES, "all"))
+    str, typer.Option("--face", help=_WHICH.format(", all"), autocompletion=one_of(*FACES, "all"))
 ]
 OneFace: TypeAlias = Annotated[
     bool, typer.Option("--one-face", help="Refuse images that show several faces: the same as --face only.")
@@ -106,7 +122,7 @@ Backend: TypeAlias = Annotated[
         "--backend",
         help="opencv, onnxruntime, openvino or auto.  [default: the fastest of what is always installed, onnxruntime]",
         show_default=False,
-        autocompletion=_BACKENDS,
+        autocompletion=_backends,
     ),
 ]
 DetectorBackend: TypeAlias = Annotated[
@@ -115,13 +131,13 @@ DetectorBackend: TypeAlias = Annotated[
         "--detector-backend",
         help="Another backend for the detector.  [default: that of --backend]",
         show_default=False,
-        autocompletion=_BACKENDS,
+        autocompletion=_backends,
     ),
 ]
-Device: TypeAlias = Annotated[str, typer.Option("--device", help="cpu, cuda or auto.", autocompletion=_DEVICES)]
+Device: TypeAlias = Annotated[str, typer.Option("--device", help="cpu, cuda or auto.", autocompletion=_devices)]
 AnyDevice: TypeAlias = Annotated[
     str | None,
-    typer.Option("--device", help="cpu, cuda or auto.  [default: cpu]", show_default=False, autocompletion=_DEVICES),
+    typer.Option("--device", help="cpu, cuda or auto.  [default: cpu]", show_default=False, autocompletion=_devices),
 ]
 Threads: TypeAlias = Annotated[int | None, typer.Option("--threads", help="Threads to use; all cores by default.")]
 Precision: TypeAlias = Annotated[
@@ -131,7 +147,7 @@ Precision: TypeAlias = Annotated[
         help="What nets are computed in: float32, bfloat16, int8, or auto for the fastest whose loss was measured and "
         "is small. Any but float32 makes --backend auto.  [default: float32]",
         show_default=False,
-        autocompletion=_PRECISIONS,
+        autocompletion=_precisions,
     ),
 ]
 DetectorPrecision: TypeAlias = Annotated[
@@ -140,11 +156,11 @@ DetectorPrecision: TypeAlias = Annotated[
         "--detector-precision",
         help="What the nets of mtcnn or ssd are computed in; thresholds were measured in float32.  [default: float32]",
         show_default=False,
-        autocompletion=_PRECISIONS,
+        autocompletion=_precisions,
     ),
 ]
 Metric: TypeAlias = Annotated[
-    str, typer.Option("--metric", help="cosine or euclidean.", autocompletion=one_of("cosine", "euclidean"))
+    str, typer.Option("--metric", help="cosine or euclidean.", autocompletion=one_of(*METRICS))
 ]
 Threshold: TypeAlias = Annotated[
     float | None,

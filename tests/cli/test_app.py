@@ -10,14 +10,18 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import typer
 from PIL import Image
 
-from spherecv.cli import app
+from spherecv.cli import app, options
+from spherecv.detect.detector import KINDS
+from spherecv.detect.mtcnn import PRESETS
 from spherecv.errors import StorageError
+from spherecv.pipeline import WhichFace
 
 
 def broken_images(folder: Path, photo: Path) -> dict[str, Path]:
@@ -421,6 +425,12 @@ def test_the_shell_completes_values(typed: str, offered: set[str]) -> None:
     code = "import sys; sys.argv = ['spherecv']; from spherecv.cli.app import app; app(prog_name='spherecv')"
     done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **asked}, capture_output=True, text=True)
     assert set(done.stdout.split()) == offered, done.stderr
+
+
+def test_values_that_are_written_out_for_the_shell_are_all_there_are() -> None:
+    assert set(options.DETECTORS()) == set(KINDS)
+    assert set(options.PRESETS()) == set(PRESETS)
+    assert {*options.FACES, "all"} == set(get_args(WhichFace))
 
 
 @pytest.mark.parametrize(
