@@ -795,8 +795,9 @@ class FaceGallery:
             return settled.value, rate
         known = self._stages.clustering
         used = (self.store.origin or self._stages.origin).detector
-        other = used and used != known.detector
-        return known.distance, known.measured + f", with the detector {known.detector} and not {used}" * bool(other)
+        if not used or used == known.detector:
+            return known.distance, known.measured
+        return known.distance, f"{known.measured}, with the detector {known.detector} and not {used}"
 
     def fit_classifier(
         self, kind: classifier.Kind = "logistic", *, strangers: float = 0.01
